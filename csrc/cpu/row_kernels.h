@@ -1,0 +1,35 @@
+// The loops over features that frame attention is made of. Each reads or writes every element of its rows once.
+//
+// T is the features' type (float, double, Half, BFloat16), A its accumulation type. `rows` points at the rows of the
+// frames that take part, each `dim` elements. All pointers are unaligned. Compiled for several instruction sets, the
+// best of which is chosen when the library is loaded.
+#pragma once
+
+#include <cstdint>
+
+#include "simd.h"
+
+namespace fan {
+
+// dots[k][i] = rows[i] . vectors[k], k < count <= 3
+template <typename T>
+void row_dots(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors, int count,
+              Accumulator<T>* const* dots);
+
+// sums[k] = sum_i weights[k][i] * rows[i], k < count <= 2
+template <typename T>
+void weighted_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, int count,
+                   Accumulator<T>* const* sums);
+
+// rows[i] = sum_k weights[k][i] * vectors[k], k < count, count 2 or 4
+template <typename T>
+void combine(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
+             const Accumulator<T>* const* vectors, int count);
+
+// A row to the accumulation type, and back, rounding to nearest.
+template <typename T>
+void widen_row(const T* from, int64_t dim, Accumulator<T>* to);
+template <typename T>
+void round_row(const Accumulator<T>* from, int64_t dim, T* to);
+
+}  // namespace fan

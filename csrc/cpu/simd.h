@@ -1,0 +1,112 @@
+// 32-byte vectors in the compiler's own vector extension (gcc, clang): one source for SSE, AVX2, AVX-512 and NEON.
+//
+// Features of any dtype are loaded into vectors of the accumulation type (float, or double for double) and stored from
+// them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#define FAN_INLINE inline __attribute__((always_inline))
+
+namespace fan {
+
+// Half-precision numbers as their bits; arithmetic happens in float only.
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <typename T>
+using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <typename A>
+struct VectorOf {
+  typedef A type __attribute__((vector_size(32)));
+};
+template <typename A>
+using Vec = typename VectorOf<A>::type;
+template <typename A>
+inline constexpr int64_t kLanes = 32 / sizeof(A);
+
+typedef int16_t I16x8 __attribute__((vector_size(16)));
+typedef int32_t I32x8 __attribute__((vector_size(32)));
+typedef uint16_t U16x8 __attribute__((vector_size(16)));
+typedef uint32_t U32x8 __attribute__((vector_size(32)));
+
+FAN_INLINE Vec<float> widen(U16x8 bits, BFloat16) {
+  return (Vec<float>)(__builtin_convertvector(bits, U32x8) << 16);
+}
+
+FAN_INLINE Vec<float> widen(U16x8 bits, Half) {
+  // Sign-extended and shifted into a float's fields; the exponent is then 112 too small, for normal and subnormal
+  // numbers alike. Infinity and NaN have all exponent bits set before and must have them after.
+  const U32x8 h = (U32x8) __builtin_convertvector((I16x8)bits, I32x8);
+  const U32x8 finite = (U32x8)((Vec<float>)((h << 13) & 0x8fffe000u) * 0x1p112f);
+  const U32x8 is_special = (U32x8)((h & 0x7c00u) == 0x7c00u);
+  return (Vec<float>)(finite | (is_special & 0x7f800000u));
+}
+
+// Round to nearest, ties to even.
+FAN_INLINE U16x8 narrow(const Vec<float>& value, BFloat16) {
+  const U32x8 bits = (U32x8)value;
+  const U32x8 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const U32x8 is_nan = (U32x8)((bits & 0x7fffffffu) > 0x7f800000u);
+  return __builtin_convertvector((is_nan & 0x7fc0u) | (~is_nan & rounded), U16x8);
+}
+
+FAN_INLINE U16x8 narrow(const Vec<float>& value, Half) {
+  const U32x8 bits = (U32x8)value;
+  const U32x8 magnitude = bits & 0x7fffffffu;
+  const U32x8 normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // Adding 0.5 aligns a subnormal half's last bit with the float's last bit, so that the addition rounds it.
+  const U32x8 subnormal = (U32x8)((Vec<float>)magnitude + 0.5f) - 0x3f000000u;
+  const U32x8 is_small = (U32x8)(magnitude < 0x38800000u);
+  const U32x8 is_nan = (U32x8)(magnitude > 0x7f800000u);
+  const U32x8 is_large = (U32x8)(magnitude >= 0x47800000u);
+  const U32x8 overflow = (is_nan & 0x7e00u) | (~is_nan & 0x7c00u);
+  const U32x8 in_range = (is_small & subnormal) | (~is_small & normal);
+  const U32x8 result = (is_large & overflow) | (~is_large & in_range);
+  return __builtin_convertvector(result | ((bits >> 16) & 0x8000u), U16x8);
+}
+
+template <typename T>
+FAN_INLINE void load(Vec<Accumulator<T>>& out, const T* from) {
+  if constexpr (sizeof(T) == 2) {
+    U16x8 bits;
+    std::memcpy(&bits, from, sizeof(bits));
+    out = widen(bits, T{});
+  } else {
+    std::memcpy(&out, from, sizeof(out));
+  }
+}
+
+template <typename T>
+FAN_INLINE void store(T* to, const Vec<Accumulator<T>>& value) {
+  if constexpr (sizeof(T) == 2) {
+    const U16x8 bits = narrow(value, T{});
+    std::memcpy(to, &bits, sizeof(bits));
+  } else {
+    std::memcpy(to, &value, sizeof(value));
+  }
+}
+
+// The last count < kLanes elements of a row; the missing lanes are zero.
+template <typename T>
+FAN_INLINE void load_tail(Vec<Accumulator<T>>& out, const T* from, int64_t count) {
+  T padded[kLanes<Accumulator<T>>] = {};
+  std::memcpy(padded, from, count * sizeof(T));
+  load(out, padded);
+}
+
+template <typename T>
+FAN_INLINE void store_tail(T* to, const Vec<Accumulator<T>>& value, int64_t count) {
+  T padded[kLanes<Accumulator<T>>];
+  store(padded, value);
+  std::memcpy(to, padded, count * sizeof(T));
+}
+
+}  // namespace fan

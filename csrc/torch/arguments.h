@@ -1,0 +1,53 @@
+// The checks every backend makes before any work. A message names the argument, what came and what is wanted.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace fan {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+template <typename... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream message;
+  message << "fan_ext.frame_attention: ";
+  (message << ... << parts);
+  throw std::invalid_argument(message.str());
+}
+
+std::string shape_of(const Tensor& tensor);
+const char* name_of(ScalarType type);
+
+// float64 for float64 features, else float32.
+ScalarType accumulator_type(ScalarType features);
+
+// What the features' shape says, after all arguments have been checked against it.
+struct Shape {
+  bool packed;
+  int64_t clips;         // B
+  int64_t frames;        // N when dense
+  int64_t total_frames;  // B * N, or T when packed
+  int64_t dim;           // D
+};
+
+Shape check_forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
+                    const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
+                    const OptionalTensor& offsets, const std::optional<int64_t>& max_frames);
+
+void check_backward(const Shape& shape, const Tensor& features, const OptionalTensor& relation_weight,
+                    const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
+                    const Tensor& out, const Tensor& logits);
+
+// The values of offsets, which only a CPU can look at without waiting for the device.
+void check_offsets(const int64_t* offsets, int64_t clips, int64_t total_frames,
+                   const std::optional<int64_t>& max_frames);
+
+}  // namespace fan

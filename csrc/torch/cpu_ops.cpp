@@ -1,0 +1,164 @@
+// The operators on the CPU: tensors to plain pointers, threads from torch's own pool.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <tuple>
+
+#include "../cpu/frame_attention.h"
+#include "arguments.h"
+
+namespace fan {
+namespace {
+
+const Threads& torch_threads() {
+  thread_local Threads threads;
+  threads.parallel_for = [](int64_t begin, int64_t end, int64_t grain, void (*body)(int64_t, int64_t, void*),
+                            void* context) {
+    torch::stable::parallel_for(begin, end, grain, [&](int64_t from, int64_t to) { body(from, to, context); });
+  };
+  threads.count = torch::stable::get_num_threads();
+  return threads;
+}
+
+// A contiguous tensor of the given type; the tensor itself where it already is one.
+Tensor as_type(const Tensor& tensor, ScalarType type) {
+  const Tensor converted = tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
+  return converted.is_contiguous() ? converted : torch::stable::contiguous(converted);
+}
+
+OptionalTensor as_type(const OptionalTensor& tensor, ScalarType type) {
+  return tensor ? OptionalTensor(as_type(*tensor, type)) : std::nullopt;
+}
+
+template <typename A>
+const A* data_or_null(const OptionalTensor& tensor) {
+  return tensor ? static_cast<const A*>(tensor->const_data_ptr()) : nullptr;
+}
+
+template <typename A>
+A* data(Tensor& tensor) {
+  return static_cast<A*>(tensor.mutable_data_ptr());
+}
+
+// Rows are read where they lie if the elements of each are adjacent.
+Tensor with_adjacent_rows(const Tensor& features) {
+  return features.stride(features.dim() - 1) == 1 || features.size(features.dim() - 1) == 1
+             ? features
+             : torch::stable::contiguous(features);
+}
+
+template <typename T>
+Clips<T> make_clips(const Shape& shape, const Tensor& features, const OptionalTensor& mask,
+                    const OptionalTensor& offsets) {
+  Clips<T> clips{};
+  clips.features = static_cast<const T*>(features.const_data_ptr());
+  clips.clip_stride = shape.packed ? 0 : features.stride(0);
+  clips.frame_stride = features.stride(shape.packed ? 0 : 1);
+  clips.mask = data_or_null<bool>(mask);
+  clips.offsets = data_or_null<int64_t>(offsets);
+  clips.clips = shape.clips;
+  clips.frames = shape.frames;
+  clips.total_frames = shape.total_frames;
+  clips.dim = shape.dim;
+  return clips;
+}
+
+// Calls body with a value of the native type of the features.
+template <typename Body>
+void with_type(ScalarType type, const Body& body) {
+  if (type == ScalarType::Float) body(float{});
+  if (type == ScalarType::Double) body(double{});
+  if (type == ScalarType::Half) body(Half{});
+  if (type == ScalarType::BFloat16) body(BFloat16{});
+}
+
+using FiveTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+FiveTensors forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
+                    const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
+                    const OptionalTensor& offsets, std::optional<int64_t> max_frames, bool return_weights) {
+  const Shape shape =
+      check_forward(features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, max_frames);
+  const OptionalTensor starts = as_type(offsets, ScalarType::Long);
+  if (starts) check_offsets(data_or_null<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
+
+  const ScalarType accumulator = accumulator_type(features.scalar_type());
+  const bool relation = relation_weight.has_value();
+  Tensor out = torch::stable::new_empty(features, {shape.clips, relation ? 2 * shape.dim : shape.dim});
+  Tensor logits = torch::stable::new_empty(features, {relation ? 3 : 1, shape.total_frames}, accumulator);
+  const auto per_frame = [&](bool wanted) {
+    if (!wanted) return torch::stable::new_empty(features, {0}, accumulator);
+    return shape.packed ? torch::stable::new_empty(features, {shape.total_frames}, accumulator)
+                        : torch::stable::new_empty(features, {shape.clips, shape.frames}, accumulator);
+  };
+  Tensor alpha = per_frame(return_weights);
+  Tensor beta = per_frame(return_weights && relation);
+  Tensor final_weight = per_frame(return_weights);
+
+  const Tensor rows = with_adjacent_rows(features);
+  const Tensor q0 = as_type(self_weight, accumulator);
+  const OptionalTensor q1 = as_type(relation_weight, accumulator), b0 = as_type(self_bias, accumulator),
+                       b1 = as_type(relation_bias, accumulator), present = as_type(mask, ScalarType::Bool);
+  with_type(features.scalar_type(), [&](auto tag) {
+    using T = decltype(tag);
+    using A = Accumulator<T>;
+    Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), data_or_null<A>(q1), A(0), A(0)};
+    if (b0) parameters.self_bias = *data_or_null<A>(b0);
+    if (b1) parameters.relation_bias = *data_or_null<A>(b1);
+    const auto weights = [&](Tensor& tensor, bool wanted) { return wanted ? data<A>(tensor) : nullptr; };
+    const ForwardOutputs<T> outputs{data<T>(out), data<A>(logits), weights(alpha, return_weights),
+                                    weights(beta, return_weights && relation), weights(final_weight, return_weights)};
+    frame_attention_forward<T>(make_clips<T>(shape, rows, present, starts), parameters, outputs, torch_threads());
+  });
+  return {out, logits, alpha, beta, final_weight};
+}
+
+FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
+                     const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
+                     const OptionalTensor& mask, const OptionalTensor& offsets, std::optional<int64_t> max_frames,
+                     const Tensor& out, const Tensor& logits, bool features_need_grad) {
+  const Shape shape =
+      check_forward(features, self_weight, relation_weight, std::nullopt, std::nullopt, mask, offsets, max_frames);
+  check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);
+  const OptionalTensor starts = as_type(offsets, ScalarType::Long);
+  if (starts) check_offsets(data_or_null<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
+
+  const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
+  const bool relation = relation_weight.has_value();
+  Tensor grad_features = !features_need_grad ? torch::stable::new_empty(features, {0})
+                         : shape.packed ? torch::stable::new_empty(features, {shape.total_frames, shape.dim})
+                                        : torch::stable::new_empty(features, {shape.clips, shape.frames, shape.dim});
+  Tensor grad_q0 = torch::stable::new_empty(features, {shape.dim}, accumulator);
+  Tensor grad_q1 = torch::stable::new_empty(features, {relation ? 2 * shape.dim : 0}, accumulator);
+  Tensor grad_b0 = torch::stable::new_empty(features, {1}, accumulator);
+  Tensor grad_b1 = torch::stable::new_empty(features, {relation ? 1 : 0}, accumulator);
+
+  const Tensor rows = with_adjacent_rows(features);
+  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type), result = as_type(out, type),
+               saved = as_type(logits, accumulator);
+  const OptionalTensor q1 = as_type(relation_weight, accumulator), d_alpha = as_type(grad_alpha, accumulator),
+                       d_beta = as_type(grad_beta, accumulator), present = as_type(mask, ScalarType::Bool);
+  with_type(type, [&](auto tag) {
+    using T = decltype(tag);
+    using A = Accumulator<T>;
+    const Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), data_or_null<A>(q1), A(0), A(0)};
+    const BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), data_or_null<A>(d_alpha),
+                                   data_or_null<A>(d_beta), static_cast<const T*>(result.const_data_ptr()),
+                                   static_cast<const A*>(saved.const_data_ptr())};
+    const BackwardOutputs<T> outputs{features_need_grad ? data<T>(grad_features) : nullptr, data<A>(grad_q0),
+                                     relation ? data<A>(grad_q1) : nullptr, data<A>(grad_b0),
+                                     relation ? data<A>(grad_b1) : nullptr};
+    frame_attention_backward<T>(make_clips<T>(shape, rows, present, starts), parameters, inputs, outputs,
+                                torch_threads());
+  });
+  return {grad_features, grad_q0, grad_q1, grad_b0, grad_b1};
+}
+
+}  // namespace
+}  // namespace fan
+
+STABLE_TORCH_LIBRARY_IMPL(fan_ext, CPU, library) {
+  library.impl("frame_attention_forward", TORCH_BOX(&fan::forward));
+  library.impl("frame_attention_backward", TORCH_BOX(&fan::backward));
+}

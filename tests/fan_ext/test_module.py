@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import fan_ext
+
+
+@pytest.mark.parametrize("relation", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_module_is_the_function_with_its_parameters(relation: bool, bias: bool) -> None:
+    module = fan_ext.FrameAttention(8, relation=relation, bias=bias)
+    assert module.out_features == (16 if relation else 8)
+    names = {"self_weight", *(["relation_weight"] if relation else []), *(["self_bias"] if bias else [])}
+    names |= {"relation_bias"} if relation and bias else set()
+    assert {name for name, _ in module.named_parameters()} == names
+    features, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [True, False, True]])
+    out, weights = module(features, mask, return_weights=True)
+    parameters = [getattr(module, n) for n in ("self_weight", "relation_weight", "self_bias", "relation_bias")]
+    expected = fan_ext.reference.frame_attention(features, *parameters, mask=mask)
+    torch.testing.assert_close(out, expected)
+    assert out.shape == (2, module.out_features)
+    assert (weights.beta is None) == (not relation)
+    torch.testing.assert_close(weights.final.sum(1), torch.ones(2))
+    packed = module(features.flatten(0, 1), offsets=torch.tensor([0, 3, 6]), max_frames=3)
+    assert torch.equal(packed, module(features))
+
+
+def test_state_survives_copy_and_half_precision() -> None:
+    module = fan_ext.FrameAttention(8)
+    twin = fan_ext.FrameAttention(8)
+    twin.load_state_dict(module.state_dict())
+    features = torch.randn(2, 3, 8)
+    assert torch.equal(twin(features), module(features))
+    assert torch.equal(copy.deepcopy(module)(features), module(features))
+    assert module.to(torch.bfloat16)(features.bfloat16()).dtype == torch.bfloat16
+    assert repr(module) == "FrameAttention(in_features=8, relation=True, bias=True)"
+
+
+def test_learns_which_frames_count() -> None:
+    """The class sits in one marked frame out of eight; attention finds the mark."""
+    torch.manual_seed(0)
+    attention, head = fan_ext.FrameAttention(16), torch.nn.Linear(32, 2)
+    optimiser = torch.optim.Adam([*attention.parameters(), *head.parameters()], lr=0.05)
+    for _ in range(150):
+        labels = torch.randint(2, (64,))
+        frames = torch.randn(64, 8, 16)
+        marked = torch.randint(8, (64,))
+        frames[torch.arange(64), marked, 0] = 5
+        frames[torch.arange(64), marked, 1] = 4 * (2.0 * labels - 1)
+        out, weights = attention(frames, return_weights=True)
+        loss = torch.nn.functional.cross_entropy(head(out), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (head(out).argmax(1) == labels).float().mean() > 0.95
+    assert weights.final[torch.arange(64), marked].mean() > 0.5

@@ -1,0 +1,23 @@
+"""Errors a user can mend. Each message is one line: what was wrong, where, and what is wanted."""
+
+from __future__ import annotations
+
+
+class FanFerError(Exception):
+    """Base of all errors that the command line reports in one line, without a traceback."""
+
+
+class VideoError(FanFerError):
+    """A video that cannot be opened or read, or that shows no face."""
+
+
+class DetectorError(FanFerError):
+    """A face detector that is unknown or cannot be loaded."""
+
+
+class WeightsError(FanFerError):
+    """A weights file that is damaged, incomplete, or made for another network."""
+
+
+class OutputError(FanFerError):
+    """A result that cannot be written where it was asked for."""

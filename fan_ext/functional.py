@@ -68,7 +68,7 @@ def frame_attention(
         :class:`FrameWeights`, float32 (float64 for float64 features), shaped like the frames: (B, N), (T,), or jagged.
 
     Raises:
-        ValueError: an argument has a wrong shape, dtype, device or value; the message names it.
+        RuntimeError: an argument has a wrong shape, dtype, device or value; the message names it.
 
     Differentiable once, also through ``alpha`` and ``beta``. Under autocast the features keep their dtype, as their
     sums are accumulated in float32 anyway. Devices without a fused kernel run the plain
@@ -81,7 +81,7 @@ def frame_attention(
     device = features.device
     for argument in (self_weight, relation_weight, self_bias, relation_bias, mask, offsets):
         if argument is not None and argument.device != device:
-            raise ValueError(
+            raise RuntimeError(
                 f"fan_ext.frame_attention: an argument of shape {tuple(argument.shape)} is on {argument.device}, "
                 f"expected {device} like features"
             )
@@ -121,12 +121,12 @@ def _jagged(
 ) -> Tensor | tuple[Tensor, FrameWeights]:
     """A jagged nested tensor is its packed values and their offsets."""
     if features.layout != torch.jagged or features.lengths() is not None or features.dim() != 3:
-        raise ValueError(
+        raise RuntimeError(
             "fan_ext.frame_attention: features is a nested tensor of another kind, expected a contiguous one of layout "
             "torch.jagged and shape (B, jagged, D)"
         )
     if mask is not None or offsets is not None:
-        raise ValueError(
+        raise RuntimeError(
             "fan_ext.frame_attention: mask or offsets is given, expected neither with jagged nested features"
         )
     starts = features.offsets()

@@ -20,7 +20,7 @@ template <typename... Parts>
   std::ostringstream message;
   message << "fan_ext.frame_attention: ";
   (message << ... << parts);
-  throw std::invalid_argument(message.str());
+  throw std::runtime_error(message.str());
 }
 
 std::string shape_of(const Tensor& tensor);

@@ -74,12 +74,12 @@ def test_names_the_argument(name: str, needs_grad: bool) -> None:
     arguments, layout, message = BAD[name]
     if needs_grad and arguments[1].is_floating_point():
         arguments = (arguments[0], arguments[1].clone().requires_grad_(), *arguments[2:])
-    with pytest.raises(ValueError, match=r"^fan_ext\.frame_attention: .*" + re.escape(message)):
+    with pytest.raises(RuntimeError, match=r"^fan_ext\.frame_attention: .*" + re.escape(message)):
         fan_ext.frame_attention(*arguments, **layout)
 
 
 def test_device() -> None:
-    with pytest.raises(ValueError, match=r"an argument of shape \(16,\) is on meta, expected cpu like features"):
+    with pytest.raises(RuntimeError, match=r"an argument of shape \(16,\) is on meta, expected cpu like features"):
         fan_ext.frame_attention(F, Q0, Q1.to("meta"))
 
 
@@ -111,16 +111,16 @@ def test_backward_operator_checks_too(change: dict[str, torch.Tensor], message: 
         "features_need_grad": True,
     }
     torch.ops.fan_ext.frame_attention_backward(**arguments)
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(RuntimeError, match=re.escape(message)):
         torch.ops.fan_ext.frame_attention_backward(**(arguments | change))
 
 
 def test_nested_tensors_of_other_kinds() -> None:
     strided = torch.nested.nested_tensor([torch.randn(2, 8), torch.randn(3, 8)], layout=torch.strided)
-    with pytest.raises(ValueError, match=r"features is a nested tensor of another kind, expected .*torch\.jagged"):
+    with pytest.raises(RuntimeError, match=r"features is a nested tensor of another kind, expected .*torch\.jagged"):
         fan_ext.frame_attention(strided, Q0)
     jagged = torch.nested.nested_tensor([torch.randn(2, 8), torch.randn(3, 8)], layout=torch.jagged)
-    with pytest.raises(ValueError, match="mask or offsets is given, expected neither with jagged"):
+    with pytest.raises(RuntimeError, match="mask or offsets is given, expected neither with jagged"):
         fan_ext.frame_attention(jagged, Q0, offsets=offsets(0, 5))
     with pytest.raises(ValueError, match="in_features is 0, expected at least 1"):
         fan_ext.FrameAttention(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_same_bits_as_torch(layout: str, dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(fan_ext.numpy.frame_attention(features, *parameters, **arrays), out)
 
 
-def test_does_not_load_torch() -> None:
+def test_does_not_load_torch(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np, fan_ext\n"
         "out = fan_ext.numpy.frame_attention(np.ones((1, 2, 4), np.float32), np.zeros(4), np.zeros(8))\n"
@@ -40,7 +41,7 @@ def test_does_not_load_torch() -> None:
         "assert fan_ext.build_info()['cpu']\n"
         "assert 'torch' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)
 
 
 F, Q0, Q1 = np.ones((2, 3, 8), np.float32), np.ones(8), np.ones(16)

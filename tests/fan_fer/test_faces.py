@@ -16,7 +16,7 @@ from fan_fer.mtcnn import MTCNN
 from fan_fer.tracking import select_subject
 from fan_fer.video import Video
 
-YUNET = Path("/work/shared/data/yunet_n_640_640.onnx")
+YUNET = Path(os.environ.get("FAN_TEST_YUNET") or "yunet_n_640_640.onnx")  # a YuNet file, where there is one
 needs_yunet = pytest.mark.skipif(not YUNET.is_file(), reason=f"{YUNET} is not here")
 
 

@@ -1,0 +1,209 @@
+"""The training scripts on made-up data: labels, clips, refusals, and that a killed run goes on to the same result."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fan_fer.emotions import EMOTIONS
+from fan_fer.errors import FanFerError
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.training import attention, backbone, runs, score
+from fan_fer.training.augment import augment, degrade
+from fan_fer.training.features import ClipSet, cached, load_backbone
+from fan_fer.training.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
+from fan_fer.training.mixed_clips import ClipMaker, FacePool
+from torch import Tensor
+
+TINY = backbone.Settings(epochs=3, size=32, batch=8, lr=0.01)
+
+
+def votes(**counts: int) -> list[int]:
+    return [counts.get(name.replace(" ", "_"), 0) for name in VOTE_COLUMNS]
+
+
+@pytest.fixture
+def ferplus(tmp_path: Path) -> Path:
+    """Noise instead of faces, two clear ones of each emotion."""
+    rng = np.random.default_rng(0)
+    rows = np.array([votes(**{name: 10}) for name in EMOTIONS * 2], np.uint8)
+    images = rng.integers(0, 256, (len(rows), 48, 48), np.uint8)
+    path = tmp_path / "ferplus.npz"
+    np.savez(path, train_images=images, train_votes=rows, valid_images=images[:7], valid_votes=rows[:7])
+    return path
+
+
+@pytest.fixture
+def pool() -> FacePool:
+    """Features in which every emotion has a direction of its own, neutral included; divided votes give short ones."""
+    rng = torch.Generator().manual_seed(0)
+    directions = 3 * torch.eye(len(EMOTIONS), 512)
+    emotion = torch.arange(len(EMOTIONS)).repeat(20)
+    strength = torch.tensor([1.0, 0.3]).repeat_interleave(len(EMOTIONS)).repeat(10)
+    certainty = torch.where(strength == 1, 0.9, 0.4)[:, None]
+    labels = certainty * torch.nn.functional.one_hot(emotion) + (1 - certainty) / len(EMOTIONS)
+    features = directions[emotion] * strength[:, None] + 0.1 * torch.randn(len(emotion), 512, generator=rng)
+    return FacePool(features, labels, 0.1 * torch.randn(10, 512, generator=rng))
+
+
+def test_votes_become_distributions() -> None:
+    rows = np.array([
+        votes(Happy=6, Neutral=3, Sad=1),  # one vote is noise
+        votes(Contempt=6, Neutral=4),
+        votes(Unknown=5, Fear=5),  # a tie goes to the emotion
+        votes(Not_a_face=10),
+        votes(Angry=1, Sad=1, Fear=1),
+    ])  # fmt: skip
+    labels, kept = label_distributions(rows)
+    assert kept.tolist() == [0, 2]
+    expected = np.zeros((2, len(EMOTIONS)))
+    expected[0, EMOTIONS.index("Happy")], expected[0, EMOTIONS.index("Neutral")] = 6 / 9, 3 / 9
+    expected[1, EMOTIONS.index("Fear")] = 1
+    assert np.allclose(labels, expected)
+
+
+def test_missing_or_foreign_data_is_refused(tmp_path: Path, ferplus: Path) -> None:
+    with pytest.raises(FanFerError, match="no such file"):
+        load_ferplus(tmp_path / "none.npz", "train")
+    (tmp_path / "text.npz").write_text("faces")
+    with pytest.raises(FanFerError, match=r"wanted an \.npz with train_images and train_votes"):
+        load_ferplus(tmp_path / "text.npz", "train")
+    with pytest.raises(FanFerError, match="test_images"):
+        load_ferplus(ferplus, "test")
+    np.savez(tmp_path / "odd.npz", train_images=np.zeros((2, 48, 48)), train_votes=np.zeros((2, 8)))
+    with pytest.raises(FanFerError, match=r"float64 \(2, 48, 48\) and train_votes \(2, 8\)"):
+        load_ferplus(tmp_path / "odd.npz", "train")
+    with pytest.raises(FanFerError, match="no such file"):
+        load_backbone(tmp_path / "backbone.safetensors")
+
+
+def test_a_script_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["backbone", "--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"\Aerror: .*none\.npz: no such file.*\Z"):
+        runs.run_main(backbone.main)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", [augment, degrade])
+def test_augmentation_repeats_with_its_generator(change: type[augment]) -> None:
+    images = torch.randint(0, 256, (8, 48, 48), dtype=torch.uint8)
+    first, again, other = (change(images, 64, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == (8, 1, 64, 64)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_killed_backbone_run_goes_on_to_the_same_result(
+    ferplus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, valid = load_ferplus(ferplus, "train"), load_ferplus(ferplus, "valid")
+    whole = backbone.train(faces, valid, tmp_path / "whole", TINY).state_dict()
+
+    def dies_in_the_second_epoch(*arguments: object) -> float:
+        if arguments[4] == 1:
+            raise KeyboardInterrupt
+        return train_epoch(*arguments)
+
+    train_epoch = backbone.train_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone, "train_epoch", dies_in_the_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            backbone.train(faces, valid, tmp_path / "killed", TINY)
+    resumed = backbone.train(faces, valid, tmp_path / "killed", TINY).state_dict()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+    assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == TINY.epochs
+
+    with pytest.raises(FanFerError, match="epochs 3 -> 4"):
+        backbone.train(faces, valid, tmp_path / "killed", backbone.Settings(epochs=4, size=32, batch=8, lr=0.01))
+    network, weight, _ = load_backbone(tmp_path / "killed" / "backbone.safetensors")
+    assert torch.equal(network.backbone.conv1.weight, resumed["conv1.weight"])
+    assert torch.equal(weight, resumed["fc.weight"])
+
+
+def test_mixed_clips_hold_what_they_claim(pool: FacePool) -> None:
+    clips = ClipMaker(pool).draw(200, torch.Generator().manual_seed(0))
+    lengths = clips.mask.sum(1)
+    assert lengths.min() >= 4
+    assert lengths.max() <= 16
+    assert set(clips.labels.tolist()) == set(range(len(EMOTIONS)))
+    assert not (clips.informative & ~clips.mask).any()
+    directions = clips.features[..., : len(EMOTIONS)].argmax(-1)
+    shown = clips.informative.nonzero()
+    assert (directions[shown[:, 0], shown[:, 1]] == clips.labels[shown[:, 0]]).all()
+    share = clips.informative.sum(1) / lengths
+    expressive = clips.labels != EMOTIONS.index("Neutral")
+    assert 0.3 < share[expressive].mean() < 0.45
+
+    with pytest.raises(FanFerError, match=r"too few to make clips of: .*Disgust"):
+        ClipMaker(FacePool(pool.features[:1], pool.labels[:1], pool.degraded))
+
+
+def ranking(network: FrameAttentionNetwork, maker: ClipMaker) -> float:
+    clips = maker.draw(100, torch.Generator().manual_seed(9))
+    with torch.inference_mode():
+        final = network.classify(clips.features, clips.mask).weights.final
+    rows = zip(final, clips.informative, clips.mask, strict=True)
+    pairs = [(weight[mask], informative[mask]) for weight, informative, mask in rows]
+    return score.mean_ranking([weight for weight, _ in pairs], [informative for _, informative in pairs])
+
+
+def test_attention_learns_and_a_killed_run_goes_on_to_the_same_result(
+    pool: FacePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = ClipMaker(pool)
+    drawn = maker.draw(30, torch.Generator().manual_seed(3))
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), drawn.mask.sum(1).cumsum(0)])
+    clips = ClipSet(drawn.features[drawn.mask], torch.arange(int(offsets[-1])), offsets, drawn.labels, ["clip"] * 30)
+    data = attention.TrainingData(clips, maker, pool)
+    settings = attention.Settings(epochs=3, steps=10, batch=8, lr=0.03)
+
+    def run(out: Path) -> FrameAttentionNetwork:
+        out.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        network = FrameAttentionNetwork("fan")
+        attention.start_from_backbone(network, network.classifier.weight[:, :512].clone(), torch.zeros(7))
+        assert ranking(network, maker) == 0.5
+        attention.train(network, data, out, settings)
+        return network
+
+    whole = run(tmp_path / "whole")
+    assert ranking(whole, maker) > 0.8
+
+    train_epoch = attention.train_epoch
+
+    def dies_in_the_last_epoch(*arguments: object) -> float:
+        if arguments[3] == 2:
+            raise KeyboardInterrupt
+        return train_epoch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "train_epoch", dies_in_the_last_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed")
+    for name, value in whole.attention.state_dict().items():
+        assert torch.equal(value, resumed.attention.state_dict()[name]), name
+    assert torch.equal(whole.classifier.weight, resumed.classifier.weight)
+
+
+def test_features_are_computed_again_only_when_their_source_changed(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def compute() -> dict[str, Tensor]:
+        calls.append(1)
+        return {"features": torch.full((2,), float(len(calls)))}
+
+    path = tmp_path / "features.safetensors"
+    assert [float(cached(path, key, compute)["features"][0]) for key in ("a", "a", "b")] == [1, 1, 2]
+
+
+def test_ranking_is_the_area_under_the_curve() -> None:
+    weights = [torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2]), torch.tensor([1.0])]
+    informative = [torch.tensor([True, False, True]), torch.tensor([True, False]), torch.tensor([True])]
+    assert score.mean_ranking(weights, informative) == pytest.approx((0.5 + 0.5) / 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from fan_fer.align import TEMPLATE, align_face, similarity_transform
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from fan_fer.errors import DetectorError
 from fan_fer.faces import Detector, Face, load_detector
 from fan_fer.mtcnn import MTCNN

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fan_fer.network import VARIANTS, FrameAttentionNetwork
 from torch import Tensor
+
+from fan_fer.network import VARIANTS, FrameAttentionNetwork
 
 
 @pytest.fixture(params=VARIANTS)

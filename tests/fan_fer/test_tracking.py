@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fan_fer.faces import Face
 from fan_fer.tracking import select_subject
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
 from fan_fer.network import FrameAttentionNetwork
@@ -16,7 +18,6 @@ from fan_fer.training.augment import augment, degrade
 from fan_fer.training.features import ClipSet, cached, load_backbone
 from fan_fer.training.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
 from fan_fer.training.mixed_clips import ClipMaker, FacePool
-from torch import Tensor
 
 TINY = backbone.Settings(epochs=3, size=32, batch=8, lr=0.01)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from fan_fer.errors import VideoError
 from fan_fer.video import FALLBACK_FPS, Video, list_videos
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import WeightsError
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, Preprocessing, load_weights, save_weights
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 TEMPLATE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.4, 0.8), (0.6, 0.8))
 GRAY = Preprocessing(64, grayscale=True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), template=TEMPLATE)

@@ -1,0 +1,171 @@
+"""Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
+
+    python -m fan_fer.training.backbone --data ferplus.npz --out runs/backbone
+
+Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights
+under torchvision's names) after each epoch. The same command goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.models import resnet18
+
+from fan_fer.emotions import EMOTIONS
+from fan_fer.errors import FanFerError
+from fan_fer.training.augment import augment
+from fan_fer.training.ferplus import FaceSet, load_ferplus
+from fan_fer.training.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
+
+MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
+
+
+@dataclass(frozen=True)
+class Settings:
+    epochs: int = 20
+    size: int = 64  # side of the square faces, pixels
+    batch: int = 128
+    lr: float = 0.1  # highest, after the warm-up
+    weight_decay: float = 5e-4
+    average: float = 0.998  # decay of the running average of the weights, per step
+    seed: int = 0
+
+
+def normalise(faces: Tensor) -> Tensor:
+    """Grey faces (B, 1, H, W) in [0, 1] to what the network sees: (B, 3, H, W), standardised."""
+    return ((faces - MEAN) / STD).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """uint8 faces (B, H, W) to float ones (B, 1, size, size) in [0, 1]."""
+    return nn.functional.interpolate(images.unsqueeze(1).float() / 255, size=(size, size), mode="bilinear")
+
+
+def load_resnet(path: Path) -> dict[str, Tensor]:
+    """The tensors, under torchvision's names, that a run of this script wrote."""
+    if not path.is_file():
+        raise FanFerError(f"{path}: no such file; wanted the backbone.safetensors that this script writes")
+    try:
+        tensors = load_file(path)
+        resnet18(num_classes=len(EMOTIONS)).load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as error:
+        raise FanFerError(f"{path}: not a backbone.safetensors of this script ({first_line(error)})") from error
+    return tensors
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Rises linearly over the first tenth of the run, then falls to zero along a cosine."""
+    warm_up = max(1, steps // 10)
+    if step < warm_up:
+        return highest * (step + 1) / warm_up
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, faces: FaceSet, size: int) -> float:
+    """Share of the faces whose most voted emotion the network gives the highest score."""
+    network.eval()
+    right = 0
+    for images, labels in zip(faces.images.split(256), faces.labels.split(256), strict=True):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(normalise(resize(images, size)))
+        right += int((logits.argmax(dim=1) == labels.argmax(dim=1)).sum())
+    return right / len(faces)
+
+
+def train(train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Settings) -> nn.Module:
+    """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    network = resnet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]  # biases and batch norm
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.lr, momentum=0.9, nesterov=True,
+    )  # fmt: skip
+
+    first_epoch = 0
+    checkpoint = load_checkpoint(out / "last.pt", asdict(settings))
+    if checkpoint is not None:
+        first_epoch = checkpoint["epoch"]
+        network.load_state_dict(checkpoint["network"])
+        averaged.load_state_dict(checkpoint["averaged"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+
+    for epoch in range(first_epoch, settings.epochs):
+        started = time.monotonic()
+        loss = train_epoch(network, averaged, optimizer, train_faces, epoch, settings)
+        figures = {
+            "epoch": epoch + 1,
+            "loss": round(loss, 4),
+            "valid_accuracy": round(accuracy(network, valid_faces, settings.size), 4),
+            "valid_accuracy_averaged": round(accuracy(averaged, valid_faces, settings.size), 4),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        save_checkpoint(out / "last.pt", {
+            "epoch": epoch + 1, "settings": asdict(settings), "network": network.state_dict(),
+            "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
+        })  # fmt: skip
+        weights = {name: value.contiguous() for name, value in averaged.module.state_dict().items()}
+        save_file(weights, out / "backbone.safetensors")
+        with (out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(figures) + "\n")
+        print(json.dumps(figures), flush=True)
+    return averaged.module
+
+
+def train_epoch(
+    network: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer, faces: FaceSet, epoch: int,
+    settings: Settings,
+) -> float:  # fmt: skip
+    """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
+    rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+    batches = torch.randperm(len(faces), generator=rng).split(settings.batch)
+    if len(batches) > 1 and len(batches[-1]) < settings.batch:
+        batches = batches[:-1]
+    network.train()
+    total = 0.0
+    with progress_bar() as progress:
+        task = progress.add_task(f"epoch {epoch + 1} of {settings.epochs}", total=len(batches))
+        for step, chosen in enumerate(batches, start=epoch * len(batches)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, settings.epochs * len(batches), settings.lr)
+            inputs = normalise(augment(faces.images[chosen], settings.size, rng))
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(inputs)
+            loss = nn.functional.cross_entropy(logits.float(), faces.labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            averaged.update_parameters(network)
+            total += loss.item()
+            progress.advance(task)
+    return total / len(batches)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="fan_fer.training.backbone", description=first_line(__doc__))
+    parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
+    parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
+    for name, default in asdict(Settings()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    arguments = vars(parser.parse_args())
+    data, out = arguments.pop("data"), arguments.pop("out")
+    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, Settings(**arguments))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,144 @@
+"""Features of faces and clips from a frozen backbone, computed once and kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fan_fer.align import align_face
+from fan_fer.emotions import EMOTIONS
+from fan_fer.errors import FanFerError
+from fan_fer.faces import Detector
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.tracking import select_subject
+from fan_fer.training.backbone import load_resnet
+from fan_fer.training.runs import progress_bar
+from fan_fer.video import Video, list_videos
+from fan_fer.weights import Preprocessing
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips of different length back to back: clip k is rows ``offsets[k]`` to ``offsets[k + 1]``."""
+
+    frames: Tensor  # (T, ...): faces, or their features
+    frame_numbers: Tensor  # (T,) int64, each frame's number in its video
+    offsets: Tensor  # (K + 1,) int64
+    labels: Tensor  # (K,) int64, index in EMOTIONS
+    names: list[str]  # "<emotion>/<clip>"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_backbone(path: Path) -> tuple[FrameAttentionNetwork, Tensor, Tensor]:
+    """A "fan" network around the backbone that the backbone script wrote, and that backbone's head: weight, bias."""
+    tensors = load_resnet(path)
+    weight, bias = tensors.pop("fc.weight"), tensors.pop("fc.bias")
+    network = FrameAttentionNetwork("fan")
+    network.backbone.load_state_dict(tensors)
+    return network.eval(), weight, bias
+
+
+def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors at ``path`` if they were stored under the same ``key``; otherwise computed and stored.
+
+    None for the path: computed, not stored.
+    """
+    if path is None:
+        return compute()
+    if path.exists():
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") == key:
+                return load_file(path)
+    tensors = compute()
+    temporary = path.with_suffix(".partial")
+    temporary.write_bytes(save(tensors, {"key": key}))
+    temporary.replace(path)
+    return tensors
+
+
+def fingerprint(*parts: object) -> str:
+    """A key for :func:`cached`: files count by their bytes, everything else by its text."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode())
+    return digest.hexdigest()
+
+
+def set_name(folder: Path) -> str:
+    """A set's name with its parent's, since splits of different sets are often named alike."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+@torch.inference_mode()
+def embed(network: FrameAttentionNetwork, batches: Callable[[int, int], Tensor], count: int, what: str) -> Tensor:
+    """Features (count, 512); ``batches(start, end)`` gives preprocessed frames (end - start, 3, H, W)."""
+    features = []
+    with progress_bar() as progress:
+        for start in progress.track(range(0, count, BATCH), description=what):
+            with torch.autocast("cpu", torch.bfloat16):
+                features.append(network.embed(batches(start, min(start + BATCH, count))).float())
+    return torch.cat(features)
+
+
+def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache: Path | None = None) -> ClipSet:
+    """The subjects' aligned faces, RGB uint8 (T, size, size, 3), in a folder with a folder of videos per emotion.
+
+    Frames without the subject's face are left out, and clips without any. Kept at ``cache``, where that is given.
+    """
+    classes = [name for name in EMOTIONS if (folder / name).is_dir()]
+    if not classes:
+        raise FanFerError(f"{folder}: no folder named after an emotion; wanted {folder}/Happy/*.avi and the like")
+    videos = [video for name in classes for video in list_videos([folder / name])]
+    names = [f"{video.parent.name}/{video.stem}" for video in videos]
+
+    def compute() -> dict[str, Tensor]:
+        crops: list[np.ndarray] = []
+        numbers: list[int] = []
+        offsets = [0]
+        template = np.asarray(settings.template, np.float32)
+        with progress_bar() as progress:
+            for path in progress.track(videos, description=f"faces of {folder.name}"):
+                video = Video(path)
+                frames = list(video)
+                subject = select_subject([detector.detect(frame.image) for frame in frames], video.fps)
+                for frame, face in zip(frames, subject, strict=True):
+                    if face is not None:
+                        crops.append(align_face(frame.image, face.landmarks, settings.size, template))
+                        numbers.append(frame.index)
+                offsets.append(len(crops))
+        if not crops:
+            raise FanFerError(f"{folder}: {detector.name} finds no face in any of the {len(videos)} videos")
+        return {
+            "frames": torch.from_numpy(np.stack(crops)),
+            "numbers": torch.tensor(numbers),
+            "offsets": torch.tensor(offsets),
+        }
+
+    stored = cached(cache, fingerprint(str(folder), names, detector.name, settings.size, settings.template), compute)
+    lengths = stored["offsets"].diff()
+    kept = [index for index in range(len(names)) if lengths[index] > 0]
+    return ClipSet(
+        stored["frames"],
+        stored["numbers"],
+        torch.cat([torch.zeros(1, dtype=torch.int64), lengths[kept].cumsum(0)]),
+        torch.tensor([EMOTIONS.index(names[index].split("/")[0]) for index in kept]),
+        [names[index] for index in kept],
+    )
+
+
+def embed_clips(network: FrameAttentionNetwork, faces: ClipSet, settings: Preprocessing, what: str) -> Tensor:
+    """Features (T, 512) of every face in ``faces``."""
+    return embed(network, lambda start, end: settings(faces.frames[start:end].numpy()), len(faces.frames), what)

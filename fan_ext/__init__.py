@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fan_ext import numpy, reference
     from fan_ext.build import build_info
+    from fan_ext.cuda import cuda_launch_plan
     from fan_ext.functional import frame_attention
     from fan_ext.module import FrameAttention
     from fan_ext.weights import FrameWeights
 
-__all__ = ["FrameAttention", "FrameWeights", "build_info", "frame_attention", "numpy", "reference"]
+__all__ = ["FrameAttention", "FrameWeights", "build_info", "cuda_launch_plan", "frame_attention", "numpy", "reference"]
 
 _HOME = {
     "FrameAttention": "fan_ext.module",
     "FrameWeights": "fan_ext.weights",
     "build_info": "fan_ext.build",
+    "cuda_launch_plan": "fan_ext.cuda",
     "frame_attention": "fan_ext.functional",
 }
 _MODULES = ("numpy", "reference")

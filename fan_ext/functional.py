@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fan_ext import reference
-from fan_ext.library import load_operators
+from fan_ext.library import load_native, load_operators
 from fan_ext.weights import FrameWeights
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -22,7 +22,7 @@ _backward: Callable[..., tuple[Tensor, ...]] = torch.ops.fan_ext.frame_attention
 _register_fake: Callable[[str], Callable[[_Function], _Function]] = torch.library.register_fake
 
 # Devices the fused operators are compiled for; "meta" is served by the fake kernels below.
-_FUSED_DEVICES = frozenset({"cpu", "meta"})
+_FUSED_DEVICES = frozenset({"cpu", "meta"} | ({"cuda"} if load_native().build_info()["cuda"] else set()))
 
 
 def frame_attention(

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../cpu/frame_attention.h"
+#include "../cuda/plan.h"
 
 namespace py = pybind11;
 
@@ -41,8 +42,38 @@ py::dict build_info() {
   info["torch"] = FAN_EXT_TORCH_VERSION;
   info["cpu"] = cpu_instruction_sets();
   info["cpu_in_use"] = cpu_instruction_set_in_use();
+#ifdef FAN_EXT_CUDA_TOOLKIT
+  py::dict cuda;
+  cuda["toolkit"] = FAN_EXT_CUDA_TOOLKIT;
+  cuda["architectures"] = py::str(FAN_EXT_CUDA_ARCHITECTURES).attr("split")();
+  info["cuda"] = cuda;
+#else
   info["cuda"] = py::none();
+#endif
   return info;
+}
+
+// Arguments are checked by fan_ext/cuda.py.
+py::dict cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type, int compute_capability, bool backward) {
+  using namespace fan::cuda;
+  Request request{};
+  request.clips = batch;
+  request.frames = frames;
+  request.dim = dim;
+  request.type = static_cast<DataType>(type);
+  request.compute_capability = compute_capability;
+  request.backward = backward;
+  request.aligned = dim * element_size(request.type) % 16 == 0;
+  const Plan plan = make_plan(request);
+  py::dict result;
+  result["regime"] = name_of(plan.regime);
+  result["launches"] = plan.launches;
+  result["grid"] = plan.blocks;
+  result["block"] = plan.threads;
+  result["cluster"] = plan.cluster;
+  result["clips_per_block"] = plan.clips_per_block;
+  result["shared_bytes"] = plan.shared_bytes;
+  return result;
 }
 
 template <typename T>
@@ -94,6 +125,7 @@ py::tuple forward(const Array<Stored>& features, const Array<fan::Accumulator<T>
 
 PYBIND11_MODULE(_native, module) {
   module.def("build_info", &build_info);
+  module.def("cuda_launch_plan", &cuda_launch_plan);
   module.def("frame_attention_float32", &forward<float, float>);
   module.def("frame_attention_float64", &forward<double, double>);
   module.def("frame_attention_float16", &forward<fan::Half, uint16_t>);

@@ -7,6 +7,7 @@
 
 #include "../cpu/frame_attention.h"
 #include "arguments.h"
+#include "conversions.h"
 
 namespace fan {
 namespace {
@@ -21,16 +22,6 @@ const Threads& torch_threads() {
   return threads;
 }
 
-// A contiguous tensor of the given type; the tensor itself where it already is one.
-Tensor as_type(const Tensor& tensor, ScalarType type) {
-  const Tensor converted = tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
-  return converted.is_contiguous() ? converted : torch::stable::contiguous(converted);
-}
-
-OptionalTensor as_type(const OptionalTensor& tensor, ScalarType type) {
-  return tensor ? OptionalTensor(as_type(*tensor, type)) : std::nullopt;
-}
-
 template <typename A>
 const A* data_or_null(const OptionalTensor& tensor) {
   return tensor ? static_cast<const A*>(tensor->const_data_ptr()) : nullptr;
@@ -39,13 +30,6 @@ const A* data_or_null(const OptionalTensor& tensor) {
 template <typename A>
 A* data(Tensor& tensor) {
   return static_cast<A*>(tensor.mutable_data_ptr());
-}
-
-// Rows are read where they lie if the elements of each are adjacent.
-Tensor with_adjacent_rows(const Tensor& features) {
-  return features.stride(features.dim() - 1) == 1 || features.size(features.dim() - 1) == 1
-             ? features
-             : torch::stable::contiguous(features);
 }
 
 template <typename T>

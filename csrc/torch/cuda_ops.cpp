@@ -9,22 +9,13 @@
 
 #include "../cuda/frame_attention.h"
 #include "arguments.h"
+#include "conversions.h"
 
 namespace fan {
 namespace {
 
 using torch::stable::accelerator::DeviceGuard;
 using torch::stable::accelerator::getCurrentStream;
-
-// A contiguous tensor of the given type; the tensor itself where it already is one.
-Tensor as_type(const Tensor& tensor, ScalarType type) {
-  const Tensor converted = tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
-  return converted.is_contiguous() ? converted : torch::stable::contiguous(converted);
-}
-
-OptionalTensor as_type(const OptionalTensor& tensor, ScalarType type) {
-  return tensor ? OptionalTensor(as_type(*tensor, type)) : std::nullopt;
-}
 
 // Null for a tensor that is absent or not wanted.
 template <typename A>
@@ -35,13 +26,6 @@ const A* input(const OptionalTensor& tensor) {
 template <typename A>
 A* output(Tensor& tensor, bool wanted = true) {
   return wanted ? static_cast<A*>(tensor.mutable_data_ptr()) : nullptr;
-}
-
-// Rows are read where they lie if the elements of each are adjacent.
-Tensor with_adjacent_rows(const Tensor& features) {
-  return features.stride(features.dim() - 1) == 1 || features.size(features.dim() - 1) == 1
-             ? features
-             : torch::stable::contiguous(features);
 }
 
 template <typename T>
@@ -110,8 +94,8 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
     const cuda::ForwardOutputs<T> outputs{output<T>(out), output<A>(logits), output<A>(alpha, return_weights),
                                           output<A>(beta, return_weights && relation),
                                           output<A>(final_weight, return_weights)};
-    const cuda::Plan plan = cuda::plan_forward(clips, parameters, outputs, max_frames.value_or(-1),
-                                               cuda::use_device(device));
+    const cuda::Plan plan =
+        cuda::plan_forward(clips, parameters, outputs, max_frames.value_or(-1), cuda::use_device(device));
     cuda::frame_attention_forward<T>(clips, parameters, outputs, plan, getCurrentStream(device).nativeHandle());
   });
   return {out, logits, alpha, beta, final_weight};
@@ -121,18 +105,17 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
                      const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
                      const OptionalTensor& mask, const OptionalTensor& offsets, std::optional<int64_t> max_frames,
                      const Tensor& out, const Tensor& logits, bool features_need_grad) {
-  const Shape shape = check_forward(features, self_weight, relation_weight, std::nullopt, std::nullopt, mask, offsets,
-                                    max_frames);
+  const Shape shape =
+      check_forward(features, self_weight, relation_weight, std::nullopt, std::nullopt, mask, offsets, max_frames);
   check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);
   const int device = static_cast<int>(features.get_device_index());
   const DeviceGuard guard(device);
 
   const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
   const bool relation = relation_weight.has_value();
-  Tensor grad_features =
-      !features_need_grad ? torch::stable::new_empty(features, {0})
-      : shape.packed      ? torch::stable::new_empty(features, {shape.total_frames, shape.dim})
-                          : torch::stable::new_empty(features, {shape.clips, shape.frames, shape.dim});
+  Tensor grad_features = !features_need_grad ? torch::stable::new_empty(features, {0})
+                         : shape.packed ? torch::stable::new_empty(features, {shape.total_frames, shape.dim})
+                                        : torch::stable::new_empty(features, {shape.clips, shape.frames, shape.dim});
   Tensor grad_q0 = torch::stable::new_empty(features, {shape.dim}, accumulator);
   Tensor grad_q1 = torch::stable::new_empty(features, {relation ? 2 * shape.dim : 0}, accumulator);
   Tensor grad_b0 = torch::stable::new_empty(features, {1}, accumulator);
@@ -152,11 +135,15 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
     const cuda::BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), input<A>(d_alpha),
                                          input<A>(d_beta), static_cast<const T*>(result.const_data_ptr()),
                                          static_cast<const A*>(saved.const_data_ptr())};
-    cuda::BackwardOutputs<T> outputs{output<T>(grad_features, features_need_grad), nullptr, nullptr,
-                                     output<A>(grad_q0), output<A>(grad_q1, relation), output<A>(grad_b0),
+    cuda::BackwardOutputs<T> outputs{output<T>(grad_features, features_need_grad),
+                                     nullptr,
+                                     nullptr,
+                                     output<A>(grad_q0),
+                                     output<A>(grad_q1, relation),
+                                     output<A>(grad_b0),
                                      output<A>(grad_b1, relation)};
-    const cuda::Plan plan = cuda::plan_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1),
-                                                cuda::use_device(device));
+    const cuda::Plan plan =
+        cuda::plan_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device));
     // Freed when this returns, used again by later work on the same stream only.
     Tensor workspace = torch::stable::new_empty(
         features, {cuda::workspace_size(plan, shape.dim, relation, shape.total_frames)}, accumulator);

@@ -1,0 +1,144 @@
+// Frame attention on CUDA, forward and backward, free of torch: plain device pointers in, plain device pointers out.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <type_traits>
+
+#include "plan.h"
+
+namespace fan::cuda {
+
+// Half-precision numbers as their bits; arithmetic happens in float only.
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <typename T>
+struct AccumulatorOf {
+  using type = float;
+};
+template <>
+struct AccumulatorOf<double> {
+  using type = double;
+};
+// Sums are kept in float, or in double for double.
+template <typename T>
+using Accumulator = typename AccumulatorOf<T>::type;
+
+// Dense: clip b has frames [b * frames, (b + 1) * frames). Packed: offsets say. Everything "per frame" is indexed by
+// that frame number.
+template <typename T>
+struct Clips {
+  const T* features;       // the row of frame i of clip b starts at b * clip_stride + i * frame_stride (packed: b = 0)
+  int64_t clip_stride;     // in elements
+  int64_t frame_stride;    // in elements; the elements of a row are adjacent
+  const bool* mask;        // per frame, true where it is present; may be null. Dense only.
+  const int64_t* offsets;  // (clips + 1), clamped where it is read; null when dense
+  int64_t clips;           // B
+  int64_t frames;          // N when dense
+  int64_t total_frames;    // B * N, or T when packed
+  int dim;                 // D
+};
+
+template <typename A>
+struct Parameters {
+  const A* self_weight;      // (D)
+  const A* relation_weight;  // (2D), or null: self-attention only
+  const A* self_bias;        // (1) or null
+  const A* relation_bias;    // (1) or null
+};
+
+// logits holds what the backward pass needs, (3, total_frames) or (1, total_frames): the self-attention logit s, the
+// relation-attention logit z and u = f . relation_weight[D:].
+template <typename T>
+struct ForwardOutputs {
+  T* out;                  // (B, 2D), or (B, D) without relation-attention
+  Accumulator<T>* logits;  // zero for frames that take no part
+  Accumulator<T>* alpha;   // (total_frames); alpha, beta and final may be null together, beta also alone
+  Accumulator<T>* beta;
+  Accumulator<T>* final;
+};
+
+template <typename T>
+struct BackwardInputs {
+  const T* grad_out;                 // like out
+  const Accumulator<T>* grad_alpha;  // (total_frames) or null
+  const Accumulator<T>* grad_beta;   // (total_frames) or null
+  const T* out;                      // the forward pass's
+  const Accumulator<T>* logits;      // the forward pass's
+};
+
+template <typename T>
+struct BackwardOutputs {
+  T* features;                      // (total_frames, D), adjacent, or null when it is not needed
+  Accumulator<T>* partial;          // (blocks, partial_width): workspace
+  Accumulator<T>* scratch;          // (2, total_frames): workspace
+  Accumulator<T>* self_weight;      // (D)
+  Accumulator<T>* relation_weight;  // (2D) or null
+  Accumulator<T>* self_bias;        // (1)
+  Accumulator<T>* relation_bias;    // (1) or null
+};
+
+// Both queue their kernels on the stream (a cudaStream_t) of the current device and return; they throw
+// std::runtime_error where CUDA refuses. No pointer is read by the host.
+template <typename T>
+void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                             const ForwardOutputs<T>& outputs, const Plan& plan, void* stream);
+
+template <typename T>
+void frame_attention_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                              const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs, const Plan& plan,
+                              void* stream);
+
+// Makes the device current for the CUDA runtime in this library, which is not torch's. Returns its compute capability,
+// 90 for 9.0.
+int use_device(int device);
+
+template <typename T>
+constexpr DataType kDataType = sizeof(T) == 8            ? DataType::kFloat64
+                               : sizeof(T) == 4          ? DataType::kFloat32
+                               : std::is_same_v<T, Half> ? DataType::kFloat16
+                                                         : DataType::kBFloat16;
+
+// Whether everything that the kernels read or write a row at a time lies at multiples of 16 bytes. rows: further
+// pointers to rows of D or 2D adjacent elements, null ones included.
+template <typename T>
+bool is_aligned(const Clips<T>& clips, std::initializer_list<const void*> rows) {
+  constexpr int64_t kWidth = 16 / sizeof(T);
+  uintptr_t bits = reinterpret_cast<uintptr_t>(clips.features);
+  for (const void* row : rows) bits |= reinterpret_cast<uintptr_t>(row);
+  return bits % 16 == 0 && clips.dim % kWidth == 0 && clips.frame_stride % kWidth == 0 &&
+         clips.clip_stride % kWidth == 0;
+}
+
+// max_frames: of packed clips, or -1 where it is not known.
+template <typename T>
+Plan plan_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const ForwardOutputs<T>& outputs,
+                  int64_t max_frames, int compute_capability, int64_t shared_per_block = 0) {
+  const bool aligned = is_aligned(clips, {parameters.self_weight, parameters.relation_weight, outputs.out});
+  return make_plan({clips.clips, clips.offsets == nullptr ? clips.frames : max_frames, clips.dim, kDataType<T>,
+                    compute_capability, false, aligned, shared_per_block});
+}
+
+template <typename T>
+Plan plan_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const BackwardInputs<T>& inputs,
+                   const BackwardOutputs<T>& outputs, int64_t max_frames, int compute_capability,
+                   int64_t shared_per_block = 0) {
+  const bool aligned = is_aligned(
+      clips, {parameters.self_weight, parameters.relation_weight, inputs.grad_out, inputs.out, outputs.features});
+  return make_plan({clips.clips, clips.offsets == nullptr ? clips.frames : max_frames, clips.dim, kDataType<T>,
+                    compute_capability, true, aligned, shared_per_block});
+}
+
+// memory: workspace_size accumulators.
+template <typename T>
+void set_workspace(BackwardOutputs<T>& outputs, Accumulator<T>* memory, const Plan& plan, int64_t dim, bool relation) {
+  outputs.partial = memory;
+  outputs.scratch = memory + plan.blocks * partial_width(dim, relation);
+}
+
+}  // namespace fan::cuda

@@ -1,0 +1,58 @@
+// Queues the kernels on a stream. One source file per type includes this, so that they compile side by side.
+#pragma once
+
+#include "check.h"
+#include "kernels.cuh"
+
+namespace fan::cuda {
+namespace {
+
+// What a block gets without asking for more.
+constexpr int64_t kDefaultSharedBytes = 48 * 1024;
+
+struct Launcher {
+  void* stream;
+
+  template <typename... Expected, typename... Given>
+  void operator()(void (*kernel)(Expected...), int64_t blocks, int threads, int64_t shared_bytes, int cluster,
+                  const Given&... arguments) const {
+    if (shared_bytes > kDefaultSharedBytes) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+    }
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+    config.stream = static_cast<cudaStream_t>(stream);
+    cudaLaunchAttribute in_clusters{};
+    in_clusters.id = cudaLaunchAttributeClusterDimension;
+    in_clusters.val.clusterDim.x = static_cast<unsigned>(cluster);
+    in_clusters.val.clusterDim.y = in_clusters.val.clusterDim.z = 1;
+    config.attrs = &in_clusters;
+    config.numAttrs = cluster > 1 ? 1 : 0;
+    check(cudaLaunchKernelEx(&config, kernel, Expected(arguments)...));
+  }
+};
+
+}  // namespace
+
+template <typename T>
+void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                             const ForwardOutputs<T>& outputs, const Plan& plan, void* stream) {
+  run_forward(clips, parameters, outputs, plan, Launcher{stream});
+}
+
+template <typename T>
+void frame_attention_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                              const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs, const Plan& plan,
+                              void* stream) {
+  run_backward(clips, parameters, inputs, outputs, plan, Launcher{stream});
+}
+
+#define FAN_INSTANTIATE(T)                                                                      \
+  template void frame_attention_forward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&,  \
+                                           const ForwardOutputs<T>&, const Plan&, void*);       \
+  template void frame_attention_backward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&, \
+                                            const BackwardInputs<T>&, const BackwardOutputs<T>&, const Plan&, void*);
+
+}  // namespace fan::cuda

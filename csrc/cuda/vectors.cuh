@@ -1,0 +1,77 @@
+// Rows of features and parameters in pieces of 16 bytes of the features' type, widened to the accumulation type.
+#pragma once
+
+#include "device.cuh"
+
+namespace fan::cuda {
+
+// Features in 16 bytes.
+template <typename T>
+inline constexpr int kWidth = 16 / sizeof(T);
+
+template <typename A, int N>
+struct Values {
+  A at[N];
+};
+
+template <typename A, int N>
+__device__ __forceinline__ Values<A, N> zeros() {
+  Values<A, N> result;
+#pragma unroll
+  for (int k = 0; k < N; ++k) result.at[k] = A(0);
+  return result;
+}
+
+template <typename U>
+union Packed {
+  uint4 bits;
+  U at[16 / sizeof(U)];
+  __device__ __forceinline__ Packed() {}
+};
+
+// kVector: from is a multiple of 16 bytes and all N elements exist. Otherwise the elements from count on are zero.
+template <bool kVector, int N, typename U>
+__device__ __forceinline__ Values<Accumulator<U>, N> load(const U* from, int count) {
+  Values<Accumulator<U>, N> result;
+  if constexpr (kVector) {
+    constexpr int kPerPiece = 16 / sizeof(U);
+#pragma unroll
+    for (int piece = 0; piece < N / kPerPiece; ++piece) {
+      Packed<U> packed;
+      packed.bits = reinterpret_cast<const uint4*>(from)[piece];
+#pragma unroll
+      for (int k = 0; k < kPerPiece; ++k) result.at[piece * kPerPiece + k] = widen(packed.at[k]);
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) result.at[k] = k < count ? widen(from[k]) : Accumulator<U>(0);
+  }
+  return result;
+}
+
+template <bool kVector, int N, typename U>
+__device__ __forceinline__ void store(U* to, Values<Accumulator<U>, N> values, int count) {
+  if constexpr (kVector) {
+    constexpr int kPerPiece = 16 / sizeof(U);
+#pragma unroll
+    for (int piece = 0; piece < N / kPerPiece; ++piece) {
+      Packed<U> packed;
+#pragma unroll
+      for (int k = 0; k < kPerPiece; ++k) packed.at[k] = narrow<U>(values.at[piece * kPerPiece + k]);
+      reinterpret_cast<uint4*>(to)[piece] = packed.bits;
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      if (k < count) to[k] = narrow<U>(values.at[k]);
+    }
+  }
+}
+
+template <typename A, int N>
+__device__ __forceinline__ void add_product(Values<A, N>& sum, A scale, Values<A, N> x) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) sum.at[k] += scale * x.at[k];
+}
+
+}  // namespace fan::cuda

@@ -1,0 +1,52 @@
+"""How a call would be laid out on a GPU. Needs none, nor torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fan_ext.library import load_native
+
+_TYPES = ("float32", "float64", "float16", "bfloat16")  # in the order of csrc/cuda/plan.h
+
+
+def cuda_launch_plan(
+    batch: int,
+    frames: int | None,
+    dim: int,
+    dtype: Any = "float32",
+    compute_capability: tuple[int, int] = (9, 0),
+    backward: bool = False,
+) -> dict[str, Any]:
+    """The launch that :func:`fan_ext.frame_attention` makes for such features; the function that the launcher calls.
+
+    Args:
+        batch: number of clips B.
+        frames: frames N of a clip, or of the longest packed one; None for packed clips without ``max_frames``.
+        dim: features D of a frame.
+        dtype: of the features, as torch's or by name: float32, float64, float16, bfloat16.
+        compute_capability: of the device, such as ``torch.cuda.get_device_capability()``.
+        backward: the plan of the backward pass.
+
+    Returns:
+        ``regime`` ("warp per clip", "resident", "cluster" or "streamed", see docs/cuda.md), ``launches``, ``grid`` and
+        ``block`` (blocks, and threads of each), ``cluster`` (blocks that share a clip), ``clips_per_block``,
+        ``shared_bytes`` of a block. Rows are taken to be aligned to 16 bytes where dim allows it.
+
+    Raises:
+        ValueError: a size is negative, or dtype or compute capability is unknown.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in _TYPES:
+        raise ValueError(f"cuda_launch_plan: dtype is {name}, expected one of {', '.join(_TYPES)}")
+    if batch < 0 or dim < 1 or (frames is not None and frames < 0):
+        raise ValueError(
+            f"cuda_launch_plan: batch, frames, dim are {batch}, {frames}, {dim}, expected no negative ones and dim at "
+            "least 1"
+        )
+    major, minor = compute_capability
+    if major < 7 or not 0 <= minor <= 9:
+        raise ValueError(f"cuda_launch_plan: compute_capability is {compute_capability}, expected (7, 0) or more")
+    plan = load_native().cuda_launch_plan(
+        batch, -1 if frames is None else frames, dim, _TYPES.index(name), 10 * major + minor, backward
+    )
+    return dict(plan)

@@ -1,0 +1,140 @@
+// The part of CUDA C++ that csrc/cuda uses, for a host compiler: each CUDA thread is a fiber of one CPU thread.
+//
+// A fiber runs until it waits: at a barrier, at a shuffle, at the end. So the order in which the threads of a block get
+// on is ours to choose, from "one runs as far ahead as it can" to "all in step", and code that needs a barrier which is
+// not there goes wrong in one of them. What this cannot show: effects of the memory model (a value that another thread
+// sees late), timing, the last bits of approximate intrinsics.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "csrc/cpu/simd.h"
+#include "csrc/cuda/frame_attention.h"
+
+#define __device__
+#define __global__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+
+struct Index {
+  unsigned x = 0, y = 0, z = 0;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
+namespace cuda_on_cpu {
+
+// In which order the threads that can get on do so. Ahead: one as far as it can, then the next; steps: each in turn.
+enum class Order { kAheadAscending, kAheadDescending, kAheadRandom, kStepsAscending, kStepsRandom, kCount };
+
+struct Launch {
+  int64_t blocks;
+  int threads;
+  int64_t shared_bytes;
+  int cluster;  // blocks
+  Order order;
+  unsigned seed;
+  // When asynchronous copies arrive: as soon as they are asked for, or not before they are waited for.
+  bool copies_arrive_late;
+  int64_t first_block;  // those before it do not run
+};
+
+// Runs kernel() once for each thread of each block. Prints what is wrong and ends the process where the threads of a
+// block or a warp do not meet.
+void run(const Launch& launch, const std::function<void()>& kernel);
+
+const Index& thread_index();
+const Index& block_index();
+const Index& block_size();
+const Index& grid_size();
+unsigned char* shared_memory();
+void wait_for_block();
+void wait_for_cluster();
+int cluster_size();
+int cluster_rank();
+// The same place in the shared memory of another block of the cluster.
+const void* of_block(const void* local, int rank);
+// Each lane of mask gives its bytes and gets those of lane `from`, of its own warp, which takes part.
+void exchange(unsigned mask, int from, void* value, int size);
+void wait_for_warp(unsigned mask);
+int lane();
+void copy_async(void* to, const void* from);
+void commit_copies();
+void wait_copies(int pending);
+
+}  // namespace cuda_on_cpu
+
+#define threadIdx (::cuda_on_cpu::thread_index())
+#define blockIdx (::cuda_on_cpu::block_index())
+#define blockDim (::cuda_on_cpu::block_size())
+#define gridDim (::cuda_on_cpu::grid_size())
+
+inline void __syncthreads() {
+  cuda_on_cpu::wait_for_block();
+}
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+  cuda_on_cpu::wait_for_warp(mask);
+}
+
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
+  cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value));
+  return value;
+}
+
+namespace fan::cuda {
+
+inline float widen(Half x) {
+  return fan::widen(fan::U16x8{x.bits}, fan::Half{})[0];
+}
+inline float widen(BFloat16 x) {
+  return fan::widen(fan::U16x8{x.bits}, fan::BFloat16{})[0];
+}
+
+template <typename T>
+T narrow(Accumulator<T> x) {
+  if constexpr (std::is_same_v<T, Half>) {
+    return {fan::narrow(fan::Vec<float>{x}, fan::Half{})[0]};
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    return {fan::narrow(fan::Vec<float>{x}, fan::BFloat16{})[0]};
+  } else {
+    return x;
+  }
+}
+
+inline unsigned char* shared_memory() {
+  return cuda_on_cpu::shared_memory();
+}
+inline constexpr bool kHaveClusters = true;
+inline int cluster_size() {
+  return cuda_on_cpu::cluster_size();
+}
+inline int cluster_rank() {
+  return cuda_on_cpu::cluster_rank();
+}
+inline void sync_cluster() {
+  cuda_on_cpu::wait_for_cluster();
+}
+template <typename A>
+const A* of_block(const A* local, int rank) {
+  return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
+}
+inline void copy_async(void* to, const void* from) {
+  cuda_on_cpu::copy_async(to, from);
+}
+inline void commit_copies() {
+  cuda_on_cpu::commit_copies();
+}
+template <int kPending>
+void wait_copies() {
+  cuda_on_cpu::wait_copies(kPending);
+}
+
+}  // namespace fan::cuda

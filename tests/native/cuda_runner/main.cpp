@@ -1,0 +1,162 @@
+// Runs one case of frame attention with the CUDA kernels on the CPU. Reads it from standard input, as fields of eight
+// bytes and arrays of raw bytes behind their length, and writes the results, as such arrays, to standard output.
+// tests/native/cuda_kernels.py is the other end.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include "csrc/cuda/kernels.cuh"
+
+namespace {
+
+using namespace fan::cuda;
+
+int64_t read_integer() {
+  int64_t value;
+  if (std::fread(&value, sizeof(value), 1, stdin) != 1) std::exit(2);
+  return value;
+}
+
+// Arrays of their exact size, so that the sanitizer sees what lies beyond. A null one has length -1. A displaced one
+// does not start at a multiple of 16 bytes.
+class Array {
+ public:
+  explicit Array(int64_t bytes, int64_t displacement = 0) : bytes_(bytes), displacement_(displacement) {
+    if (bytes >= 0) memory_.reset(static_cast<unsigned char*>(std::malloc(bytes + displacement)));
+    if (bytes > 0) std::memset(data(), 0xff, bytes);
+  }
+  static Array read(int64_t displacement = 0) {
+    Array array(read_integer(), displacement);
+    if (array.bytes_ > 0 && std::fread(array.data(), array.bytes_, 1, stdin) != 1) std::exit(2);
+    return array;
+  }
+  void write() const {
+    std::fwrite(&bytes_, sizeof(bytes_), 1, stdout);
+    if (bytes_ > 0) std::fwrite(data(), bytes_, 1, stdout);
+  }
+  unsigned char* data() const { return bytes_ < 0 ? nullptr : memory_.get() + displacement_; }
+  template <typename T>
+  T* as() const {
+    return reinterpret_cast<T*>(data());
+  }
+
+ private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  int64_t bytes_, displacement_;
+  std::unique_ptr<unsigned char, Free> memory_;
+};
+
+struct Case {
+  int64_t backward, type, order, seed, capability, max_frames;
+  int64_t clips, frames, total_frames, dim, clip_stride, frame_stride;
+  int64_t relation, return_weights, features_need_grad, displacement, first_block, max_blocks, shared_per_block;
+};
+
+struct Launcher {
+  const Case& test;
+
+  template <typename... Expected, typename... Given>
+  void operator()(void (*kernel)(Expected...), int64_t blocks, int threads, int64_t shared_bytes, int cluster,
+                  const Given&... given) const {
+    const std::tuple<Expected...> arguments{Expected(given)...};
+    const cuda_on_cpu::Launch launch{blocks,
+                                     threads,
+                                     shared_bytes,
+                                     cluster,
+                                     static_cast<cuda_on_cpu::Order>(test.order),
+                                     static_cast<unsigned>(test.seed),
+                                     test.seed % 2 == 0,
+                                     test.first_block};
+    cuda_on_cpu::run(launch, [&] { std::apply(kernel, arguments); });
+  }
+};
+
+// Which regime it was, for the test to know.
+void write_plan(const Plan& plan) {
+  const int64_t facts[] = {static_cast<int64_t>(plan.regime),
+                           plan.blocks,
+                           plan.threads,
+                           plan.shared_bytes,
+                           plan.layout.rows,
+                           plan.aligned,
+                           plan.cluster};
+  Array array(sizeof(facts));
+  std::memcpy(array.data(), facts, sizeof(facts));
+  array.write();
+}
+
+template <typename T>
+void run(const Case& test) {
+  using A = Accumulator<T>;
+  const Array features = Array::read(test.displacement), mask = Array::read(), offsets = Array::read(),
+              self_weight = Array::read(), relation_weight = Array::read(), self_bias = Array::read(),
+              relation_bias = Array::read();
+  const int64_t width = (test.relation ? 2 : 1) * test.dim;
+  const Clips<T> clips{features.as<T>(), test.clip_stride,      test.frame_stride,
+                       mask.as<bool>(),  offsets.as<int64_t>(), test.clips,
+                       test.frames,      test.total_frames,     static_cast<int>(test.dim)};
+  const Parameters<A> parameters{self_weight.as<A>(), relation_weight.as<A>(), self_bias.as<A>(),
+                                 relation_bias.as<A>()};
+  const auto accumulators = [](int64_t count, bool wanted = true) {
+    return Array(wanted ? count * int64_t{sizeof(A)} : -1);
+  };
+  const int capability = static_cast<int>(test.capability);
+
+  if (!test.backward) {
+    const Array out(test.clips * width * int64_t{sizeof(T)}),
+        logits = accumulators((test.relation ? 3 : 1) * test.total_frames),
+        alpha = accumulators(test.total_frames, test.return_weights),
+        beta = accumulators(test.total_frames, test.return_weights && test.relation),
+        final_weight = accumulators(test.total_frames, test.return_weights);
+    const ForwardOutputs<T> outputs{out.as<T>(), logits.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>()};
+    const Plan plan = plan_forward(clips, parameters, outputs, test.max_frames, capability, test.shared_per_block);
+    run_forward(clips, parameters, outputs, plan, Launcher{test});
+    write_plan(plan);
+    for (const Array* array : {&out, &logits, &alpha, &beta, &final_weight}) array->write();
+    return;
+  }
+
+  const Array grad_out = Array::read(), grad_alpha = Array::read(), grad_beta = Array::read(), out = Array::read(),
+              logits = Array::read();
+  const BackwardInputs<T> inputs{grad_out.as<T>(), grad_alpha.as<A>(), grad_beta.as<A>(), out.as<T>(), logits.as<A>()};
+  const Array grad_features(test.features_need_grad ? test.total_frames * test.dim * int64_t{sizeof(T)} : -1),
+      grad_q0 = accumulators(test.dim), grad_q1 = accumulators(2 * test.dim, test.relation), grad_b0 = accumulators(1),
+      grad_b1 = accumulators(1, test.relation);
+  BackwardOutputs<T> outputs{grad_features.as<T>(), nullptr,         nullptr,        grad_q0.as<A>(),
+                             grad_q1.as<A>(),       grad_b0.as<A>(), grad_b1.as<A>()};
+  Plan plan = plan_backward(clips, parameters, inputs, outputs, test.max_frames, capability, test.shared_per_block);
+  // A small device: its blocks take several clips.
+  plan.blocks = std::min(plan.blocks, test.max_blocks * plan.cluster);
+  const Array workspace = accumulators(workspace_size(plan, test.dim, test.relation, test.total_frames));
+  set_workspace(outputs, workspace.as<A>(), plan, test.dim, test.relation);
+  run_backward(clips, parameters, inputs, outputs, plan, Launcher{test});
+  write_plan(plan);
+  for (const Array* array : {&grad_features, &grad_q0, &grad_q1, &grad_b0, &grad_b1}) array->write();
+}
+
+}  // namespace
+
+int main() {
+  Case test;
+  for (int64_t* field = &test.backward; field <= &test.shared_per_block; ++field) *field = read_integer();
+  switch (static_cast<DataType>(test.type)) {
+    case DataType::kFloat32:
+      run<float>(test);
+      break;
+    case DataType::kFloat64:
+      run<double>(test);
+      break;
+    case DataType::kFloat16:
+      run<Half>(test);
+      break;
+    case DataType::kBFloat16:
+      run<BFloat16>(test);
+      break;
+  }
+}

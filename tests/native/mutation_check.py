@@ -1,0 +1,118 @@
+"""Do the tests of the CUDA kernels notice each barrier, wait and mask test that is taken away?
+
+    python tests/native/mutation_check.py [--only TEXT]
+
+Each one is removed in turn from a copy of csrc/, the runner is built with it and tests/native/test_cuda_kernels.py
+run. Prints a table; ends with 1 if some removal goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).parents[2]
+TESTS = "tests/native/test_cuda_kernels.py"
+
+# (what it is, the code, what stands there instead)
+_PATTERNS = (
+    ("barrier", r"(?<![\w:])(?:team_?\.sync|__syncthreads|__syncwarp|sync_cluster)\(\);", "{}"),
+    ("wait", r"wait_copies<kStepsAhead>\(\);", "{}"),
+    ("mask", r"(?<=if \()!?(?:rows_?\.clip\.)present\(i\)(?=\))", None),
+    ("mask", r"&& rows\.clip\.present\(first \+ j\)", ""),
+    ("mask", r"(?<=const bool present = )rows_\.clip\.present\(i\)", "true"),
+    ("mask", r"!\((?:p|share)\[[^\]]+\] < A\(0\)\)", "true"),
+    ("bound", r"(?<=clip\.first = )clamp\(clips\.offsets\[b\], 0, clips\.total_frames\)", "clips.offsets[b]"),
+    (
+        "bound",
+        r"clamp\(clips\.offsets\[b \+ 1\], clip\.first, clips\.total_frames\)",
+        "clips.offsets[b + 1]",
+    ),
+    ("bound", r"(?<=begin = )clamp\(clips\.offsets\[0\], 0, clips\.total_frames\)", "clips.offsets[0]"),
+    (
+        "bound",
+        r"(?<=end = )clamp\(clips\.offsets\[clips\.clips\], begin, clips\.total_frames\)",
+        "clips.offsets[clips.clips]",
+    ),
+)
+
+# Removals that this runner cannot see, and why.
+_INVISIBLE = {
+    ("rows.cuh", "!rows.clip.present(i)", 0): "it only spares the copy of a row that nobody reads",
+    ("rows.cuh", "&& rows.clip.present(first + j)", 0): "it only spares the reading of a row whose dots nobody reads",
+    ("team.cuh", "__syncwarp();", 1): "the shuffles before it hold the warp together here; on a GPU it orders memory",
+}
+
+
+class Mutation(NamedTuple):
+    kind: str
+    file: str
+    line: int
+    code: str
+    number: int  # of this code in the file
+    text: str  # of the file with it
+
+
+def find_mutations() -> list[Mutation]:
+    mutations = []
+    for path in sorted((REPOSITORY / "csrc" / "cuda").glob("*.cuh")):
+        if path.name in ("device.cuh", "launch.cuh"):
+            continue
+        source = path.read_text()
+        seen: dict[str, int] = {}
+        for kind, pattern, replacement in _PATTERNS:
+            for match in re.finditer(pattern, source):
+                code = match.group()
+                replaced = ("false" if code.startswith("!") else "true") if replacement is None else replacement
+                line = source.count("\n", 0, match.start()) + 1
+                text = source[: match.start()] + replaced + source[match.end() :]
+                mutations.append(Mutation(kind, path.name, line, code, seen.get(code, 0), text))
+                seen[code] = seen.get(code, 0) + 1
+    return mutations
+
+
+def run_tests(mutation: Mutation) -> str | None:
+    """The test that fails, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(REPOSITORY / "csrc", Path(folder) / "csrc")
+        (Path(folder) / "csrc" / "cuda" / mutation.file).write_text(mutation.text)
+        # The runner is cached below the temporary folder, too, and goes with it.
+        environment = {**os.environ, "FAN_EXT_CUDA_SOURCE": folder, "TMPDIR": folder}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", TESTS]
+        result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    if result.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (?:\S+::)?(.*?)(?: - .*)?$", result.stdout, re.MULTILINE)
+    if failed is None or "do not compile" in result.stdout:
+        raise RuntimeError(
+            f"the tests did not run with {mutation.file}:{mutation.line} altered:\n{result.stdout[-3000:]}"
+        )
+    return failed.group(1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="only removals whose file or code has this text")
+    only = parser.parse_args().only
+    unnoticed = 0
+    print("| where | removed | noticed by |\n|---|---|---|")
+    for mutation in find_mutations():
+        if only not in f"{mutation.file}:{mutation.line} {mutation.code}":
+            continue
+        reason = _INVISIBLE.get((mutation.file, mutation.code, mutation.number))
+        failed = None if reason else run_tests(mutation)
+        unnoticed += failed is None and reason is None
+        by = f"not visible: {reason}" if reason else failed or "**nothing**"
+        print(f"| {mutation.file}:{mutation.line} | {mutation.kind} `{mutation.code}` | {by} |", flush=True)
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""Every CUDA kernel and regime, executed on the CPU, against the float64 reference: forward and all gradients."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from native.cuda_kernels import DTYPES, ORDERS, Kernels, Plan
+from torch import Tensor
+
+from fan_ext import reference
+
+# Relative to the largest value of the reference: rounding of the result, and the sums' own.
+_ROUNDING = {torch.float32: 4e-6, torch.float64: 1e-13, torch.float16: 1.5e-3, torch.bfloat16: 1.2e-2}
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """Dense clips of `frames`, or packed ones of these lengths; `scale` of the logits."""
+
+    frames: int | tuple[int, ...]
+    dim: int
+    clips: int = 2
+    dtype: torch.dtype = torch.float32
+    relation: bool = True
+    biases: bool = True
+    self_bias: float = 0.3
+    mask: str | None = "some"  # "some" frames are absent, "one" clip has none, None: no mask
+    max_frames: int | None = None
+    stray: int = 0  # frames before the first and after the last packed clip
+    weights: bool = True
+    scale: float = 1.0
+    gap: int = 0  # elements between the rows
+    gradients: str = "all"  # or "out": none of alpha and beta; or "parameters": not of the features
+    capability: int = 90
+    displacement: int = 0
+    max_blocks: int = 2**28
+    shared_per_block: int = 0
+
+    def __str__(self) -> str:
+        """What differs from the defaults, for the test's name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = [f"{f.name}={values[f.name]}" for f in fields(self) if values[f.name] != f.default]
+        return " ".join(changed).replace("torch.", "").replace(", ", ",")
+
+
+@dataclass
+class Inputs:
+    features: Tensor
+    parameters: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+    mask: Tensor | None
+    offsets: Tensor | None
+
+
+def _make_inputs(case: Case) -> Inputs:
+    random = torch.Generator().manual_seed(7)
+    a = _accumulator(case.dtype)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    offsets = mask = None
+    if isinstance(case.frames, tuple):
+        offsets = torch.tensor([0, *case.frames]).cumsum(0) + case.stray
+        shape: tuple[int, ...] = (sum(case.frames) + 2 * case.stray,)
+    else:
+        shape = (case.clips, case.frames)
+        if case.mask is not None:
+            mask = torch.rand(shape, generator=random) > 0.4
+            if case.mask == "one":
+                mask[0] = False
+    rows = normal(*shape, case.dim + case.gap).to(case.dtype)
+    if mask is not None:
+        rows[~mask] = float("nan")
+    if case.stray:
+        rows[: case.stray] = rows[-case.stray :] = float("nan")
+    q0 = (normal(case.dim) * case.scale * case.dim**-0.5).to(a)
+    q1 = (normal(2 * case.dim) * case.scale * case.dim**-0.5).to(a) if case.relation else None
+    b0 = torch.tensor([case.self_bias], dtype=a) if case.biases else None
+    b1 = torch.tensor([-0.2], dtype=a) if case.biases and case.relation else None
+    return Inputs(rows[..., : case.dim], (q0, q1, b0, b1), mask, offsets)
+
+
+def _assert_close(name: str, found: Tensor | None, wanted: Tensor | None, rounding: float) -> None:
+    if wanted is None:
+        assert found is None or found.numel() == 0, name
+        return
+    assert found is not None, name
+    found = found.double()
+    assert found.shape == wanted.shape, name
+    if wanted.numel() == 0:
+        return
+    scale = max(float(wanted.abs().max()), 1e-3)
+    worst = float((found - wanted).abs().nan_to_num(nan=torch.inf).max()) / scale
+    assert worst <= rounding, f"{name} is off by {worst:.2e} of its largest value"
+
+
+def check(kernels: Kernels, case: Case) -> tuple[Plan, Plan]:
+    """Forward and backward against the reference; the plans they ran with."""
+    kernels = replace(kernels, compute_capability=case.capability, displacement=case.displacement)
+    kernels = replace(kernels, max_blocks=case.max_blocks, shared_per_block=case.shared_per_block)
+    inputs = _make_inputs(case)
+    features, (q0, q1, b0, b1) = inputs.features, inputs.parameters
+    layout = (inputs.mask, inputs.offsets, case.max_frames)
+    forward, out, logits, *weights = kernels.forward(features, q0, q1, b0, b1, *layout, case.weights)
+
+    # The reference in float64, on the same rounded numbers. Absent features are 0 there.
+    clean = features.double().clone()
+    if inputs.mask is not None:
+        clean[~inputs.mask] = 0
+    if case.stray:
+        clean[: case.stray] = clean[-case.stray :] = 0
+    leaves = [None if t is None else t.double().requires_grad_() for t in (clean, q0, q1, b0, b1)]
+    wanted, wanted_weights = reference.frame_attention(
+        *leaves, mask=inputs.mask, offsets=inputs.offsets, return_weights=True
+    )
+    own = _ROUNDING[_accumulator(case.dtype)] * max(case.scale, abs(case.self_bias), 1)
+    rounding = max(_ROUNDING[case.dtype], own)
+    _assert_close("out", out, wanted.detach(), rounding)
+    for name, found, w in zip(("alpha", "beta", "final"), weights, wanted_weights, strict=True):
+        if not case.weights or w is None:
+            assert found is None
+        else:
+            _assert_close(name, found, w.detach(), own)
+            assert case.stray == 0 or (not found[: case.stray].any() and not found[-case.stray :].any())
+
+    # torch.autograd gives the wanted gradients.
+    random = torch.Generator().manual_seed(8)
+    a = _accumulator(case.dtype)
+    grad_out = torch.randn(out.shape, generator=random).to(case.dtype)
+    loss = (wanted * grad_out.double()).sum()
+    grads: list[Tensor | None] = [None, None]
+    if case.gradients == "all":
+        for k in range(2 if case.relation else 1):
+            grad = torch.randn(features.shape[:-1], generator=random).to(a)
+            grads[k] = grad
+            loss = loss + (wanted_weights[k] * grad.double()).sum()
+    existing = [leaf for leaf in leaves if leaf is not None]
+    results = iter(torch.autograd.grad(loss, existing, allow_unused=True, materialize_grads=True))
+    wanted_gradients = [None if leaf is None else next(results) for leaf in leaves]
+    if case.gradients == "parameters":
+        wanted_gradients[0] = None
+
+    backward, *gradients = kernels.backward(
+        grad_out, *grads, features, q0, q1, *layout, out, logits, case.gradients != "parameters"
+    )
+    names = ("features", "self_weight", "relation_weight", "self_bias", "relation_bias")
+    for k, (name, found, w) in enumerate(zip(names, gradients, wanted_gradients, strict=True)):
+        if w is None and name.endswith("bias"):
+            continue  # computed although nobody asked
+        # Sums over all frames; and g is rounded to the features' dtype before it enters dq1b.
+        limit = rounding if k == 0 else rounding if k == 2 else 4 * own
+        _assert_close(f"gradient of {name}", found, w, limit)
+    return forward, backward
+
+
+SHAPES = [
+    Case(frames=1, dim=8),
+    Case(frames=3, dim=36, clips=11),
+    Case(frames=5, dim=264, clips=3),
+    Case(frames=16, dim=24),
+    Case(frames=17, dim=24),
+    Case(frames=20, dim=520, clips=1),
+    Case(frames=70, dim=40),
+    Case(frames=300, dim=16, clips=1),
+    Case(frames=3, dim=7),
+    Case(frames=33, dim=13),
+    Case(frames=300, dim=3, clips=1),
+]
+LAYOUTS = [
+    Case(frames=4, dim=16, mask="one", clips=3),
+    Case(frames=21, dim=16, mask="one"),
+    Case(frames=5, dim=16, mask=None, weights=False, biases=False),
+    Case(frames=21, dim=16, mask=None, weights=False, biases=False),
+    Case(frames=5, dim=16, relation=False),
+    Case(frames=21, dim=16, relation=False, biases=False),
+    Case(frames=21, dim=7, relation=False),
+    Case(frames=6, dim=16, gap=4),
+    Case(frames=6, dim=15, gap=1),
+    Case(frames=6, dim=16, displacement=4),
+    Case(frames=5, dim=16, gradients="out"),
+    Case(frames=21, dim=16, gradients="parameters"),
+    Case(frames=5, dim=16, gradients="parameters"),
+    Case(frames=5, dim=16, scale=40.0),
+    Case(frames=30, dim=16, scale=40.0),
+    Case(frames=0, dim=16),
+    Case(frames=4, dim=16, clips=0),
+    Case(frames=(3, 0, 7, 1), dim=16),
+    Case(frames=(3, 0, 7, 1), dim=16, max_frames=7),
+    Case(frames=(3, 0, 37, 1), dim=16, max_frames=40, stray=2),
+    Case(frames=(3, 0, 300), dim=8, stray=1),
+    Case(frames=(), dim=8, stray=2),
+]
+
+
+@pytest.mark.parametrize("case", SHAPES + LAYOUTS, ids=str)
+def test_matches_reference(runner: Path, case: Case) -> None:
+    check(Kernels(runner), case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "regime"),
+    [
+        (Case(frames=3, dim=40, clips=11), "warp per clip"),
+        (Case(frames=17, dim=24), "resident"),
+        (Case(frames=53, dim=136, clips=1, shared_per_block=20_000), "cluster"),
+        (Case(frames=3, dim=7), "streamed"),
+    ],
+    ids=str,
+)
+def test_dtypes(runner: Path, case: Case, regime: str, dtype: torch.dtype) -> None:
+    forward, backward = check(Kernels(runner), replace(case, dtype=dtype))
+    assert (forward.regime, backward.regime) == (regime, regime)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("order", ORDERS[1:])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(frames=7, dim=40, clips=3),
+        Case(frames=40, dim=40),
+        Case(frames=20, dim=7),
+        Case(frames=260, dim=5, clips=1),
+        # Logits whose sigmoids, and the sums of these, are 0 in float32.
+        Case(frames=5, dim=40, self_bias=-200.0),
+        Case(frames=40, dim=40, self_bias=-200.0),
+        # A block of the backward pass takes several clips.
+        Case(frames=4, dim=24, clips=9, max_blocks=1),
+        Case(frames=18, dim=24, clips=3, max_blocks=1),
+        Case(frames=9, dim=11, clips=3, max_blocks=1),
+        # Clusters, where little memory is all there is: of two blocks, several clips for one cluster; of eight, which
+        # do not hold all rows, the last of them without a part.
+        Case(frames=45, dim=24, clips=3, max_blocks=1, shared_per_block=12_000),
+        Case(frames=53, dim=136, clips=1, shared_per_block=13_000),
+        # More frames than the tile of a warp, more columns than its threads take at a time.
+        Case(frames=(41, 2), dim=136, max_frames=6),
+    ],
+    ids=str,
+)
+def test_any_order_of_threads(runner: Path, case: Case, order: str, seed: int) -> None:
+    check(Kernels(runner, order=order, seed=seed), case)
+
+
+def test_every_regime_is_covered(runner: Path) -> None:
+    plans = {
+        case: check(Kernels(runner), case)
+        for case in (
+            Case(frames=3, dim=16, mask=None),
+            Case(frames=20, dim=16, mask=None),
+            Case(frames=20, dim=7, mask=None),
+            Case(frames=(2, 3), dim=16),
+            # 220 rows of 128 floats do not fit in the 99 KiB of this device; 3 columns a thread.
+            Case(frames=220, dim=128, mask=None, capability=86, clips=1),
+            Case(frames=3, dim=2880, clips=1, capability=86),
+            Case(frames=60, dim=1024, mask=None, clips=1),
+        )
+    }
+    regimes = [(forward.regime, backward.regime) for forward, backward in plans.values()]
+    assert regimes == [
+        ("warp per clip", "warp per clip"),
+        ("resident", "resident"),
+        ("streamed", "streamed"),
+        ("streamed", "streamed"),
+        ("streamed", "streamed"),
+        ("resident", "resident"),
+        ("cluster", "cluster"),
+    ]
+
+
+@pytest.mark.parametrize("max_frames", [1, 6, 18])
+def test_clips_longer_than_announced(runner: Path, max_frames: int) -> None:
+    check(Kernels(runner), Case(frames=(3, 41, 2), dim=16, max_frames=max_frames))
+
+
+@pytest.mark.parametrize("offsets", [[-5, 3, 90], [4, 2, 7], [50, 60, 70], [9, 9, -(2**62)], [0, 2**62, 3]])
+def test_offsets_out_of_range_touch_nothing_else(runner: Path, offsets: list[int]) -> None:
+    # The address sanitizer watches. Clips that are sound are right.
+    inputs = _make_inputs(Case(frames=(4, 5), dim=16))
+    layout = (None, torch.tensor(offsets), None)
+    _, out, logits, *_ = Kernels(runner).forward(inputs.features, *inputs.parameters, *layout, True)
+    Kernels(runner).backward(
+        out, None, None, inputs.features, *inputs.parameters[:2], *layout, out, logits, features_need_grad=True
+    )
+    for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
+        frames = inputs.features[max(begin, 0) : max(end, 0)]
+        wanted = reference.frame_attention(frames.unsqueeze(0), *inputs.parameters)
+        torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_nan_stays_in_its_clip(runner: Path) -> None:
+    case = Case(frames=5, dim=16, clips=3, mask=None)
+    inputs = _make_inputs(case)
+    inputs.features[1, 2, 3] = float("nan")
+    for capability, dim in ((90, 16), (90, 13)):
+        kernels = Kernels(runner, compute_capability=capability)
+        features = inputs.features[..., :dim]
+        q0, q1, b0, b1 = inputs.parameters
+        q1 = q1[: 2 * dim]
+        _, out, *_ = kernels.forward(features, q0[:dim], q1, b0, b1, None, None, None, False)
+        assert torch.isnan(out).any(dim=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dim", [16, 15])
+def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, dim: int) -> None:
+    inputs = _make_inputs(Case(frames=5, dim=dim))
+    kernels, (q0, q1, b0, b1) = Kernels(runner), inputs.parameters
+    _, out, logits, *_ = kernels.forward(inputs.features, q0, q1, b0, b1, inputs.mask, None, None, False)
+    grad_out = torch.full_like(out, float("inf"))
+    _, grad, *_ = kernels.backward(
+        grad_out, None, None, inputs.features, q0, q1, inputs.mask, None, None, out, logits, True
+    )
+    assert inputs.mask is not None
+    assert not inputs.mask.all()
+    assert torch.equal(grad[~inputs.mask], torch.zeros_like(grad[~inputs.mask]))
+
+
+@pytest.mark.parametrize("dim", [16, 15])
+def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
+    # The last is a cluster's, where rows are aligned.
+    for frames, shared in ((5, 0), (40, 0), (40, 8_500)):
+        inputs = _make_inputs(Case(frames=frames, dim=dim, clips=5))
+        kernels = Kernels(runner, shared_per_block=shared)
+        q0, q1, b0, b1 = inputs.parameters
+        results = []
+        for part in (slice(None), slice(3, 4)):
+            features, mask = inputs.features[part], inputs.mask[part]
+            _, out, logits, *_ = kernels.forward(features, q0, q1, b0, b1, mask, None, None, False)
+            _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, mask, None, None, out, logits, True)
+            results.append((out, grad))
+        (all_out, all_grad), (out, grad) = results
+        assert torch.equal(all_out[3:4], out)
+        assert torch.equal(all_grad[3:4], grad)
+
+
+def test_grid_beyond_65535_blocks(runner: Path) -> None:
+    # More blocks than a grid's second dimension has. Only the last ones run.
+    inputs = _make_inputs(Case(frames=1, dim=1, clips=70_000, mask=None))
+    kernels = Kernels(runner, first_block=69_990)
+    plan, out, *_ = kernels.forward(inputs.features, *inputs.parameters, None, None, None, False)
+    assert plan.blocks == 70_000
+    wanted = inputs.features[69_990:, 0].repeat(1, 2)
+    torch.testing.assert_close(out[69_990:], wanted, rtol=1e-6, atol=1e-7)

@@ -231,7 +231,7 @@ def _tie(figure: Figure, face: Axes, bars: Axes, position: float, color: str) ->
 def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
     label, *others = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     figure.text(LEFT, 0.9, f"{label[0]} {label[1]:.0%}", fontsize=21, fontweight="bold", color=INK)
-    rest = " · ".join(f"{name} {value:.0%}" for name, value in others[:3])
+    rest = " · ".join(f"{name} {value:.0%}" for name, value in others[:3] if value >= 0.005)
     figure.text(RIGHT, 0.943, rest, ha="right", fontsize=10, color=INK)
     faces = f"{prediction.frames_with_face} of {prediction.frames_total} frames show a face"
     if prediction.video is not None:

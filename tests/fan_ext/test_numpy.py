@@ -33,6 +33,24 @@ def test_same_bits_as_torch(layout: str, dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(fan_ext.numpy.frame_attention(features, *parameters, **arrays), out)
 
 
+def test_every_float16_number_survives() -> None:
+    """As tests/fan_ext/test_parity.py has it; here no processor's own conversion is used."""
+    numbers = np.arange(65536, dtype=np.uint16).view(np.float16)
+    out = fan_ext.numpy.frame_attention(numbers.reshape(-1, 1, 1), np.zeros(1)).ravel()
+    finite = np.isfinite(numbers)
+    np.testing.assert_array_equal(out[finite], numbers[finite])
+    assert np.isnan(out[~finite]).all()
+
+
+def test_float16_rounds_to_nearest_even() -> None:
+    generator = np.random.default_rng(1)
+    pair = generator.standard_normal((4096, 2, 8)) * np.exp2(generator.integers(-26, 15, (4096, 1, 8)))
+    pair = pair.astype(np.float16)
+    with np.errstate(over="ignore"):
+        expected = (pair.astype(np.float32).sum(1) * np.float32(0.5)).astype(np.float16)
+    np.testing.assert_array_equal(fan_ext.numpy.frame_attention(pair, np.zeros(8)), expected)
+
+
 def test_does_not_load_torch(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np, fan_ext\n"

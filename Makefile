@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 
-.PHONY: demo test lint format native-asan mutation-check clean
+.PHONY: demo test gpu-check lint format native-asan mutation-check clean
 
 # The torch that is there is the torch built against, hence no build isolation.
 $(BIN)/.tools: pyproject.toml constraints.txt
@@ -38,6 +38,11 @@ YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)
 
 test: lint native-asan $(CLIPS)/WolfgangLanger_Pexels.mp4
 	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) $(BIN)/pytest
+
+# On a machine with a GPU. Nothing is skipped: without one this fails.
+gpu-check: $(BIN)/.installed
+	$(BIN)/python -c "import torch, fan_ext; print(torch.cuda.get_device_name(), fan_ext.build_info()['cuda'])"
+	FAN_TEST_DEVICE=cuda $(BIN)/pytest tests/gpu tests/native
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -37,6 +37,11 @@ class Case:
         parameters = [None if p is None else p.double() for p in self.parameters]
         return Case(self.features.double(), parameters, self.layout, self.features.dtype)
 
+    def to(self, device: torch.device | str) -> Case:
+        layout = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in self.layout.items()}
+        parameters = [None if p is None else p.to(device) for p in self.parameters]
+        return Case(self.features.to(device), parameters, layout, self.upstream_dtype)
+
     def run(self, function: Callable[..., Any], direct: bool = True) -> dict[str, Tensor]:
         """Results and gradients by name. `direct`: gradients flow in through alpha and beta too."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.leaves.items()}
@@ -46,7 +51,7 @@ class Case:
         sources = [n for n in ("out", "alpha", "beta") if n in results and (direct or n == "out")]
         generator = torch.Generator().manual_seed(0)
         dtype = self.upstream_dtype or self.features.dtype
-        upstream = [torch.randn(results[n].shape, generator=generator).to(dtype).to(results[n].dtype) for n in sources]
+        upstream = [torch.randn(results[n].shape, generator=generator).to(dtype).to(results[n]) for n in sources]
         gradients = torch.autograd.grad([results[n] for n in sources], list(leaves.values()), upstream)
         results = {n: r.detach() for n, r in results.items()}
         return results | {f"grad {n}": g for n, g in zip(leaves, gradients, strict=True)}
@@ -102,7 +107,7 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], dtype: 
 
     parameters = [n for n in expected if n.startswith("grad") and n != "grad features"]
     for name, wanted in expected.items():
-        got = actual[name].double()
+        got = actual[name].double().cpu()
         assert got.shape == wanted.shape, name
         assert torch.isfinite(got).all(), name
         scale = magnitude(parameters if name in parameters else [name])

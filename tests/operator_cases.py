@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import fan_ext
 from fan_ext import FrameWeights, reference
 
 FRAMES = (1, 2, 3, 7, 16, 33, 100, 1000)
@@ -32,6 +33,18 @@ class Case:
     def leaves(self) -> dict[str, Tensor]:
         names = ("features", "self_weight", "relation_weight", "self_bias", "relation_bias")
         return {n: t for n, t in zip(names, (self.features, *self.parameters), strict=True) if t is not None}
+
+    def differentiable(self) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
+        """A function of the leaves alone, and the leaves: what gradcheck wants. Its results are those with gradients."""
+        present = [p is not None for p in self.parameters]
+
+        def function(features: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+            rest = iter(given)
+            parameters = [next(rest) if there else None for there in present]
+            out, weights = fan_ext.frame_attention(features, *parameters, **self.layout, return_weights=True)
+            return (out, weights.alpha) if weights.beta is None else (out, weights.alpha, weights.beta)
+
+        return function, [t.clone().requires_grad_() for t in self.leaves.values()]
 
     def in_float64(self) -> Case:
         parameters = [None if p is None else p.double() for p in self.parameters]

@@ -3,11 +3,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <tuple>
-
 #include "../cpu/frame_attention.h"
 #include "arguments.h"
-#include "conversions.h"
+#include "tensors.h"
 
 namespace fan {
 namespace {
@@ -57,8 +55,6 @@ void with_type(ScalarType type, const Body& body) {
   if (type == ScalarType::BFloat16) body(BFloat16{});
 }
 
-using FiveTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
 FiveTensors forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, bool return_weights) {
@@ -69,16 +65,7 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
 
   const ScalarType accumulator = accumulator_type(features.scalar_type());
   const bool relation = relation_weight.has_value();
-  Tensor out = torch::stable::new_empty(features, {shape.clips, relation ? 2 * shape.dim : shape.dim});
-  Tensor logits = torch::stable::new_empty(features, {relation ? 3 : 1, shape.total_frames}, accumulator);
-  const auto per_frame = [&](bool wanted) {
-    if (!wanted) return torch::stable::new_empty(features, {0}, accumulator);
-    return shape.packed ? torch::stable::new_empty(features, {shape.total_frames}, accumulator)
-                        : torch::stable::new_empty(features, {shape.clips, shape.frames}, accumulator);
-  };
-  Tensor alpha = per_frame(return_weights);
-  Tensor beta = per_frame(return_weights && relation);
-  Tensor final_weight = per_frame(return_weights);
+  ForwardResults results(features, shape, relation, return_weights);
 
   const Tensor rows = with_adjacent_rows(features);
   const Tensor q0 = as_type(self_weight, accumulator);
@@ -91,11 +78,12 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
     if (b0) parameters.self_bias = *data_or_null<A>(b0);
     if (b1) parameters.relation_bias = *data_or_null<A>(b1);
     const auto weights = [&](Tensor& tensor, bool wanted) { return wanted ? data<A>(tensor) : nullptr; };
-    const ForwardOutputs<T> outputs{data<T>(out), data<A>(logits), weights(alpha, return_weights),
-                                    weights(beta, return_weights && relation), weights(final_weight, return_weights)};
+    const ForwardOutputs<T> outputs{
+        data<T>(results.out), data<A>(results.logits), weights(results.alpha, return_weights),
+        weights(results.beta, return_weights && relation), weights(results.final, return_weights)};
     frame_attention_forward<T>(make_clips<T>(shape, rows, present, starts), parameters, outputs, torch_threads());
   });
-  return {out, logits, alpha, beta, final_weight};
+  return results.all();
 }
 
 FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
@@ -110,17 +98,11 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
 
   const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
   const bool relation = relation_weight.has_value();
-  Tensor grad_features = !features_need_grad ? torch::stable::new_empty(features, {0})
-                         : shape.packed ? torch::stable::new_empty(features, {shape.total_frames, shape.dim})
-                                        : torch::stable::new_empty(features, {shape.clips, shape.frames, shape.dim});
-  Tensor grad_q0 = torch::stable::new_empty(features, {shape.dim}, accumulator);
-  Tensor grad_q1 = torch::stable::new_empty(features, {relation ? 2 * shape.dim : 0}, accumulator);
-  Tensor grad_b0 = torch::stable::new_empty(features, {1}, accumulator);
-  Tensor grad_b1 = torch::stable::new_empty(features, {relation ? 1 : 0}, accumulator);
+  BackwardResults results(features, shape, relation, features_need_grad);
 
   const Tensor rows = with_adjacent_rows(features);
-  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type), result = as_type(out, type),
-               saved = as_type(logits, accumulator);
+  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type),
+               forward_out = as_type(out, type), saved = as_type(logits, accumulator);
   const OptionalTensor q1 = as_type(relation_weight, accumulator), d_alpha = as_type(grad_alpha, accumulator),
                        d_beta = as_type(grad_beta, accumulator), present = as_type(mask, ScalarType::Bool);
   with_type(type, [&](auto tag) {
@@ -128,15 +110,16 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
     using A = Accumulator<T>;
     const Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), data_or_null<A>(q1), A(0), A(0)};
     const BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), data_or_null<A>(d_alpha),
-                                   data_or_null<A>(d_beta), static_cast<const T*>(result.const_data_ptr()),
+                                   data_or_null<A>(d_beta), static_cast<const T*>(forward_out.const_data_ptr()),
                                    static_cast<const A*>(saved.const_data_ptr())};
-    const BackwardOutputs<T> outputs{features_need_grad ? data<T>(grad_features) : nullptr, data<A>(grad_q0),
-                                     relation ? data<A>(grad_q1) : nullptr, data<A>(grad_b0),
-                                     relation ? data<A>(grad_b1) : nullptr};
+    const BackwardOutputs<T> outputs{features_need_grad ? data<T>(results.features) : nullptr,
+                                     data<A>(results.self_weight),
+                                     relation ? data<A>(results.relation_weight) : nullptr, data<A>(results.self_bias),
+                                     relation ? data<A>(results.relation_bias) : nullptr};
     frame_attention_backward<T>(make_clips<T>(shape, rows, present, starts), parameters, inputs, outputs,
                                 torch_threads());
   });
-  return {grad_features, grad_q0, grad_q1, grad_b0, grad_b1};
+  return results.all();
 }
 
 }  // namespace

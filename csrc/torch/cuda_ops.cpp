@@ -5,11 +5,10 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <limits>
-#include <tuple>
 
 #include "../cuda/frame_attention.h"
 #include "arguments.h"
-#include "conversions.h"
+#include "tensors.h"
 
 namespace fan {
 namespace {
@@ -57,8 +56,6 @@ void with_type(ScalarType type, const Body& body) {
   if (type == ScalarType::BFloat16) body(cuda::BFloat16{});
 }
 
-using FiveTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
 FiveTensors forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, bool return_weights) {
@@ -69,16 +66,7 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
 
   const ScalarType accumulator = accumulator_type(features.scalar_type());
   const bool relation = relation_weight.has_value();
-  Tensor out = torch::stable::new_empty(features, {shape.clips, relation ? 2 * shape.dim : shape.dim});
-  Tensor logits = torch::stable::new_empty(features, {relation ? 3 : 1, shape.total_frames}, accumulator);
-  const auto per_frame = [&](bool wanted) {
-    if (!wanted) return torch::stable::new_empty(features, {0}, accumulator);
-    return shape.packed ? torch::stable::new_empty(features, {shape.total_frames}, accumulator)
-                        : torch::stable::new_empty(features, {shape.clips, shape.frames}, accumulator);
-  };
-  Tensor alpha = per_frame(return_weights);
-  Tensor beta = per_frame(return_weights && relation);
-  Tensor final_weight = per_frame(return_weights);
+  ForwardResults results(features, shape, relation, return_weights);
 
   const Tensor rows = with_adjacent_rows(features);
   const Tensor q0 = as_type(self_weight, accumulator);
@@ -91,14 +79,14 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
     const auto clips = make_clips<T>(shape, rows, present, starts);
     const cuda::Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), input<A>(b0),
                                          input<A>(b1)};
-    const cuda::ForwardOutputs<T> outputs{output<T>(out), output<A>(logits), output<A>(alpha, return_weights),
-                                          output<A>(beta, return_weights && relation),
-                                          output<A>(final_weight, return_weights)};
+    const cuda::ForwardOutputs<T> outputs{
+        output<T>(results.out), output<A>(results.logits), output<A>(results.alpha, return_weights),
+        output<A>(results.beta, return_weights && relation), output<A>(results.final, return_weights)};
     const cuda::Plan plan =
         cuda::plan_forward(clips, parameters, outputs, max_frames.value_or(-1), cuda::use_device(device));
     cuda::frame_attention_forward<T>(clips, parameters, outputs, plan, getCurrentStream(device).nativeHandle());
   });
-  return {out, logits, alpha, beta, final_weight};
+  return results.all();
 }
 
 FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
@@ -113,17 +101,11 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
 
   const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
   const bool relation = relation_weight.has_value();
-  Tensor grad_features = !features_need_grad ? torch::stable::new_empty(features, {0})
-                         : shape.packed ? torch::stable::new_empty(features, {shape.total_frames, shape.dim})
-                                        : torch::stable::new_empty(features, {shape.clips, shape.frames, shape.dim});
-  Tensor grad_q0 = torch::stable::new_empty(features, {shape.dim}, accumulator);
-  Tensor grad_q1 = torch::stable::new_empty(features, {relation ? 2 * shape.dim : 0}, accumulator);
-  Tensor grad_b0 = torch::stable::new_empty(features, {1}, accumulator);
-  Tensor grad_b1 = torch::stable::new_empty(features, {relation ? 1 : 0}, accumulator);
+  BackwardResults results(features, shape, relation, features_need_grad);
 
   const Tensor rows = with_adjacent_rows(features);
-  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type), result = as_type(out, type),
-               saved = as_type(logits, accumulator);
+  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type),
+               forward_out = as_type(out, type), saved = as_type(logits, accumulator);
   const OptionalTensor q1 = as_type(relation_weight, accumulator), d_alpha = as_type(grad_alpha, accumulator),
                        d_beta = as_type(grad_beta, accumulator), present = as_type(mask, ScalarType::Bool),
                        starts = as_type(offsets, ScalarType::Long);
@@ -133,15 +115,15 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
     const auto clips = make_clips<T>(shape, rows, present, starts);
     const cuda::Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), nullptr, nullptr};
     const cuda::BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), input<A>(d_alpha),
-                                         input<A>(d_beta), static_cast<const T*>(result.const_data_ptr()),
+                                         input<A>(d_beta), static_cast<const T*>(forward_out.const_data_ptr()),
                                          static_cast<const A*>(saved.const_data_ptr())};
-    cuda::BackwardOutputs<T> outputs{output<T>(grad_features, features_need_grad),
+    cuda::BackwardOutputs<T> outputs{output<T>(results.features, features_need_grad),
                                      nullptr,
                                      nullptr,
-                                     output<A>(grad_q0),
-                                     output<A>(grad_q1, relation),
-                                     output<A>(grad_b0),
-                                     output<A>(grad_b1, relation)};
+                                     output<A>(results.self_weight),
+                                     output<A>(results.relation_weight, relation),
+                                     output<A>(results.self_bias),
+                                     output<A>(results.relation_bias, relation)};
     const cuda::Plan plan =
         cuda::plan_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device));
     // Freed when this returns, used again by later work on the same stream only.
@@ -151,7 +133,7 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
     cuda::frame_attention_backward<T>(clips, parameters, inputs, outputs, plan,
                                       getCurrentStream(device).nativeHandle());
   });
-  return {grad_features, grad_q0, grad_q1, grad_b0, grad_b1};
+  return results.all();
 }
 
 }  // namespace

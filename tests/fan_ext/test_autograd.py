@@ -13,15 +13,7 @@ import fan_ext
 @pytest.mark.parametrize("frames", [1, 5])
 def test_gradcheck(layout: str, frames: int) -> None:
     case = make_case(layout, frames, 3, torch.float64)
-    leaves = [t.clone().requires_grad_() for t in case.leaves.values()]
-    present = [p is not None for p in case.parameters]
-
-    def function(features, *given):
-        given = iter(given)
-        parameters = [next(given) if there else None for there in present]
-        out, weights = fan_ext.frame_attention(features, *parameters, **case.layout, return_weights=True)
-        return (out, weights.alpha) if weights.beta is None else (out, weights.alpha, weights.beta)
-
+    function, leaves = case.differentiable()
     assert torch.autograd.gradcheck(function, leaves)
 
 

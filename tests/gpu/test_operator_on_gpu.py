@@ -65,15 +65,7 @@ def test_more_clips_than_a_grid_dimension(device: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradcheck_and_opcheck(layout: str, device: str) -> None:
     case = make_case(layout, 5, 4, torch.float64).to(device)
-    leaves = [t.clone().requires_grad_() for t in case.leaves.values()]
-    present = [p is not None for p in case.parameters]
-
-    def function(features, *given):
-        given = iter(given)
-        parameters = [next(given) if there else None for there in present]
-        out, weights = fan_ext.frame_attention(features, *parameters, **case.layout, return_weights=True)
-        return (out, weights.alpha) if weights.beta is None else (out, weights.alpha, weights.beta)
-
+    function, leaves = case.differentiable()
     assert torch.autograd.gradcheck(function, leaves)
     layout_arguments = [case.layout.get(n) for n in ("mask", "offsets", "max_frames")]
     torch.library.opcheck(

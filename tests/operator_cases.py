@@ -35,7 +35,7 @@ class Case:
         return {n: t for n, t in zip(names, (self.features, *self.parameters), strict=True) if t is not None}
 
     def differentiable(self) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
-        """A function of the leaves alone, with the results that carry gradients, and the leaves: what gradcheck wants."""
+        """What gradcheck wants: a function of the leaves whose results all carry gradients, and the leaves."""
         present = [p is not None for p in self.parameters]
 
         def function(features: Tensor, *given: Tensor) -> tuple[Tensor, ...]:

@@ -20,16 +20,6 @@ const Threads& torch_threads() {
   return threads;
 }
 
-template <typename A>
-const A* data_or_null(const OptionalTensor& tensor) {
-  return tensor ? static_cast<const A*>(tensor->const_data_ptr()) : nullptr;
-}
-
-template <typename A>
-A* data(Tensor& tensor) {
-  return static_cast<A*>(tensor.mutable_data_ptr());
-}
-
 template <typename T>
 Clips<T> make_clips(const Shape& shape, const Tensor& features, const OptionalTensor& mask,
                     const OptionalTensor& offsets) {
@@ -37,8 +27,8 @@ Clips<T> make_clips(const Shape& shape, const Tensor& features, const OptionalTe
   clips.features = static_cast<const T*>(features.const_data_ptr());
   clips.clip_stride = shape.packed ? 0 : features.stride(0);
   clips.frame_stride = features.stride(shape.packed ? 0 : 1);
-  clips.mask = data_or_null<bool>(mask);
-  clips.offsets = data_or_null<int64_t>(offsets);
+  clips.mask = input<bool>(mask);
+  clips.offsets = input<int64_t>(offsets);
   clips.clips = shape.clips;
   clips.frames = shape.frames;
   clips.total_frames = shape.total_frames;
@@ -61,7 +51,7 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
   const Shape shape =
       check_forward(features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, max_frames);
   const OptionalTensor starts = as_type(offsets, ScalarType::Long);
-  if (starts) check_offsets(data_or_null<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
+  if (starts) check_offsets(input<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
 
   const ScalarType accumulator = accumulator_type(features.scalar_type());
   const bool relation = relation_weight.has_value();
@@ -74,13 +64,12 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
   with_type(features.scalar_type(), [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
-    Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), data_or_null<A>(q1), A(0), A(0)};
-    if (b0) parameters.self_bias = *data_or_null<A>(b0);
-    if (b1) parameters.relation_bias = *data_or_null<A>(b1);
-    const auto weights = [&](Tensor& tensor, bool wanted) { return wanted ? data<A>(tensor) : nullptr; };
+    Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), A(0), A(0)};
+    if (b0) parameters.self_bias = *input<A>(b0);
+    if (b1) parameters.relation_bias = *input<A>(b1);
     const ForwardOutputs<T> outputs{
-        data<T>(results.out), data<A>(results.logits), weights(results.alpha, return_weights),
-        weights(results.beta, return_weights && relation), weights(results.final, return_weights)};
+        output<T>(results.out), output<A>(results.logits), output<A>(results.alpha, return_weights),
+        output<A>(results.beta, return_weights && relation), output<A>(results.final, return_weights)};
     frame_attention_forward<T>(make_clips<T>(shape, rows, present, starts), parameters, outputs, torch_threads());
   });
   return results.all();
@@ -94,7 +83,7 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
       check_forward(features, self_weight, relation_weight, std::nullopt, std::nullopt, mask, offsets, max_frames);
   check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);
   const OptionalTensor starts = as_type(offsets, ScalarType::Long);
-  if (starts) check_offsets(data_or_null<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
+  if (starts) check_offsets(input<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
 
   const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
   const bool relation = relation_weight.has_value();
@@ -108,14 +97,13 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
   with_type(type, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
-    const Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), data_or_null<A>(q1), A(0), A(0)};
-    const BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), data_or_null<A>(d_alpha),
-                                   data_or_null<A>(d_beta), static_cast<const T*>(forward_out.const_data_ptr()),
+    const Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), A(0), A(0)};
+    const BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), input<A>(d_alpha), input<A>(d_beta),
+                                   static_cast<const T*>(forward_out.const_data_ptr()),
                                    static_cast<const A*>(saved.const_data_ptr())};
-    const BackwardOutputs<T> outputs{features_need_grad ? data<T>(results.features) : nullptr,
-                                     data<A>(results.self_weight),
-                                     relation ? data<A>(results.relation_weight) : nullptr, data<A>(results.self_bias),
-                                     relation ? data<A>(results.relation_bias) : nullptr};
+    const BackwardOutputs<T> outputs{output<T>(results.features, features_need_grad), output<A>(results.self_weight),
+                                     output<A>(results.relation_weight, relation), output<A>(results.self_bias),
+                                     output<A>(results.relation_bias, relation)};
     frame_attention_backward<T>(make_clips<T>(shape, rows, present, starts), parameters, inputs, outputs,
                                 torch_threads());
   });

@@ -16,17 +16,6 @@ namespace {
 using torch::stable::accelerator::DeviceGuard;
 using torch::stable::accelerator::getCurrentStream;
 
-// Null for a tensor that is absent or not wanted.
-template <typename A>
-const A* input(const OptionalTensor& tensor) {
-  return tensor ? static_cast<const A*>(tensor->const_data_ptr()) : nullptr;
-}
-
-template <typename A>
-A* output(Tensor& tensor, bool wanted = true) {
-  return wanted ? static_cast<A*>(tensor.mutable_data_ptr()) : nullptr;
-}
-
 template <typename T>
 cuda::Clips<T> make_clips(const Shape& shape, const Tensor& features, const OptionalTensor& mask,
                           const OptionalTensor& offsets) {

@@ -25,6 +25,17 @@ inline Tensor with_adjacent_rows(const Tensor& features) {
   return features.stride(last) == 1 || features.size(last) == 1 ? features : torch::stable::contiguous(features);
 }
 
+// Null for a tensor that is absent or not wanted.
+template <typename A>
+const A* input(const OptionalTensor& tensor) {
+  return tensor ? static_cast<const A*>(tensor->const_data_ptr()) : nullptr;
+}
+
+template <typename A>
+A* output(Tensor& tensor, bool wanted = true) {
+  return wanted ? static_cast<A*>(tensor.mutable_data_ptr()) : nullptr;
+}
+
 using FiveTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Uninitialised results, as the schemas in ops.cpp describe them.

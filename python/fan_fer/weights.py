@@ -17,8 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fan_fer.emotions import EMOTIONS
-from fan_fer.errors import WeightsError
+from fan_fer.errors import OutputError, WeightsError
 from fan_fer.network import FrameAttentionNetwork
+from fan_fer.output import atomic_write
 
 FORMAT_VERSION = 1
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
@@ -87,14 +88,11 @@ def save_weights(
         tensors[name] = stored.half() if half and stored.is_floating_point() else stored
     _check_finite(path, tensors)
     metadata = {"fan_fer": str(FORMAT_VERSION), "card": json.dumps(asdict(card))}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(save(tensors, metadata))
-        temporary.replace(path)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(save(tensors, metadata))
+    except OutputError as error:
+        raise WeightsError(str(error)) from error
 
 
 def load_weights(

@@ -24,6 +24,7 @@ from torchvision.models import resnet18
 
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
+from fan_fer.output import atomic_write
 from fan_fer.training.augment import augment
 from fan_fer.training.ferplus import FaceSet, load_ferplus
 from fan_fer.training.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
@@ -120,7 +121,8 @@ def train(train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Setti
             "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
         })  # fmt: skip
         weights = {name: value.contiguous() for name, value in averaged.module.state_dict().items()}
-        save_file(weights, out / "backbone.safetensors")
+        with atomic_write(out / "backbone.safetensors") as temporary:
+            save_file(weights, temporary)
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(figures) + "\n")
         print(json.dumps(figures), flush=True)

@@ -19,6 +19,7 @@ from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
 from fan_fer.faces import Detector
 from fan_fer.network import FrameAttentionNetwork
+from fan_fer.output import atomic_write
 from fan_fer.tracking import select_subject
 from fan_fer.training.backbone import load_resnet
 from fan_fer.training.runs import progress_bar
@@ -63,9 +64,8 @@ def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]
             if (file.metadata() or {}).get("key") == key:
                 return load_file(path)
     tensors = compute()
-    temporary = path.with_suffix(".partial")
-    temporary.write_bytes(save(tensors, {"key": key}))
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(save(tensors, {"key": key}))
     return tensors
 
 

@@ -11,6 +11,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fan_fer.errors import FanFerError
+from fan_fer.output import atomic_write
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -33,10 +34,9 @@ def progress_bar() -> Progress:
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Writes beside ``path``, then renames: a kill leaves the old file or the new one, nothing between."""
-    temporary = path.with_suffix(".partial")
-    torch.save(checkpoint, temporary)
-    temporary.replace(path)
+    """A kill while it writes leaves the old file or the new one, nothing between."""
+    with atomic_write(path) as temporary:
+        torch.save(checkpoint, temporary)
 
 
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

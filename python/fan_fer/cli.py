@@ -1,31 +1,17 @@
-"""The command ``fan-fer``. Modules that take long to import are imported where they are used."""
+"""The command ``fan-fer``: its commands are in ``fan_fer.commands``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
-from fan_fer.errors import FanFerError, OutputError
+from fan_fer.commands import predict
+from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
+from fan_fer.errors import FanFerError
 
-if TYPE_CHECKING:
-    from fan_fer.prediction import ClipPrediction
-    from fan_fer.recognizer import Recognizer
-
-DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
-STDOUT = Path("-")
-
-EXAMPLE = """\
-example:
-  fan-fer predict clip.mp4 --plot clip.png --json clip.json
-  fan-fer predict clips/ --csv frames.csv --plot plots/
-
-exit code: 0 all done, 1 some of several clips failed (the others are done), 2 nothing could be done
-"""
+COMMANDS = (predict,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except FanFerError as error:
-        _complain(error)
+        complain(error)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("fan-fer: interrupted", file=sys.stderr)
@@ -52,40 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fan-fer",
         description="Facial expressions in video, with frame attention networks.",
-        epilog=EXAMPLE,
+        epilog=predict.EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    predict = commands.add_parser(
-        "predict",
-        help="the emotion of the person in a clip, and the weight of every frame",
-        description="Reads clips and tells the emotion of the person in each, and how much every frame counted.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    predict.set_defaults(run=_predict)
-    predict.add_argument("clips", nargs="+", metavar="CLIP", help="a video, or a folder whose videos are all read")
-    predict.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write everything as JSON; '-' for standard output. One video: its object; several, or a folder: "
-        '{"clips": [...], "failures": [...]}',
-    )
-    predict.add_argument("--csv", type=Path, metavar="FILE", help="write a table, one row per frame")
-    predict.add_argument(
-        "--plot",
-        type=Path,
-        metavar="FILE",
-        help="draw faces and weights: .png, .pdf, .svg, .jpg or .webp. Several videos, or a folder: the name of a "
-        "folder that gets one CLIP.png each",
-    )
-    predict.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
-    predict.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
-    predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    for command in COMMANDS:
+        command.add_parser(commands)
     return parser
 
 
@@ -97,166 +56,3 @@ class _Version(argparse.Action):
 
         print(f"fan-fer {version('fan_ext')}")
         parser.exit()
-
-
-def _predict(arguments: argparse.Namespace) -> int:
-    from fan_fer.video import list_videos
-
-    videos = list_videos(arguments.clips)
-    single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
-    plots = _plan_outputs(arguments, videos, single)
-    done, failures, interrupted = _recognize(arguments, videos, plots, single)
-    if done:
-        _write(arguments, done, failures, single)
-    for warning in (line for prediction, _ in done for line in prediction.warnings):
-        print(f"fan-fer: warning: {warning}", file=sys.stderr)
-    for message in failures.values():
-        _complain(message)
-    if interrupted:
-        raise KeyboardInterrupt
-    if not failures:
-        return DONE
-    return SOME_FAILED if done else BAD_INPUT
-
-
-def _recognize(
-    arguments: argparse.Namespace, videos: Sequence[Path], plots: Sequence[Path], single: bool
-) -> tuple[list[tuple[ClipPrediction, float]], dict[Path, str], bool]:
-    """The predictions with the seconds each took, their plots drawn; what was wrong with the other videos; and whether
-    the user ended it early, which keeps what is done."""
-    from rich.console import Console
-
-    from fan_fer.report import progress_bar
-    from fan_fer.video import Video
-
-    failures: dict[Path, str] = {}
-    # What is no video at all is found before the seconds that loading a network takes.
-    for video in videos:
-        try:
-            Video(video)
-        except FanFerError as error:
-            failures[video] = str(error)
-    if len(failures) == len(set(videos)):
-        return [], failures, False
-
-    console = Console(stderr=True)
-    with console.status("loading the network"):
-        recognizer = _load(arguments)
-    done: list[tuple[ClipPrediction, float]] = []
-    interrupted = False
-    for number, video in enumerate(videos):
-        if video in failures:
-            continue
-        name = video.name if single else f"{number + 1}/{len(videos)} {video.name}"
-        start = time.perf_counter()
-        try:
-            with progress_bar(console, name) as progress:
-                prediction = recognizer.predict(video, progress)
-            done.append((prediction, time.perf_counter() - start))
-            if plots:
-                _plot(plots[number], prediction)
-        except FanFerError as error:
-            failures[video] = str(error)
-        except KeyboardInterrupt:
-            interrupted = True
-            break
-    return done, {video: failures[video] for video in videos if video in failures}, interrupted
-
-
-def _load(arguments: argparse.Namespace) -> Recognizer:
-    from fan_fer.recognizer import load_recognizer
-
-    recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
-    _ = recognizer.detector  # one that cannot be loaded is found out before the work begins
-    return recognizer
-
-
-def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single: bool) -> list[Path]:
-    """The plot's path for every video. Raises OutputError for an output that could not be written in the end."""
-    from fan_fer.output import check_writable
-
-    plots = _plot_paths(arguments.plot, videos, single) if arguments.plot else []
-    outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots
-    inputs = {video.resolve() for video in videos}
-    seen: set[Path] = set()
-    for path in outputs:
-        target = path.resolve()
-        if target in inputs:
-            raise OutputError(f"{path}: is one of the clips; another name is wanted")
-        if target in seen:
-            raise OutputError(f"{path}: is named for two outputs; two names are wanted")
-        seen.add(target)
-        # A folder of plots that is still to be made is checked by its own name.
-        check_writable(path.parent if path in plots and not single and not path.parent.exists() else path)
-    return plots
-
-
-def _plot_paths(plot: Path, videos: Sequence[Path], single: bool) -> list[Path]:
-    from fan_fer.output import check_picture
-
-    if single and not plot.is_dir():
-        check_picture(plot)
-        return [plot]
-    if plot.suffix and not plot.is_dir():
-        raise OutputError(f"{plot}: several plots go into a folder; the name of a folder is wanted")
-    if plot.exists() and not plot.is_dir():
-        raise OutputError(f"{plot}: is no folder; several plots go into a folder")
-    paths: list[Path] = []
-    for video in videos:
-        # Clips of the same name in different folders: clip.png, clip-2.png, ...
-        same = sum(earlier.stem == video.stem for earlier in videos[: len(paths)])
-        paths.append(plot / f"{video.stem}{f'-{same + 1}' if same else ''}.png")
-    return paths
-
-
-def _write(
-    arguments: argparse.Namespace,
-    done: Sequence[tuple[ClipPrediction, float]],
-    failures: dict[Path, str],
-    single: bool,
-) -> None:
-    """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""
-    from rich.console import Console
-
-    from fan_fer.output import batch_json, clip_json, write_csv, write_text
-    from fan_fer.report import batch_table, clip_report
-
-    predictions = [prediction for prediction, _ in done]
-    if arguments.csv:
-        write_csv(arguments.csv, predictions)
-    if arguments.json:
-        text = clip_json(predictions[0]) if single else batch_json(predictions, failures)
-        if arguments.json == STDOUT:
-            _print(text, sys.stdout)
-        else:
-            write_text(arguments.json, text)
-    stream = sys.stderr if arguments.json == STDOUT else sys.stdout
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(file=stream, width=None if stream.isatty() else 250)
-    with console.capture() as report:
-        console.print(clip_report(*done[0]) if single else batch_table(done))
-    _print(report.get(), stream)
-
-
-def _plot(path: Path, prediction: ClipPrediction) -> None:
-    from fan_fer.plot import strip_frames, video_faces, write_plot
-
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made ({error.strerror})") from None
-    write_plot(path, prediction, video_faces(prediction, strip_frames(prediction)))
-
-
-def _print(text: str, stream: IO[str]) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
-
-
-def _complain(message: object) -> None:
-    print(f"fan-fer: error: {message}", file=sys.stderr)

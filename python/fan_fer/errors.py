@@ -21,3 +21,11 @@ class WeightsError(FanFerError):
 
 class OutputError(FanFerError):
     """A result that cannot be written where it was asked for."""
+
+
+class DataError(FanFerError):
+    """A data set, or a file that describes one, that is not laid out as wanted."""
+
+
+class TrainingError(FanFerError):
+    """A training run that cannot begin or go on as asked."""

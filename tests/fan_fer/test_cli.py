@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fan_fer import FrameAttentionNetwork, recognizer
-from fan_fer.cli import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED, main
+from fan_fer.cli import main
+from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.weights import ModelCard, save_weights
 
 from .fakes import PREPROCESSING, SquareDetector, every_nth, names, picture, write_video

@@ -1,6 +1,6 @@
 """Trains frame attention and the classifier over a frozen backbone, and writes the weights file.
 
-    python -m fan_fer.training.attention --data ferplus.npz --clips ict-afew/Train_AFEW \
+    python -m fan_fer.pretraining.attention --data ferplus.npz --clips ict-afew/Train_AFEW \
         --valid-clips ict-afew/Val_AFEW --detector yunet:yunet_n_640_640.onnx \
         --backbone runs/backbone/backbone.safetensors --out runs/attention
 
@@ -23,25 +23,24 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fan_fer.align import TEMPLATE
+from fan_fer.cache import cached, fingerprint
 from fan_fer.faces import load_detector
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.recognizer import load_recognizer
-from fan_fer.training.augment import augment, degrade
-from fan_fer.training.backbone import MEAN, STD, normalise, resize
-from fan_fer.training.features import (
+from fan_fer.pretraining.augment import augment, degrade
+from fan_fer.pretraining.backbone import MEAN, STD, normalise, resize
+from fan_fer.pretraining.features import (
     ClipSet,
-    cached,
     embed,
     embed_clips,
-    fingerprint,
     load_backbone,
     load_faces,
     set_name,
 )
-from fan_fer.training.ferplus import FaceSet, load_ferplus
-from fan_fer.training.mixed_clips import ClipMaker, FacePool
-from fan_fer.training.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
-from fan_fer.training.score import measure
+from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
+from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
+from fan_fer.pretraining.score import measure
+from fan_fer.recognizer import load_recognizer
+from fan_fer.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
 from fan_fer.weights import ModelCard, Preprocessing, save_weights
 
 LICENSE = "research use: trained on FER2013 images"
@@ -177,7 +176,7 @@ def train(network: FrameAttentionNetwork, data: TrainingData, out: Path, setting
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="fan_fer.training.attention", description=first_line(__doc__))
+    parser = argparse.ArgumentParser(prog="fan_fer.pretraining.attention", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--clips", type=Path, required=True, help="folder with a folder of videos per emotion")
     parser.add_argument("--valid-clips", type=Path, required=True, help="the same, of other people")

@@ -1,6 +1,6 @@
 """Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
 
-    python -m fan_fer.training.backbone --data ferplus.npz --out runs/backbone
+    python -m fan_fer.pretraining.backbone --data ferplus.npz --out runs/backbone
 
 Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights
 under torchvision's names) after each epoch. The same command goes on where a killed run stopped.
@@ -25,9 +25,9 @@ from torchvision.models import resnet18
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
 from fan_fer.output import atomic_write
-from fan_fer.training.augment import augment
-from fan_fer.training.ferplus import FaceSet, load_ferplus
-from fan_fer.training.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
+from fan_fer.pretraining.augment import augment
+from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
+from fan_fer.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
 
 MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
 
@@ -159,7 +159,7 @@ def train_epoch(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="fan_fer.training.backbone", description=first_line(__doc__))
+    parser = argparse.ArgumentParser(prog="fan_fer.pretraining.backbone", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
     for name, default in asdict(Settings()).items():

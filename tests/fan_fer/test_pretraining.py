@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from fan_fer import runs
+from fan_fer.cache import cached
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.training import attention, backbone, runs, score
-from fan_fer.training.augment import augment, degrade
-from fan_fer.training.features import ClipSet, cached, load_backbone
-from fan_fer.training.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
-from fan_fer.training.mixed_clips import ClipMaker, FacePool
+from fan_fer.pretraining import attention, backbone, score
+from fan_fer.pretraining.augment import augment, degrade
+from fan_fer.pretraining.features import ClipSet, load_backbone
+from fan_fer.pretraining.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
+from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
 
 TINY = backbone.Settings(epochs=3, size=32, batch=8, lr=0.01)
 

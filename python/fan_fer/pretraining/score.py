@@ -1,6 +1,6 @@
 """Measures a weights file: single faces, video clips, clips mixed from single faces, and what attention attends to.
 
-python -m fan_fer.training.score --data ferplus.npz --clips ict-afew/Val_AFEW --detector yunet:FILE [--weights FILE]
+python -m fan_fer.pretraining.score --data ferplus.npz --clips ict-afew/Val_AFEW --detector yunet:FILE [--weights FILE]
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from fan_fer.errors import FanFerError
 from fan_fer.faces import load_detector
+from fan_fer.pretraining.augment import degrade
+from fan_fer.pretraining.features import ClipSet, embed, load_faces, set_name
+from fan_fer.pretraining.ferplus import load_ferplus
+from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
 from fan_fer.recognizer import Recognizer, load_recognizer
-from fan_fer.training.augment import degrade
-from fan_fer.training.features import ClipSet, embed, load_faces, set_name
-from fan_fer.training.ferplus import load_ferplus
-from fan_fer.training.mixed_clips import ClipMaker, FacePool
-from fan_fer.training.runs import first_line, run_main
+from fan_fer.runs import first_line, run_main
 
 MIXED_CLIPS = 2000
 
@@ -104,7 +104,7 @@ def mean_ranking(weights: Sequence[Tensor], informative: Sequence[Tensor]) -> fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="fan_fer.training.score", description=first_line(__doc__))
+    parser = argparse.ArgumentParser(prog="fan_fer.pretraining.score", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--clips", type=Path, required=True, help="folder with a folder of videos per emotion")
     parser.add_argument("--detector", default="mtcnn", help='"mtcnn" or "yunet:FILE"')

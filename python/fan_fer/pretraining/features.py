@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fan_fer.align import align_face
+from fan_fer.cache import cached, fingerprint
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
 from fan_fer.faces import Detector
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.output import atomic_write
+from fan_fer.pretraining.backbone import load_resnet
+from fan_fer.runs import progress_bar
 from fan_fer.tracking import select_subject
-from fan_fer.training.backbone import load_resnet
-from fan_fer.training.runs import progress_bar
 from fan_fer.video import Video, list_videos
 from fan_fer.weights import Preprocessing
 
@@ -50,31 +46,6 @@ def load_backbone(path: Path) -> tuple[FrameAttentionNetwork, Tensor, Tensor]:
     network = FrameAttentionNetwork("fan")
     network.backbone.load_state_dict(tensors)
     return network.eval(), weight, bias
-
-
-def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors at ``path`` if they were stored under the same ``key``; otherwise computed and stored.
-
-    None for the path: computed, not stored.
-    """
-    if path is None:
-        return compute()
-    if path.exists():
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") == key:
-                return load_file(path)
-    tensors = compute()
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(save(tensors, {"key": key}))
-    return tensors
-
-
-def fingerprint(*parts: object) -> str:
-    """A key for :func:`cached`: files count by their bytes, everything else by its text."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode())
-    return digest.hexdigest()
 
 
 def set_name(folder: Path) -> str:

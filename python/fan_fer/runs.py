@@ -1,4 +1,4 @@
-"""What the training scripts share: one-line errors, progress, and checkpoints that survive a kill."""
+"""What training shares: one-line errors, progress, and checkpoints that survive a kill."""
 
 from __future__ import annotations
 

@@ -6,16 +6,15 @@ python -m fan_fer.pretraining.score --data ferplus.npz --clips ict-afew/Val_AFEW
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fan_fer.errors import FanFerError
+from fan_fer.evaluation.attention import load_truth, mean_ranking
 from fan_fer.faces import load_detector
 from fan_fer.pretraining.augment import degrade
 from fan_fer.pretraining.features import ClipSet, embed, load_faces, set_name
@@ -64,7 +63,7 @@ def measure(recognizer: Recognizer, data: Path, clips: Path, faces: ClipSet) -> 
     if (clips / "frames.csv").is_file():
         lengths = faces.offsets.diff().tolist()
         informative = _informative(clips / "frames.csv", faces)
-        scores[f"{set_name(clips)}_ranking"] = mean_ranking(weights.final.split(lengths), informative.split(lengths))
+        scores[f"{set_name(clips)}_ranking"] = mean_ranking(weights.final.split(lengths), informative)
     return {name: round(score, 4) for name, score in scores.items()}
 
 
@@ -77,30 +76,11 @@ def _share(right: Tensor) -> float:
     return float(right.float().mean())
 
 
-def _informative(path: Path, faces: ClipSet) -> Tensor:
-    """(T,) bool: the frame shows its clip's emotion and nothing covers the face, as the set itself tells."""
-    with path.open(newline="") as file:
-        shown = {
-            (row["clip"], int(row["frame"])): float(row["intensity"]) > 0.2 and row["occluded"] == "0"
-            for row in csv.DictReader(file)
-        }
-    clips = torch.arange(len(faces)).repeat_interleave(faces.offsets.diff()).tolist()
-    try:
-        return torch.tensor([
-            shown[faces.names[clip], frame] for clip, frame in zip(clips, faces.frame_numbers.tolist(), strict=True)
-        ])  # fmt: skip
-    except KeyError as error:
-        raise FanFerError(f"{path}: has no row for clip and frame {error}") from error
-
-
-def mean_ranking(weights: Sequence[Tensor], informative: Sequence[Tensor]) -> float:
-    """How often an informative frame outweighs another, averaged over the clips that have both kinds."""
-    areas = []
-    for weight, positive in zip(weights, informative, strict=True):
-        if positive.any() and not positive.all():
-            difference = weight[positive, None] - weight[~positive]
-            areas.append(float((difference > 0).float().mean() + 0.5 * (difference == 0).float().mean()))
-    return float(np.mean(areas)) if areas else float("nan")
+def _informative(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:
+    """For each clip (n,): the frame shows its clip's emotion and nothing covers the face, as the set itself tells."""
+    truth = load_truth(path)
+    numbers = faces.frame_numbers.split(faces.offsets.diff().tolist())
+    return [truth.informative(name, frames.tolist()) for name, frames in zip(faces.names, numbers, strict=True)]
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""How good a network is: scores with intervals, what attention follows, the paper's table, and their pictures."""

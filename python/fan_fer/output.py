@@ -16,7 +16,7 @@ from fan_fer.errors import OutputError
 from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".webp")
-_LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
 
 def check_writable(path: Path) -> None:
@@ -96,7 +96,7 @@ def _write_rows(file: IO[str], predictions: Iterable[ClipPrediction]) -> None:
             row = {"video": prediction.video, "label": prediction.label}
             row |= {"frame": frame["index"], "time": frame["time"]}
             row |= dict(zip(("x", "y", "width", "height"), frame["box"] or [None] * 4, strict=True))
-            for name, point in zip(_LANDMARKS, frame["landmarks"] or [(None, None)] * 5, strict=True):
+            for name, point in zip(LANDMARKS, frame["landmarks"] or [(None, None)] * 5, strict=True):
                 row |= {f"{name}_x": point[0], f"{name}_y": point[1]}
             row |= {name: frame[name] for name in ("alpha", "beta", "weight", "emotion")}
             own = frame["probabilities"] or {}

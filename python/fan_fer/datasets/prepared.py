@@ -1,0 +1,208 @@
+"""A prepared set: labelled clips as aligned face crops, and how they are divided for training and testing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fan_fer.datasets.manifest import (
+    CLIP_COLUMNS,
+    CLIPS_FILE,
+    CROPS_FOLDER,
+    FRAME_COLUMNS,
+    FRAMES_FILE,
+    OK,
+    SETTINGS_FILE,
+    read_rows,
+    read_settings,
+)
+from fan_fer.errors import DataError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A labelled clip with at least one face.
+
+    name: unique in its set, such as "S005/001"; also its folder below crops/.
+    label: one of the set's classes.
+    split: "train", "val" or "test", None where the set has no splits.
+    subject: who is seen, None where the set does not say.
+    fold: the fold that tests on this clip, from 1; None without folds.
+    numbers: frames that have a crop, numbered from 0 in the source, ascending, at least one.
+    """
+
+    name: str
+    label: str
+    split: str | None
+    subject: str | None
+    fold: int | None
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Which clips to train on and which to test on, as indices into ``PreparedSet.clips``; both hold at least one."""
+
+    name: str  # "fold-3", or "val"
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """What ``fan-fer prepare`` wrote, see docs/datasets.md.
+
+    classes: in the order that networks use.
+    size: side of the crops in pixels.
+    template: (5, 2), where the landmarks lie in a crop, as fractions of it.
+    folds: how many, None without.
+    clips: those with a label and at least one face, in the order of clips.csv.
+    key: sha256 over the files that describe the set: equal for equal sets, wherever they lie.
+    """
+
+    folder: Path
+    layout: str
+    classes: tuple[str, ...]
+    size: int
+    template: tuple[tuple[float, float], ...]
+    detector: str
+    folds: int | None
+    clips: tuple[Clip, ...]
+    key: str
+
+    def crop_path(self, clip: Clip, number: int) -> Path:
+        """The PNG with the face of frame ``number``."""
+        return crop_file(self.folder / CROPS_FOLDER / clip.name, number)
+
+    def crops(self, clip: Clip, numbers: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """Aligned faces, RGB (n, size, size, 3), of the frames ``numbers``, or of all that have one.
+
+        Raises ValueError for a frame without a crop, DataError for a file that is missing or damaged.
+        """
+        numbers = clip.numbers if numbers is None else numbers
+        crops = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
+        for row, number in enumerate(numbers):
+            if number not in clip.numbers:
+                raise ValueError(f"numbers: frame {number} of {clip.name} has no crop")
+            crops[row] = self._read(self.crop_path(clip, number))
+        return crops
+
+    def partitions(self) -> list[Partition]:
+        """Every fold if the set has folds, else the one that trains on split "train" and tests on "val".
+
+        Raises DataError where there is neither, or where one would have nothing to train on or to test on.
+        """
+        if self.folds is not None:
+            return [self.fold(number) for number in range(1, self.folds + 1)]
+        found = sorted({clip.split for clip in self.clips if clip.split is not None})
+        if not {"train", "val"} <= set(found):
+            what = f"only the split{'s' if len(found) > 1 else ''} {', '.join(found)}" if found else "no splits"
+            raise DataError(f"{self.folder}: has no folds and {what} (of clips with a face); train and val are wanted")
+        train, test = (
+            tuple(index for index, clip in enumerate(self.clips) if clip.split == split) for split in ("train", "val")
+        )
+        return [Partition("val", train, test)]
+
+    def fold(self, number: int) -> Partition:
+        """Fold ``number``, from 1: it tests on the clips that clips.csv assigns to it and trains on the others.
+
+        Raises DataError where there is no such fold, or it would have nothing to train on or to test on.
+        """
+        if self.folds is None:
+            raise DataError(f"{self.folder}: has no folds; prepare it with --folds, or use its splits")
+        if not 1 <= number <= self.folds:
+            raise DataError(f"{self.folder}: has no fold {number}; its folds are 1 to {self.folds}")
+        test = tuple(index for index, clip in enumerate(self.clips) if clip.fold == number)
+        train = tuple(index for index, clip in enumerate(self.clips) if clip.fold != number)
+        for role, members in (("test on", test), ("train on", train)):
+            if not members:
+                raise DataError(
+                    f"{self.folder}: fold {number} of {self.folds} has no clip to {role}; "
+                    "prepare with fewer folds, into another folder"
+                )
+        return Partition(f"fold-{number}", train, test)
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        if not path.is_file():
+            raise DataError(f"{path}: is missing; the prepared set is damaged: prepare it again")
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+        if image is None or image.shape != (self.size, self.size, 3):
+            raise DataError(f"{path}: is no picture of {self.size} x {self.size} pixels; the prepared set is damaged")
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def open_prepared(folder: str | os.PathLike[str]) -> PreparedSet:
+    """The set that ``fan-fer prepare`` wrote into ``folder``.
+
+    Raises DataError for a folder that is no prepared set, one that is not finished, and one that lacks files.
+    """
+    folder = Path(folder)
+    settings = read_settings(folder)
+    if not settings.complete:
+        raise DataError(f"{folder}: is not finished; give the same fan-fer prepare again, it goes on where it was")
+    numbers: dict[str, list[int]] = {}
+    clips: list[Clip] = []
+    try:
+        for row in read_rows(folder / FRAMES_FILE, FRAME_COLUMNS):
+            if row["status"] == OK:
+                numbers.setdefault(row["clip"], []).append(int(row["frame"]))
+        for row in read_rows(folder / CLIPS_FILE, CLIP_COLUMNS):
+            if row["status"] == OK:
+                clips.append(_clip(row, numbers.get(row["clip"], []), settings.classes))
+    except ValueError as error:
+        raise DataError(f"{folder}: the prepared set is damaged ({error})") from None
+    _check_crops(folder, clips)
+    digest = hashlib.sha256()
+    for name in (SETTINGS_FILE, CLIPS_FILE, FRAMES_FILE):
+        digest.update((folder / name).read_bytes())
+    return PreparedSet(
+        folder=folder,
+        layout=settings.layout,
+        classes=settings.classes,
+        size=settings.size,
+        template=settings.template,
+        detector=settings.detector,
+        folds=settings.folds,
+        clips=tuple(clips),
+        key=digest.hexdigest(),
+    )
+
+
+def crop_file(folder: Path, number: int) -> Path:
+    """Where a clip's folder holds the crop of frame ``number``."""
+    return folder / f"{number:06d}.png"
+
+
+def _clip(row: dict[str, str], numbers: list[int], classes: tuple[str, ...]) -> Clip:
+    """Raises ValueError where the row contradicts the other files."""
+    if row["label"] not in classes:
+        raise ValueError(f"{CLIPS_FILE}: {row['clip']}: label {row['label']!r} is not one of {', '.join(classes)}")
+    if not numbers or len(numbers) != int(row["faces"]) or numbers != sorted(set(numbers)):
+        raise ValueError(f"{row['clip']}: {CLIPS_FILE} and {FRAMES_FILE} do not agree on its faces")
+    return Clip(
+        name=row["clip"],
+        label=row["label"],
+        split=row["split"] or None,
+        subject=row["subject"] or None,
+        fold=int(row["fold"]) if row["fold"] else None,
+        numbers=tuple(numbers),
+    )
+
+
+def _check_crops(folder: Path, clips: list[Clip]) -> None:
+    """Looks into every clip's folder once: a stat of every crop would take far longer on a network drive."""
+    for clip in clips:
+        crops = folder / CROPS_FOLDER / clip.name
+        present = set(os.listdir(crops)) if crops.is_dir() else set()  # noqa: PTH208, names alone are wanted
+        for number in clip.numbers:
+            if crop_file(crops, number).name not in present:
+                raise DataError(
+                    f"{crop_file(crops, number)}: is missing; the prepared set is damaged: prepare it again"
+                )

@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fan_fer.commands import predict
+from fan_fer.commands import predict, train
 from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 from fan_fer.errors import FanFerError
 
-COMMANDS = (predict,)
+COMMANDS = (predict, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

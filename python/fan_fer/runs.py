@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fan_fer.errors import FanFerError
@@ -28,9 +30,30 @@ def first_line(text: object) -> str:
     return (str(text).strip() or type(text).__name__).splitlines()[0]
 
 
-def progress_bar() -> Progress:
+_active: Progress | None = None
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Bars on the terminal, where there is one. Inside another such block, bars below its own, gone at its end."""
+    global _active
+    if _active is not None:
+        bars = _active
+        before = set(bars.task_ids)
+        try:
+            yield bars
+        finally:
+            for task in set(bars.task_ids) - before:
+                bars.remove_task(task)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not sys.stdout.isatty())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        _active = bars
+        try:
+            yield bars
+        finally:
+            _active = None
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -44,11 +67,12 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | No
     if not path.exists():
         return None
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    changed = [
-        f"{name} {checkpoint['settings'].get(name)} -> {value}"
-        for name, value in settings.items()
-        if checkpoint["settings"].get(name) != value
-    ]
+    check_settings(path, checkpoint["settings"], settings)
+    return checkpoint
+
+
+def check_settings(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises FanFerError that names the settings in which what lies at ``path`` differs."""
+    changed = [f"{name} {found.get(name)} -> {value}" for name, value in wanted.items() if found.get(name) != value]
     if changed:
         raise FanFerError(f"{path}: made with other settings ({', '.join(changed)}); use those, or another --out")
-    return checkpoint

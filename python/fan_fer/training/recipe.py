@@ -1,0 +1,146 @@
+"""Recipes: the hyper-parameters of a training run, as TOML files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+from fan_fer.errors import TrainingError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+_FOLDER = Path(__file__).parent / "recipes"
+RECIPES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run is trained with; the names of the fields are the keys of a recipe."""
+
+    epochs: int
+    lr: float  # highest
+    batch_size: int = 48  # clips in a step, of all processes together; single frames for score fusion
+    frames: int = 3  # per clip in training, one at random from each of as many equal parts; 0: all of them
+    mirror: bool = False  # half of the clips are mirrored in training
+    optimizer: str = "sgd"  # or "adamw"
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.0
+    schedule: str = "constant"  # or "step", "cosine"
+    step: int = 30  # epochs until the learning rate falls, for "step"
+    gamma: float = 0.2  # to which part of itself, for "step"
+    warmup: int = 0  # epochs in which the learning rate rises to its highest
+    attention_lr: float = 1.0  # the attention learns at this multiple of the learning rate
+    backbone_lr: float = 1.0  # the backbone, likewise
+    score_dropout: float = 0.0  # on what the attention layers see
+    dropout: float = 0.0  # before the classifier
+    label_smoothing: float = 0.0
+    clip_gradient: float = 0.0  # largest norm of the gradient; 0: any
+    precision: str = "32-true"  # of the backbone: or "bf16-mixed", "16-mixed" (GPU)
+    freeze_backbone: bool = False
+    freeze_batch_norm: bool = False  # batch norm keeps its running statistics, for small batches
+    size: int = 224  # of the input, for a network that does not bring its own, as are the next three
+    grayscale: bool = False
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("constant", "step", "cosine"),
+    "precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+_AT_LEAST_ONE = ("epochs", "batch_size", "step", "size")
+_BELOW_ONE = ("score_dropout", "dropout", "label_smoothing")
+_POSITIVE = ("lr", "gamma")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as it stands in its file; ``settings`` picks what holds for a layout and a variant."""
+
+    name: str
+    source: str  # the file, for messages
+    values: Mapping[str, Any]
+
+    def settings(self, layout: str, variant: str) -> Settings:
+        """The more specific table wins: layout over general, variant over layout, both together over all.
+
+        Raises TrainingError for a key that is unknown or missing, and for a value that cannot be.
+        """
+        by_layout = _table(self.values, "layout", layout)
+        merged: dict[str, Any] = {}
+        for table in (
+            self.values,
+            by_layout,
+            _table(self.values, "variant", variant),
+            _table(by_layout, "variant", variant),
+        ):
+            merged |= {key: value for key, value in table.items() if key not in ("layout", "variant")}
+        known = {field.name: field for field in fields(Settings)}
+        checked = {key: self._check(key, value, known) for key, value in merged.items()}
+        missing = [name for name in ("epochs", "lr") if name not in checked]
+        if missing:
+            raise TrainingError(f"{self.source}: without {' and '.join(missing)}; every recipe needs them")
+        return Settings(**checked)
+
+    def _check(self, key: str, value: Any, known: Mapping[str, Any]) -> Any:
+        if key not in known:
+            raise TrainingError(f"{self.source}: key {key!r} is unknown; known are {', '.join(known)}")
+        kind = known[key].type
+
+        def refuse(wanted: str) -> TrainingError:
+            return TrainingError(f"{self.source}: {key} is {value!r}; {wanted} is wanted")
+
+        if kind.startswith("tuple"):
+            if not (isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_number, value))):
+                raise refuse("a list of three numbers")
+            if key == "std" and min(value) <= 0:
+                raise refuse("a list of three numbers above 0")
+            return tuple(float(v) for v in value)
+        if kind == "str":
+            if value not in _CHOICES[key]:
+                raise refuse(" or ".join(f'"{choice}"' for choice in _CHOICES[key]))
+            return value
+        if kind == "bool":
+            if not isinstance(value, bool):
+                raise refuse("true or false")
+            return value
+        if not _is_number(value) or (kind == "int" and not isinstance(value, int)):
+            raise refuse("a whole number" if kind == "int" else "a number")
+        if key in _AT_LEAST_ONE and value < 1:
+            raise refuse("1 or more")
+        if key in _POSITIVE and value <= 0:
+            raise refuse("a number above 0")
+        if value < 0 or (key in _BELOW_ONE and value >= 1):
+            raise refuse("a number from 0 up to, not including, 1" if key in _BELOW_ONE else "0 or more")
+        return float(value) if kind == "float" else value
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name in the package ("paper", "fast"), or in the file of that name.
+
+    Raises TrainingError for another name, and for a file that is no TOML.
+    """
+    path = _FOLDER / f"{name}.toml" if name in RECIPES else Path(name)
+    if not path.is_file():
+        raise TrainingError(f"recipe {name!r}: no such file, and none of the recipes {', '.join(RECIPES)}")
+    try:
+        with path.open("rb") as file:
+            return Recipe(path.stem, str(name), tomllib.load(file))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"recipe {name}: not a TOML file ({error})") from error
+
+
+def _table(values: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
+    tables = values.get(kind, {})
+    return cast("Mapping[str, Any]", tables.get(name, {})) if isinstance(tables, dict) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,79 @@
+"""What a finished run leaves: its history, and the scores of the test clips from its best and its last epoch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from fan_fer.errors import TrainingError
+from fan_fer.output import atomic_write, write_text
+from fan_fer.training.features import ClipScores
+
+FORMAT = 1
+RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
+EPOCHS = ("best", "last")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run, as result.json and scores.safetensors in its folder hold it."""
+
+    folder: Path
+    values: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> RunResult:
+        """Raises TrainingError for a file that is missing, damaged or of another version."""
+        path = folder / RESULT_FILE
+        try:
+            values = json.loads(path.read_text())
+            version = values["format"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TrainingError(f"{path}: not the result of a training run ({error})") from error
+        if version != FORMAT:
+            raise TrainingError(f"{path}: format {version}; this version of fan_fer reads {FORMAT}")
+        return cls(folder, values)
+
+    @classmethod
+    def save(cls, folder: Path, values: dict[str, Any], scores: dict[str, ClipScores]) -> RunResult:
+        """Writes both files, result.json last: where it is, the run is whole."""
+        lengths = [len(weights) for weights in scores["last"].weights]
+        tensors = {"offsets": torch.tensor([0, *lengths]).cumsum(0)}
+        for which, clips in scores.items():
+            tensors[f"{which}.probabilities"] = torch.from_numpy(clips.probabilities)
+            tensors[f"{which}.weights"] = torch.from_numpy(np.concatenate(clips.weights))
+            tensors[f"{which}.frame_probabilities"] = torch.from_numpy(np.concatenate(clips.frame_probabilities))
+        with atomic_write(folder / SCORES_FILE) as temporary:
+            temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        write_text(folder / RESULT_FILE, json.dumps({"format": FORMAT, **values}, indent=1) + "\n")
+        return cls.load(folder)
+
+    @property
+    def labels(self) -> list[int]:
+        """Of the test clips, as indices into the classes."""
+        return list(self.values["labels"])
+
+    def accuracy(self, which: str) -> float:
+        """Of the test clips; ``which`` is "best" or "last"."""
+        return float(self.values[which]["accuracy"])
+
+    def scores(self, which: str) -> ClipScores:
+        """Of the test clips, all frames of each; ``which`` is "best" or "last"."""
+        path = self.folder / SCORES_FILE
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{path}: cannot be read ({error}); delete the folder and train again") from error
+        lengths = tensors["offsets"].diff().tolist()
+        return ClipScores(
+            tensors[f"{which}.probabilities"].numpy(),
+            [part.numpy() for part in tensors[f"{which}.weights"].split(lengths)],
+            [part.numpy() for part in tensors[f"{which}.frame_probabilities"].split(lengths)],
+        )

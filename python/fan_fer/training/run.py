@@ -1,0 +1,140 @@
+"""One training run: a variant, a partition of a prepared set, a seed, a recipe. It resumes to the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.runs import check_settings, load_checkpoint, progress_bar
+from fan_fer.training.processes import make_fabric
+from fan_fer.training.result import RESULT_FILE, RunResult
+from fan_fer.training.spec import RunSpec
+from fan_fer.training.start import Start, start_network
+from fan_fer.training.trainer import Trainer
+from fan_fer.weights import ModelCard, save_weights
+
+CHECKPOINT_FILE = "last.pt"
+
+
+def train_run(
+    prepared: PreparedSet,
+    spec: RunSpec,
+    out: Path,
+    device: str = "auto",
+    *,
+    keep_networks: bool = True,
+    tensorboard: bool = False,
+    workers: int = 0,
+    report: Callable[[str], None] | None = None,
+) -> RunResult:
+    """Trains, or goes on training, in the folder ``out``; a finished run with the same settings is only read.
+
+    device: "auto", "cpu" or "cuda". Started by torchrun, all its processes take part.
+    keep_networks: write best.safetensors and last.safetensors.
+    workers: processes that read faces, where the backbone learns too.
+    report: gets lines for people: what was loaded from ``spec.init``, how fast it was.
+    Raises FanFerError where ``out`` holds a run with other settings, and where the set, the weights or the recipe are
+    not as wanted.
+    """
+    identity = spec.identity(prepared)
+    if (out / RESULT_FILE).exists():
+        result = RunResult.load(out)
+        check_settings(out, result.values["settings"], identity)
+        return result
+    checkpoint = load_checkpoint(out / CHECKPOINT_FILE, identity)
+    fabric = make_fabric(device, spec.settings(prepared).precision)
+    start = start_network(prepared, spec)
+    tell = report if report is not None and fabric.is_global_zero else _say_nothing
+    for line in start.report.lines() if start.report is not None else ():
+        tell(line)
+    trainer = Trainer(prepared, spec, start, fabric, workers)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    writer = _open_tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else None
+    name = f"{spec.variant} {spec.partition} seed {spec.seed}"
+    with progress_bar() as progress:
+        task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
+        while trainer.epoch < trainer.settings.epochs:
+            entry = trainer.run_epoch()
+            if keep_networks and trainer.best["epoch"] == trainer.epoch:
+                _save_network(out / "best.safetensors", trainer, start, entry["accuracy"])
+            trainer.save(out / CHECKPOINT_FILE)
+            if writer is not None:
+                for key in ("loss", "train_accuracy", "accuracy"):
+                    writer.add_scalar(key, entry[key], trainer.epoch)
+            line = f"{name}: loss {entry['loss']:.3f}, {entry['accuracy']:.1%}"
+            progress.update(task, advance=1, description=line)
+    if writer is not None:
+        writer.close()
+    if trainer.seconds > 0:
+        what = "frames" if spec.variant == "score-fusion" else "clips"
+        tell(f"{trainer.seen / trainer.seconds:.0f} {what} a second in training steps")
+    return _finish(out, trainer, start, keep_networks)
+
+
+def run_folder(folder: Path, spec: RunSpec) -> Path:
+    """Where a run of the set in ``folder`` lies unless the user says otherwise."""
+    return folder / "runs" / spec.recipe.name / spec.variant / spec.partition / f"seed-{spec.seed}"
+
+
+def _finish(out: Path, trainer: Trainer, start: Start, keep_networks: bool) -> RunResult:
+    """Scores the last and the best network and writes the result."""
+    prepared, spec = trainer.prepared, trainer.spec
+    scores = {"last": trainer.evaluate()}
+    last_accuracy = trainer.accuracy(scores["last"].probabilities)
+    if keep_networks:
+        _save_network(out / "last.safetensors", trainer, start, last_accuracy)
+    trainer.network.load_state_dict(trainer.best["network"], strict=False)
+    scores["best"] = trainer.evaluate()
+    if trainer.fabric.is_global_zero:
+        RunResult.save(
+            out,
+            {
+                "variant": spec.variant,
+                "partition": spec.partition,
+                "seed": spec.seed,
+                "recipe": spec.recipe.name,
+                "settings": spec.identity(prepared),
+                "init": None if start.report is None else start.report.lines(),
+                "classes": list(prepared.classes),
+                "clips": [prepared.clips[index].name for index in trainer.partition.test],
+                "labels": trainer.test_labels,
+                "epochs": trainer.history,
+                "best": {"epoch": trainer.best["epoch"], "accuracy": trainer.accuracy(scores["best"].probabilities)},
+                "last": {"epoch": trainer.epoch, "accuracy": last_accuracy},
+            },
+            scores,
+        )
+    trainer.fabric.barrier()
+    return RunResult.load(out)
+
+
+def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -> None:
+    if not trainer.fabric.is_global_zero:
+        return
+    name, partition = trainer.prepared.folder.resolve().name, trainer.partition.name
+    source = "random weights" if start.card is None and start.report is None else "an imported file"
+    if start.card is not None:
+        source = start.card.trained_on or source
+    card = ModelCard(
+        variant=trainer.spec.variant,
+        preprocessing=start.preprocessing,
+        classes=trainer.prepared.classes,
+        trained_on=f"{name}, tested on {partition}; started from: {source}",
+        scores={f"{name}_{partition}_accuracy": round(accuracy, 4)},
+        license=start.card.license if start.card is not None else "",
+    )
+    save_weights(path, trainer.network, card)
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def _open_tensorboard(out: Path, epoch: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(out / "tensorboard"), purge_step=epoch + 1)

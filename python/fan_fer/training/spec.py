@@ -1,0 +1,68 @@
+"""What a training run is asked for, and the part of a prepared set that it trains and tests on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fan_fer.datasets.prepared import Partition, PreparedSet
+from fan_fer.errors import DataError, TrainingError
+from fan_fer.training.recipe import Recipe, Settings
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run trains.
+
+    partition: the name of one of the set's partitions, "fold-3" or "val".
+    init: where the backbone's weights come from; None: random.
+    init_heads: take attention and classifier from there too, where they fit.
+    freeze_backbone: compute features once and train attention and classifier on them; also if the recipe says so.
+    """
+
+    variant: str
+    partition: str
+    seed: int
+    recipe: Recipe
+    init: Path | None = None
+    init_heads: bool = False
+    freeze_backbone: bool = False
+
+    def settings(self, prepared: PreparedSet) -> Settings:
+        return self.recipe.settings(prepared.layout, self.variant)
+
+    def frozen(self, prepared: PreparedSet) -> bool:
+        return self.freeze_backbone or self.settings(prepared).freeze_backbone
+
+    def identity(self, prepared: PreparedSet) -> dict[str, Any]:
+        """Everything that the result depends on: two runs are the same if this is. Plain values, for JSON."""
+        settings = asdict(self.settings(prepared)) | {"freeze_backbone": self.frozen(prepared)}
+        return {
+            "variant": self.variant,
+            "partition": self.partition,
+            "seed": self.seed,
+            "set": prepared.key,
+            "init": None if self.init is None else _digest(self.init),
+            "init_heads": self.init_heads,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
+        }
+
+
+def find_partition(prepared: PreparedSet, name: str) -> Partition:
+    """Raises DataError that names the partitions there are."""
+    if prepared.folds is not None and name.startswith("fold-") and name[5:].isdigit():
+        return prepared.fold(int(name[5:]))
+    partitions = prepared.partitions()
+    for partition in partitions:
+        if partition.name == name:
+            return partition
+    names = ", ".join(partition.name for partition in partitions)
+    raise DataError(f"{prepared.folder}: has no partition {name!r}; it has {names}")
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such file; weights to start from are wanted")
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,53 @@
+"""The network that a run starts with, and how its input is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.errors import TrainingError
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.training.features import check_alignment
+from fan_fer.training.spec import RunSpec
+from fan_fer.training.weights_import import ImportReport, load_checkpoint_into, read_checkpoint
+from fan_fer.weights import ModelCard, Preprocessing
+
+
+@dataclass(frozen=True)
+class Start:
+    network: FrameAttentionNetwork
+    preprocessing: Preprocessing  # the one that the imported weights were trained with, else the recipe's
+    card: ModelCard | None  # of the file that the weights come from
+    report: ImportReport | None
+
+
+def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
+    """Random values that the seed determines, and over them what ``spec.init`` holds.
+
+    Raises TrainingError, WeightsError or DataError where that does not fit the set or the recipe.
+    """
+    settings = spec.settings(prepared)
+    if spec.init is None and spec.frozen(prepared):
+        raise TrainingError(
+            "a frozen backbone of random weights learns nothing; weights to start from (--init) are wanted"
+        )
+    torch.manual_seed(spec.seed)
+    network = FrameAttentionNetwork(
+        spec.variant, len(prepared.classes), score_dropout=settings.score_dropout, dropout=settings.dropout
+    )
+    own = Preprocessing(settings.size, settings.grayscale, settings.mean, settings.std, prepared.template)
+    if spec.init is None:
+        return Start(network, own, None, None)
+    checkpoint = read_checkpoint(spec.init)
+    card = checkpoint.card
+    if spec.init_heads and card is not None and card.classes != prepared.classes:
+        raise TrainingError(
+            f"{spec.init}: its classifier is for {', '.join(card.classes)}; the set has "
+            f"{', '.join(prepared.classes)}; take the backbone alone"
+        )
+    report = load_checkpoint_into(network, checkpoint, spec.init_heads)
+    if card is not None:
+        check_alignment(card.preprocessing, prepared)
+    return Start(network, own if card is None else card.preprocessing, card, report)

@@ -1,0 +1,177 @@
+"""The training loop: epochs of steps, each followed by the scores of the test clips and a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.errors import TrainingError
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.runs import save_checkpoint
+from fan_fer.training.batches import CropSource, FeatureSource, FrameSource, TrainingItems
+from fan_fer.training.features import ClipScores, PackedFeatures, classify, embed_faces, prepared_features
+from fan_fer.training.processes import gather_scores
+from fan_fer.training.sampling import epoch_batches, generator, share
+from fan_fer.training.schedule import make_optimizer, set_learning_rate
+from fan_fer.training.spec import RunSpec, find_partition
+from fan_fer.training.start import Start
+
+
+class ClipLoss(nn.Module):
+    """What a step computes, in one module, so that precision and the processes' gradients are the library's matter."""
+
+    def __init__(self, network: FrameAttentionNetwork, frozen: bool, smoothing: float) -> None:
+        super().__init__()
+        self.network, self.frozen, self.smoothing = network, frozen, smoothing
+
+    def forward(self, frames: Tensor, mask: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the clips' losses, and how many are classified right."""
+        features = frames if self.frozen else self.network.embed(frames)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = self.network.classify(features.float(), mask).logits
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+        right = (logits.detach().argmax(1) == labels).sum() * (weight > 0)
+        return losses.sum() * weight, right
+
+
+class Trainer:
+    """A run between its start and its end.
+
+    Attributes:
+        epoch: epochs done.
+        history: one entry for each of them.
+        best: number, accuracy and learnt tensors of the best epoch; the first of equal ones.
+        seen, seconds: items that this process trained on, and how long that took.
+    """
+
+    def __init__(self, prepared: PreparedSet, spec: RunSpec, start: Start, fabric: Fabric, workers: int) -> None:
+        self.prepared, self.spec, self.fabric = prepared, spec, fabric
+        self.network, self.preprocessing = start.network, start.preprocessing
+        self.settings, self.frozen = spec.settings(prepared), spec.frozen(prepared)
+        self.partition = find_partition(prepared, spec.partition)
+        labels = [prepared.classes.index(clip.label) for clip in prepared.clips]
+        self.test_labels = [labels[index] for index in self.partition.test]
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "network": {}}
+        self.seen, self.seconds = 0, 0.0
+
+        self.items = TrainingItems(
+            self.partition.train,
+            [len(clip.numbers) for clip in prepared.clips],
+            labels,
+            segments=self.settings.frames,
+            mirror=self.settings.mirror,
+            seed=spec.seed,
+            single_frames=spec.variant == "score-fusion",
+        )
+        self.features = self._features(mirror=False) if self.frozen else None
+        self.source = self._source(workers)
+        if self.frozen:
+            self.network.backbone.requires_grad_(False)
+        elif fabric.world_size > 1 and fabric.device.type == "cuda":
+            self.network.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(self.network.backbone)
+        optimizer = make_optimizer(self.network, self.settings)
+        loss = ClipLoss(self.network, self.frozen, self.settings.label_smoothing)
+        self.module, self.optimizer = fabric.setup(loss, optimizer)
+
+    def _features(self, mirror: bool) -> PackedFeatures:
+        # One process computes them, the others read its file.
+        with self.fabric.rank_zero_first():
+            return prepared_features(self.network, self.preprocessing, self.prepared, self.fabric.device, mirror)
+
+    def _source(self, workers: int) -> FrameSource:
+        if self.features is None:
+            return CropSource(self.items, self.prepared, self.preprocessing, workers)
+        return FeatureSource(self.items, self.features, self._features(mirror=True) if self.settings.mirror else None)
+
+    def run_epoch(self) -> dict[str, Any]:
+        """One epoch, and the entry of the history that it makes."""
+        begin = time.perf_counter()
+        loss, train_accuracy = self._train_epoch()
+        self.seconds += time.perf_counter() - begin
+        accuracy = self.accuracy(self.evaluate().probabilities)
+        self.epoch += 1
+        if accuracy > self.best["accuracy"]:
+            self.best = {"epoch": self.epoch, "accuracy": accuracy, "network": self.learnt()}
+        self.history.append({"epoch": self.epoch, "loss": loss, "train_accuracy": train_accuracy, "accuracy": accuracy})
+        return self.history[-1]
+
+    def _train_epoch(self) -> tuple[float, float]:
+        """Mean loss and share of right answers. Everything random follows from the seed and the epoch's number."""
+        settings, world, rank = self.settings, self.fabric.world_size, self.fabric.global_rank
+        self.module.train()
+        if self.frozen or settings.freeze_batch_norm:
+            self.network.backbone.eval()
+        torch.manual_seed(generator(self.spec.seed, self.epoch, rank).initial_seed())
+        batches = epoch_batches(len(self.items), settings.batch_size, self.spec.seed, self.epoch)
+        shares = [share(batch, rank, world) for batch in batches]
+        totals = torch.zeros(2, dtype=torch.float64)
+        loaded = self.source.batches(self.epoch, [own for own, _ in shares])
+        for step, (batch, (_, weight)) in enumerate(zip(loaded, shares, strict=True)):
+            set_learning_rate(self.optimizer, settings, self.epoch + step / len(batches))
+            frames, mask, labels = (part.to(self.fabric.device) for part in batch)
+            loss, right = self.module(frames, mask, labels, weight)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {float(loss)} in epoch {self.epoch + 1}; a lower lr in the recipe, "
+                    "or clip_gradient, is wanted"
+                )
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            if settings.clip_gradient > 0:
+                self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip_gradient)
+            self.optimizer.step()
+            self.seen += len(labels)
+            totals += torch.tensor([float(loss.detach()) * len(batches[step]) / world, float(right)])
+        if world > 1:
+            totals = torch.as_tensor(self.fabric.all_reduce(totals.to(self.fabric.device), reduce_op="sum")).cpu()
+        totals /= len(self.items)
+        return float(totals[0]), float(totals[1])
+
+    def evaluate(self) -> ClipScores:
+        """Scores of the test clips, all frames of each."""
+        test = self.partition.test
+        if self.features is not None:
+            return classify(self.network, self.features, test)
+        clips = [self.prepared.clips[index] for index in test]
+        own = range(len(clips))[self.fabric.global_rank :: self.fabric.world_size]
+        lengths = [len(clips[index].numbers) for index in own]
+        faces = (face for index in own for face in self.prepared.crops(clips[index]))
+        features = embed_faces(self.network, self.preprocessing, faces, sum(lengths), "test clips", self.fabric.device)
+        packed = PackedFeatures(features, torch.tensor([0, *lengths]).cumsum(0))
+        return gather_scores(own, classify(self.network, packed, range(len(own))), len(clips))
+
+    def accuracy(self, probabilities: NDArray[np.float64]) -> float:
+        """Of the test clips."""
+        return float((probabilities.argmax(1) == np.asarray(self.test_labels)).mean())
+
+    def learnt(self) -> dict[str, Tensor]:
+        """A copy of what training changes: all of the network, or the part behind a frozen backbone."""
+        return {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self.network.state_dict().items()
+            if not (self.frozen and name.startswith("backbone."))
+        }
+
+    def save(self, path: Path) -> None:
+        if self.fabric.is_global_zero:
+            save_checkpoint(path, {
+                "settings": self.spec.identity(self.prepared), "epoch": self.epoch, "history": self.history,
+                "best": self.best, "network": self.learnt(), "optimizer": self.optimizer.state_dict(),
+            })  # fmt: skip
+        self.fabric.barrier()
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        self.epoch, self.history, self.best = checkpoint["epoch"], checkpoint["history"], checkpoint["best"]
+        self.network.load_state_dict(checkpoint["network"], strict=False)
+        self.optimizer.load_state_dict(checkpoint["optimizer"])

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fan_fer.align import align_face
 from fan_fer.errors import FanFerError, VideoError
 from fan_fer.faces import Detector, Face, load_detector
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.tracking import select_subject
+from fan_fer.subject import cut_out, find_subject
 from fan_fer.video import Video
 from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
 
@@ -83,24 +82,16 @@ class Recognizer:
         report = progress or (lambda stage, done, total: None)
         detector = self.detector
         video = Video(path)
-        times: list[float] = []
-        faces: list[list[Face]] = []
-        for frame in video:
-            times.append(frame.time)
-            faces.append(detector.detect(frame.image))
-            report("faces", len(times), video.frame_count)
-
-        subject = select_subject(faces, video.fps)
+        times, subject = find_subject(video, detector, lambda done: report("faces", done, video.frame_count))
         seen: list[int] = []
 
         def crops() -> Iterator[Image]:
-            for frame in video:
-                face = subject[frame.index] if frame.index < len(subject) else None
-                crop = None if face is None else self._align(frame.image, face)
+            settings = self.card.preprocessing
+            for index, crop in cut_out(video, subject, settings.size, settings.template):
                 if crop is not None:
-                    seen.append(frame.index)
+                    seen.append(index)
                     yield crop
-                report("emotions", frame.index + 1, len(times))
+                report("emotions", index + 1, len(times))
 
         features = self._embed(crops()) if any(subject) else None
         if features is None or not seen:
@@ -147,14 +138,6 @@ class Recognizer:
         if not crops:
             return np.zeros((0, len(self.card.classes)), np.float32)
         return self._frame_probabilities(self._embed(crops)).numpy()
-
-    def _align(self, image: Image, face: Face) -> Image | None:
-        """The face as the network wants it; None where its landmarks do not make a face."""
-        settings = self.card.preprocessing
-        try:
-            return align_face(image, face.landmarks, settings.size, np.asarray(settings.template, np.float32))
-        except ValueError:
-            return None
 
     @torch.inference_mode()
     def _embed(self, crops: Iterable[Image]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Video:
             raise VideoError(f"{self.path}: the file is empty")
         if self._is_image:
             self.frame_count = 1
-            self._read_image()
+            read_image(self.path)
             return
         with quiet_opencv():
             capture = self._open()
@@ -77,7 +77,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         if self._is_image:
-            yield Frame(0, 0.0, self._read_image())
+            yield Frame(0, 0.0, read_image(self.path))
             return
         self.warnings.clear()
         with quiet_opencv():
@@ -122,16 +122,6 @@ class Video:
     def _is_image(self) -> bool:
         return self.path.suffix.lower() in IMAGE_SUFFIXES
 
-    def _read_image(self) -> np.ndarray:
-        try:
-            with quiet_opencv():
-                image = cv2.imread(str(self.path), cv2.IMREAD_COLOR)  # applies the EXIF orientation
-        except cv2.error:  # larger than OpenCV accepts
-            image = None
-        if image is None:
-            raise VideoError(f"{self.path}: not an image, or a damaged one")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
     def _open(self) -> cv2.VideoCapture:
         # FFmpeg by name: left to choose, OpenCV takes a file name with digits for a series of images.
         capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
@@ -139,6 +129,42 @@ class Video:
             raise VideoError(f"{self.path}: not a video, or a damaged one")
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         return capture
+
+
+class ImageSequence:
+    """The images of one clip, read as a stream at FALLBACK_FPS. Damaged ones are left out, and so are their numbers.
+
+    Attributes:
+        images: the files, in the order of the frames.
+        fps: FALLBACK_FPS.
+        damaged: numbers of the frames that iterating so far could not read, and what was wrong with each.
+    """
+
+    def __init__(self, images: Sequence[str | os.PathLike[str]]) -> None:
+        self.images = [Path(image) for image in images]
+        self.fps = FALLBACK_FPS
+        self.damaged: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, path in enumerate(self.images):
+            try:
+                image = read_image(path)
+            except VideoError as error:
+                self.damaged[index] = str(error)
+            else:
+                yield Frame(index, index / self.fps, image)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A still image as uint8 RGB (H, W, 3), upright. Raises VideoError."""
+    try:
+        with quiet_opencv():
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)  # applies the EXIF orientation
+    except cv2.error:  # larger than OpenCV accepts
+        image = None
+    if image is None:
+        raise VideoError(f"{path}: not an image, or a damaged one")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

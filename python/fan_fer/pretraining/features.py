@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fan_fer.align import align_face
 from fan_fer.cache import cached, fingerprint
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
@@ -18,7 +17,7 @@ from fan_fer.faces import Detector
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.pretraining.backbone import load_resnet
 from fan_fer.runs import progress_bar
-from fan_fer.tracking import select_subject
+from fan_fer.subject import cut_out, find_subject
 from fan_fer.video import Video, list_videos
 from fan_fer.weights import Preprocessing
 
@@ -79,16 +78,14 @@ def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache:
         crops: list[np.ndarray] = []
         numbers: list[int] = []
         offsets = [0]
-        template = np.asarray(settings.template, np.float32)
         with progress_bar() as progress:
             for path in progress.track(videos, description=f"faces of {folder.name}"):
                 video = Video(path)
-                frames = list(video)
-                subject = select_subject([detector.detect(frame.image) for frame in frames], video.fps)
-                for frame, face in zip(frames, subject, strict=True):
-                    if face is not None:
-                        crops.append(align_face(frame.image, face.landmarks, settings.size, template))
-                        numbers.append(frame.index)
+                _, subject = find_subject(video, detector)
+                for number, crop in cut_out(video, subject, settings.size, settings.template):
+                    if crop is not None:
+                        crops.append(crop)
+                        numbers.append(number)
                 offsets.append(len(crops))
         if not crops:
             raise FanFerError(f"{folder}: {detector.name} finds no face in any of the {len(videos)} videos")

@@ -7,7 +7,7 @@ informative frame outweighs another; 0.5 is chance.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -30,8 +30,12 @@ class FrameTruth:
     path: Path
     frames: Mapping[str, Mapping[int, bool]]  # clip -> frame number -> informative
 
-    def has_clip(self, name: str) -> bool:
-        return self._find(name) is not None
+    def check_clips(self, names: Iterable[str]) -> None:
+        """Raises DataError where one of the clips is unknown."""
+        missing = [name for name in names if self._find(name) is None]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(f"{self.path}: has no row for clip {missing[0]}{more}")
 
     def informative(self, name: str, numbers: Sequence[int]) -> NDArray[np.bool_]:
         """(n,): which of the frames ``numbers`` of a clip show its emotion. Raises DataError for unknown ones.

@@ -1,0 +1,126 @@
+"""One clip of a data set made into a folder of aligned faces, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from fan_fer.datasets.layouts import SourceClip
+from fan_fer.datasets.manifest import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
+from fan_fer.datasets.prepared import crop_file
+from fan_fer.errors import OutputError, VideoError
+from fan_fer.faces import Detector, Face
+from fan_fer.subject import Image, cut_out, find_subject
+from fan_fer.video import ImageSequence, Video
+
+PARTIAL_FOLDER = ".partial"  # clips being worked on, each under its name
+_RECORD = "record.json"  # in a clip's folder, beside the crops
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with every clip. ``target`` is the prepared set's folder."""
+
+    root: Path
+    target: Path
+    size: int
+    template: tuple[tuple[float, float], ...]
+
+    def extract(self, clip: SourceClip, detector: Detector, report: Callable[[int], None] | None = None) -> None:
+        """Writes the clip's crops and its record. ``report`` is called after every frame, and may raise.
+
+        Raises VideoError where no frame of the clip can be read, OutputError where the crops cannot be written.
+        """
+        frames = _open(self.root / clip.source, clip)
+        partial = self.target / PARTIAL_FOLDER / clip.name
+        try:
+            partial.mkdir(parents=True, exist_ok=True)
+            rows = self._extract(frames, detector, partial, report)
+            notes = [clip.note] if clip.note else []
+            notes += frames.warnings if isinstance(frames, Video) else frames.damaged.values()
+            record = {"source": clip.source, "notes": [self.shorten(note) for note in notes], "frames": rows}
+            (partial / _RECORD).write_text(json.dumps(record), "utf-8")
+            self._put(partial, clip)
+        except OSError as error:
+            raise OutputError(f"{error.filename or partial}: cannot be written ({error.strerror})") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def shorten(self, message: str) -> str:
+        """A message without the root of the paths in it, which differs where the same set lies elsewhere."""
+        return message.replace(f"{self.root}{os.sep}", "")
+
+    def record(self, clip: SourceClip) -> dict[str, Any] | None:
+        """What was found in a clip that is done: ``source``, ``notes``, ``frames``. None if it is not done."""
+        folder = self.target / CROPS_FOLDER / clip.name
+        try:
+            record: dict[str, Any] = json.loads((folder / _RECORD).read_text("utf-8"))
+            present = set(os.listdir(folder))  # noqa: PTH208, names alone are wanted
+        except (OSError, ValueError):
+            return None
+        wanted = {crop_file(folder, row["frame"]).name for row in record["frames"] if row["status"] == OK}
+        return record if wanted <= present else None
+
+    def _extract(
+        self, clip: Video | ImageSequence, detector: Detector, folder: Path, report: Callable[[int], None] | None
+    ) -> list[dict[str, Any]]:
+        """Writes the crops; returns a row for every frame."""
+        times, faces = find_subject(clip, detector, report)
+        damaged = {} if isinstance(clip, Video) else clip.damaged
+        total = len(times) if isinstance(clip, Video) else len(clip.images)
+        if total == len(damaged):
+            raise VideoError(next(iter(damaged.values()), "no frame of this video can be decoded"))
+        seen = set()
+        for number, crop in cut_out(clip, faces, self.size, self.template):
+            if crop is not None:
+                _write_png(crop_file(folder, number), crop)
+                seen.add(number)
+            if report is not None:
+                report(number)
+        rows = []
+        for number in range(total):
+            time = times[number] if number < len(times) else number / clip.fps
+            status = OK if number in seen else UNREADABLE if number in damaged else NO_FACE
+            face = faces[number] if number in seen else None
+            rows.append({"frame": number, "time": round(time, 6), "status": status, **_face_cells(face)})
+        return rows
+
+    def _put(self, partial: Path, clip: SourceClip) -> None:
+        folder = self.target / CROPS_FOLDER / clip.name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():  # one that lost files
+            shutil.rmtree(folder)
+        partial.rename(folder)
+
+
+def done_clips(target: Path) -> list[str]:
+    """Names of all clips that lie in a prepared set's folder."""
+    crops = target / CROPS_FOLDER
+    return sorted(Path(folder).relative_to(crops).as_posix() for folder, _, files in os.walk(crops) if _RECORD in files)
+
+
+def _open(path: Path, clip: SourceClip) -> Video | ImageSequence:
+    if clip.images is None:
+        return Video(path)
+    if not clip.images:
+        raise VideoError(f"{path}: there is no image; {clip.note or 'the frames of the clip are wanted'}")
+    return ImageSequence([path / name for name in clip.images])
+
+
+def _write_png(path: Path, crop: Image) -> None:
+    _, png = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+    path.write_bytes(png.tobytes())
+
+
+def _face_cells(face: Face | None) -> dict[str, float]:
+    if face is None:
+        return {}
+    values = [*face.box, *face.landmarks.ravel().tolist(), face.score]
+    return {name: round(float(value), 4) for name, value in zip(FACE_COLUMNS, values, strict=True)}

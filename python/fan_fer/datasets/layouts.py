@@ -1,0 +1,329 @@
+"""How data sets lie on disk: which clips a source holds, with label, split, subject and fold."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from fan_fer.emotions import EMOTIONS
+from fan_fer.errors import DataError
+from fan_fer.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
+CKPLUS_FOLDS = 10
+_FOLDERS = "wanted CLASS/*.mp4 or CLASS/CLIP/*.png, perhaps below train, val and test"
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """A labelled clip of a source; ``source`` is a path below the source's root.
+
+    images: the names of its frames where ``source`` is a folder of images; None where it is a video.
+    note: what is odd about it and does not stop the work.
+    """
+
+    name: str
+    label: str
+    source: str
+    images: tuple[str, ...] | None = None
+    split: str | None = None
+    subject: str | None = None
+    fold: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The clips of a data set, in the order of its manifest."""
+
+    root: Path
+    classes: tuple[str, ...]
+    clips: tuple[SourceClip, ...]
+    folds: int | None = None
+    without_label: int = 0  # clips left out because the source gives them no label
+
+
+def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
+    """The clips at ``path``, which is laid out as ``layout`` says. Opens no video or image.
+
+    folds: how many folds of persons to make; None: ten for ckplus, no folds for the others.
+    Raises DataError where the layout is unknown or another one, and where labels cannot be read.
+    """
+    if layout not in LAYOUTS:
+        raise DataError(f"layout {layout!r} is unknown; wanted: {', '.join(LAYOUTS)}")
+    if layout == "csv":
+        if not path.is_file():
+            raise DataError(
+                f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; layout csv wants a CSV file"
+            )
+    elif not path.is_dir():
+        raise DataError(f"{path}: {'is a file' if path.exists() else 'no such folder'}; {layout} wants a folder")
+    try:
+        source = LAYOUTS[layout](path)
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
+    _check_names(path, source.clips)
+    if folds is None and layout == "ckplus":
+        folds = CKPLUS_FOLDS
+    return source if folds is None else _by_person(path, source, folds)
+
+
+def ckplus(root: Path) -> Source:
+    """CK+: cohn-kanade-images/SUBJECT/SEQUENCE/*.png, and the labels in Emotion/SUBJECT/SEQUENCE/*_emotion.txt."""
+    wanted = "wanted cohn-kanade-images/S005/001/*.png and Emotion/S005/001/*_emotion.txt"
+    pictures, emotion = _find_folder(root, "cohn-kanade-images"), _find_folder(root, "Emotion")
+    if pictures is None or emotion is None:
+        missing = "cohn-kanade-images" if pictures is None else "Emotion"
+        raise DataError(f"{root}: not the ckplus layout, there is no folder {missing}; {wanted}; {_found(root)}")
+    labels = {_sequence(folder): file for folder in _grandchildren(emotion) if (file := _label_file(folder))}
+    sequences = {_sequence(folder): folder for folder in _grandchildren(pictures)}
+    if not labels or not sequences:
+        empty, what = (emotion, "label file") if not labels else (pictures, "sequence")
+        raise DataError(f"{empty}: not the ckplus layout, there is no {what} in it; {wanted}; {_found(empty)}")
+    clips = []
+    for key in sorted(labels, key=lambda key: (natural(key[0]), natural(key[1]))):
+        file, folder = labels[key], sequences.get(key)
+        images = () if folder is None else _images(folder)
+        note = "" if folder else "there is a label and no folder of images"
+        # The label is named after the sequence's last frame.
+        frame = file.stem.lower().removesuffix("_emotion")
+        if images and Path(images[-1]).stem.lower() != frame:
+            note = f"the label is that of {frame}, the last image is {images[-1]}"
+        names = folder.parts[-2:] if folder else key
+        clips.append(
+            SourceClip(
+                name="/".join(names),
+                label=CKPLUS_CODES[_ckplus_code(file)],
+                source=(folder or pictures.joinpath(*key)).relative_to(root).as_posix(),
+                images=images,
+                subject=names[0],
+                note=note,
+            )
+        )
+    unlabelled = sum(1 for key, folder in sequences.items() if key not in labels and _images(folder))
+    return Source(root, tuple(sorted(CKPLUS_CODES.values())), tuple(clips), without_label=unlabelled)
+
+
+def afew(root: Path) -> Source:
+    """AFEW: Train_AFEW/EMOTION/*.avi and Val_AFEW/EMOTION/*.avi."""
+    wanted = "wanted Train_AFEW/Angry/*.avi and the like, and Val_AFEW/Angry/*.avi"
+    clips: list[SourceClip] = []
+    for split, name in (("train", "Train_AFEW"), ("val", "Val_AFEW")):
+        folder = _find_folder(root, name)
+        if folder is None:
+            raise DataError(f"{root}: not the afew layout, there is no folder {name}; {wanted}; {_found(root)}")
+        found = len(clips)
+        for emotion in _folders(folder):
+            label = emotion.name.capitalize()
+            videos = _videos(emotion)
+            if videos and label not in EMOTIONS:
+                raise DataError(f"{emotion}: is not named after an emotion; wanted: {', '.join(EMOTIONS)}")
+            clips += [
+                SourceClip(f"{name}/{label}/{video.name}", label, video.relative_to(root).as_posix(), split=split)
+                for video in videos
+            ]
+        if len(clips) == found:
+            raise DataError(f"{folder}: not the afew layout, there is no video in it; {wanted}; {_found(folder)}")
+    return Source(root, EMOTIONS, _short_names(clips))
+
+
+def folders(root: Path) -> Source:
+    """A folder of videos, or of folders with images, for every class; perhaps below train, val and test."""
+    tops = _folders(root)
+    splits = [top for top in tops if top.name.lower() in SPLITS]
+    others = [top for top in tops if top not in splits and _class_clips(root, top)]
+    if splits and others:
+        raise DataError(f"{root}: holds {splits[0].name}, a split, beside {others[0].name}, a class; {_FOLDERS}")
+    clips: list[SourceClip] = []
+    for top in splits or [root]:
+        split = SPLITS[top.name.lower()] if splits else None
+        for folder in _folders(top):
+            clips += [replace(clip, split=split) for clip in _class_clips(root, folder)]
+    if not clips:
+        raise DataError(f"{root}: not the folders layout, no folder in it holds clips; {_FOLDERS}; {_found(root)}")
+    return Source(root, _classes(root, clips), _short_names(clips))
+
+
+def csv_list(path: Path) -> Source:
+    """A CSV with the columns video and label, perhaps split and subject; paths are relative to its folder."""
+    wanted = "wanted the columns video,label and perhaps split, subject"
+    clips: list[SourceClip] = []
+    lines: dict[str, int] = {}
+    without_label = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+            if not {"video", "label"} <= set(columns):
+                raise DataError(f"{path}: not the csv layout; {wanted}; found {', '.join(columns) or 'nothing'}")
+            reader.fieldnames = columns
+            for row in reader:
+                where = f"{path}: line {reader.line_num}"
+                video, label, split, subject = (
+                    (row.get(name) or "").strip() for name in ("video", "label", "split", "subject")
+                )
+                if not video:
+                    raise DataError(f"{where}: names no video; {wanted}")
+                if not label:
+                    without_label += 1
+                    continue
+                if split and split.lower() not in SPLITS:
+                    raise DataError(f"{where}: split {split!r} is unknown; wanted train, val or test")
+                real = os.path.normpath(path.parent / video)
+                if real in lines:
+                    raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
+                lines[real] = reader.line_num
+                name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
+                if name in (".", ".."):
+                    raise DataError(f"{where}: {video} is no video; {wanted}")
+                folder = path.parent / video
+                images = _images(folder) if folder.is_dir() else None
+                clips.append(SourceClip(name, label, video, images, SPLITS.get(split.lower()), subject or None))
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8 text; {wanted}") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}; {wanted}") from None
+    if not clips:
+        raise DataError(f"{path}: lists no video with a label; {wanted}")
+    if not any((path.parent / clip.source).exists() for clip in clips):
+        raise DataError(
+            f"{path}: none of its {len(clips)} videos exists ({path.parent / clips[0].source}, ...); "
+            "paths are relative to the CSV's folder"
+        )
+    return Source(path.parent, _classes(path, clips), _short_names(clips), without_label=without_label)
+
+
+LAYOUTS: dict[str, Callable[[Path], Source]] = {"ckplus": ckplus, "afew": afew, "folders": folders, "csv": csv_list}
+
+
+def natural(name: str) -> list[object]:
+    """A key that sorts names with numbers by the numbers: frame2 before frame10."""
+    return [[int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)], name]
+
+
+def _by_person(path: Path, source: Source, folds: int) -> Source:
+    """Subjects in ascending order; fold k takes the k-th of them and every ``folds``-th from there."""
+    if folds < 2:
+        raise DataError(f"{folds} fold: at least 2 are wanted, one to test on and others to train on")
+    lacking = [clip.name for clip in source.clips if clip.subject is None]
+    if lacking:
+        raise DataError(f"{path}: folds are made of persons, and {lacking[0]} has no subject; a CSV can name it")
+    subjects = sorted({clip.subject for clip in source.clips if clip.subject is not None}, key=natural)
+    if len(subjects) < folds:
+        raise DataError(
+            f"{path}: {folds} folds of {len(subjects)} subjects; at most a fold for every subject is wanted"
+        )
+    fold = {subject: index % folds + 1 for index, subject in enumerate(subjects)}
+    clips = tuple(replace(clip, fold=fold[clip.subject]) for clip in source.clips if clip.subject is not None)
+    return replace(source, clips=clips, folds=folds)
+
+
+def _ckplus_code(file: Path) -> int:
+    text = file.read_text("utf-8", "replace").strip()
+    try:
+        code = float(text)
+    except ValueError:
+        code = 0
+    if code not in CKPLUS_CODES:
+        codes = ", ".join(f"{number} {name}" for number, name in CKPLUS_CODES.items())
+        raise DataError(f"{file}: holds {text[:20]!r}; an emotion's code is wanted: {codes}")
+    return int(code)
+
+
+def _label_file(folder: Path) -> Path | None:
+    files = [file for file in _files(folder) if file.name.lower().endswith("_emotion.txt")]
+    if len(files) > 1:
+        raise DataError(f"{folder}: holds {len(files)} labels; one file *_emotion.txt is wanted")
+    return files[0] if files else None
+
+
+def _sequence(folder: Path) -> tuple[str, str]:
+    """Subject and sequence, which may be written in other cases among the labels than among the images."""
+    return folder.parent.name.upper(), folder.name.upper()
+
+
+def _class_clips(root: Path, folder: Path) -> list[SourceClip]:
+    """The videos in a class's folder, and the folders with images in it."""
+    clips = [_clip(root, video, folder.name) for video in _videos(folder)]
+    if not clips and _images(folder):
+        raise DataError(f"{folder}: not the folders layout, its images are in no clip's folder; {_FOLDERS}")
+    for below in _folders(folder):
+        if _videos(below) or any(_images(deeper) for deeper in _folders(below)):
+            raise DataError(f"{below}: not the folders layout, there are clips one level too deep; {_FOLDERS}")
+        if images := _images(below):
+            clips.append(_clip(root, below, folder.name, images))
+    return clips
+
+
+def _clip(root: Path, path: Path, label: str, images: tuple[str, ...] | None = None) -> SourceClip:
+    source = path.relative_to(root).as_posix()
+    return SourceClip(source, label, source, images)
+
+
+def _classes(path: Path, clips: Sequence[SourceClip]) -> tuple[str, ...]:
+    """The labels in order. Two that differ in case alone are one class, spelt in two ways by mistake."""
+    names = sorted({clip.label for clip in clips})
+    for first, second in pairwise(sorted(names, key=str.lower)):
+        if first.lower() == second.lower():
+            raise DataError(f"{path}: the labels {first} and {second} differ in case alone; one spelling is wanted")
+    return tuple(names)
+
+
+def _short_names(clips: Sequence[SourceClip]) -> tuple[SourceClip, ...]:
+    """Videos named without their suffix, but for those whose names would then not be their own."""
+    short = [clip.name if clip.images is not None else str(Path(clip.name).with_suffix("")) for clip in clips]
+    taken = {name for name, count in Counter(short).items() if count > 1}
+    taken |= {str(parent) for name in short for parent in Path(name).parents}
+    return tuple(clip if name in taken else replace(clip, name=name) for clip, name in zip(clips, short, strict=True))
+
+
+def _check_names(path: Path, clips: Sequence[SourceClip]) -> None:
+    """Every clip gets a folder of its own, and none lies in another's."""
+    names = sorted(Path(clip.name) for clip in clips)
+    for first, second in pairwise(names):
+        if first == second or first in second.parents:
+            raise DataError(f"{path}: clips {first} and {second} cannot be told apart; other file names are wanted")
+
+
+def _find_folder(root: Path, name: str) -> Path | None:
+    """The folder of that name in ``root`` or one level down, in any case: archives are unpacked in either way."""
+    children = _folders(root)
+    below = [folder for child in children for folder in _folders(child)]
+    return next((folder for folder in (*children, *below) if folder.name.lower() == name.lower()), None)
+
+
+def _grandchildren(folder: Path) -> list[Path]:
+    return [below for child in _folders(folder) for below in _folders(child)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted((entry for entry in _visible(folder) if entry.is_dir()), key=lambda entry: natural(entry.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((entry for entry in _visible(folder) if entry.is_file()), key=lambda entry: natural(entry.name))
+
+
+def _videos(folder: Path) -> list[Path]:
+    return [file for file in _files(folder) if file.suffix.lower() in VIDEO_SUFFIXES]
+
+
+def _images(folder: Path) -> tuple[str, ...]:
+    return tuple(file.name for file in _files(folder) if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Without .DS_Store and the like."""
+    return (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _found(folder: Path) -> str:
+    names = sorted(entry.name for entry in _visible(folder))
+    return f"found {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "found nothing"

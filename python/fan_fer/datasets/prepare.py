@@ -1,0 +1,195 @@
+"""What ``fan-fer prepare`` does: a data set as it was published becomes aligned faces and tables, once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fan_fer.align import TEMPLATE
+from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task, done_clips
+from fan_fer.datasets.layouts import Source, SourceClip, read_source
+from fan_fer.datasets.manifest import (
+    CLIP_COLUMNS,
+    CLIPS_FILE,
+    FRAME_COLUMNS,
+    FRAMES_FILE,
+    NO_FACE,
+    OK,
+    SETTINGS_FILE,
+    UNREADABLE,
+    Settings,
+    read_settings,
+    write_rows,
+    write_settings,
+)
+from fan_fer.datasets.workers import extract_here, extract_in_processes
+from fan_fer.errors import DataError, OutputError
+from fan_fer.faces import Detector, load_detector
+from fan_fer.runs import progress_bar
+
+SMALLEST, LARGEST = 16, 1024  # side of the crops in pixels
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What came of it: the set's settings, and the rows of clips.csv."""
+
+    settings: Settings
+    clips: tuple[dict[str, Any], ...]
+    found_done: int  # clips that an earlier run had done
+
+
+def prepare(
+    layout: str,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    size: int = 224,
+    detector: str | Detector = "mtcnn",
+    folds: int | None = None,
+    workers: int = 0,
+) -> Preparation:
+    """Finds, aligns and writes the faces of a data set; see docs/datasets.md.
+
+    size: side of the crops in pixels.
+    detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``.
+    folds: how many folds of persons; None: ten for ckplus, none for the others.
+    workers: processes beside this one; 0: everything is done in this one. An object as detector must then be one that
+        pickles, and a script that calls this needs the usual ``if __name__ == "__main__":``.
+
+    What an earlier run with the same settings has done is kept, so an interrupted one goes on. Raises DataError for a
+    source that is not laid out as said, and for a target that is something else or was made with other settings;
+    DetectorError; OutputError where the target cannot be written; FanFerError where a worker process died.
+    """
+    source, target = Path(source), Path(target)
+    if not SMALLEST <= size <= LARGEST:
+        raise DataError(f"size {size}: a side of {SMALLEST} to {LARGEST} pixels is wanted")
+    listing = read_source(layout, source, folds)
+    finder = load_detector(detector) if isinstance(detector, str) else detector
+    settings = Settings(
+        layout=layout,
+        classes=listing.classes,
+        size=size,
+        template=tuple((float(x), float(y)) for x, y in TEMPLATE),
+        detector=finder.name,
+        folds=listing.folds,
+        without_label=listing.without_label,
+        complete=False,
+    )
+    _check_target(source, target, settings)
+    task = Task(listing.root, target, size, settings.template)
+    with _sole_use(target):
+        if not (target / SETTINGS_FILE).exists():
+            write_settings(target, settings)
+        try:
+            records = {clip.name: record for clip in listing.clips if (record := task.record(clip)) is not None}
+            found_done = len(records)
+            _check_sources(source, target, listing, records)
+            todo = [clip for clip in listing.clips if clip.name not in records]
+            if workers and todo:
+                outcomes = extract_in_processes(task, detector, todo, min(workers, len(todo)))
+            else:
+                outcomes = extract_here(task, finder, todo)
+            unreadable: dict[str, str] = {}
+            with closing(outcomes), progress_bar() as progress:
+                bar = progress.add_task("finding faces", total=len(listing.clips), completed=found_done)
+                for clip, problem in outcomes:
+                    if problem is not None:
+                        unreadable[clip.name] = problem
+                    progress.advance(bar)
+            for clip in todo:
+                record = task.record(clip)
+                if record is not None:
+                    records[clip.name] = record
+            rows = _write_tables(target, listing.clips, records, unreadable)
+        finally:
+            shutil.rmtree(target / PARTIAL_FOLDER, ignore_errors=True)
+        if not any(row["status"] == OK for row in rows):
+            raise DataError(f"{source}: {finder.name} finds no face in any of the {len(rows)} clips; see {CLIPS_FILE}")
+        settings = replace(settings, complete=True)
+        write_settings(target, settings)
+    return Preparation(settings, tuple(rows), found_done)
+
+
+def _check_target(source: Path, target: Path, settings: Settings) -> None:
+    """Raises DataError where the target is something else, or was made with other settings."""
+    inner, outer = target.resolve(), source.resolve()
+    if inner == outer or outer in inner.parents or inner in outer.parents:
+        raise DataError(f"{target}: {source} and the prepared set must not lie in each other; another folder is wanted")
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{target}: is a file; the name of a folder is wanted")
+    if (target / SETTINGS_FILE).exists():
+        before = read_settings(target)
+        changed = [
+            f"{name} {getattr(before, name)} -> {getattr(settings, name)}"
+            for name in ("layout", "size", "template", "detector", "folds")
+            if getattr(before, name) != getattr(settings, name)
+        ]
+        if changed:
+            raise DataError(f"{target}: made with other settings ({', '.join(changed)}); use those, or another folder")
+    elif target.is_dir() and any(not entry.name.startswith(".") for entry in target.iterdir()):
+        raise DataError(f"{target}: holds files and is no prepared set; a new or an empty folder is wanted")
+
+
+@contextmanager
+def _sole_use(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other processes from preparing into it while the block runs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DataError(f"{folder}: another fan-fer prepare is at work there; wait for it to end") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_sources(source: Path, target: Path, listing: Source, records: dict[str, dict[str, Any]]) -> None:
+    """Raises DataError where clips that are done are not those of the source: nothing is thrown away."""
+    names = {clip.name for clip in listing.clips}
+    foreign = [name for name in done_clips(target) if name not in names]
+    foreign += [
+        clip.name for clip in listing.clips if records.get(clip.name, {}).get("source", clip.source) != clip.source
+    ]
+    if foreign:
+        raise DataError(f"{target}: holds the clip {foreign[0]}, which is not in {source}; another folder is wanted")
+
+
+def _write_tables(
+    target: Path, clips: Sequence[SourceClip], records: dict[str, dict[str, Any]], unreadable: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Writes frames.csv and clips.csv; returns the rows of the latter."""
+    clip_rows: list[dict[str, Any]] = []
+    frame_rows: list[dict[str, Any]] = []
+    for clip in clips:
+        row: dict[str, Any] = {"clip": clip.name, "label": clip.label, "split": clip.split, "subject": clip.subject}
+        row |= {"fold": clip.fold, "source": clip.source}
+        if clip.name in records:
+            frames, notes = records[clip.name]["frames"], records[clip.name]["notes"]
+            faces = sum(frame["status"] == OK for frame in frames)
+            more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+            row |= {"frames": len(frames), "faces": faces, "status": OK if faces else NO_FACE}
+            row |= {"message": f"{notes[0]}{more}" if notes else None}
+            for frame in frames:
+                image = "" if clip.images is None else f"/{clip.images[frame['frame']]}"
+                frame_rows.append({"clip": clip.name, "source": f"{clip.source}{image}", **frame})
+        else:
+            row |= {"frames": 0, "faces": 0, "status": UNREADABLE, "message": unreadable[clip.name]}
+        clip_rows.append(row)
+    write_rows(target / FRAMES_FILE, FRAME_COLUMNS, frame_rows)
+    write_rows(target / CLIPS_FILE, CLIP_COLUMNS, clip_rows)
+    return clip_rows

@@ -1,0 +1,196 @@
+"""The clips that a network is evaluated on: videos of a CSV file, or clips of a prepared set."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fan_fer.datasets.manifest import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
+from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.errors import DataError, FanFerError
+from fan_fer.evaluation.labels import LabelMap, match_labels
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.recognizer import Recognizer
+from fan_fer.training.features import classify, prepared_features
+from fan_fer.training.spec import find_partition
+from fan_fer.weights import Preprocessing
+
+INTERRUPTED = "not done: interrupted"
+
+
+@dataclass(frozen=True)
+class EvaluatedClip:
+    """A clip, what is known of it, and what the network says.
+
+    name: the path of the video, or the clip's name in its set.
+    about: the columns of the CSV file or of the set's list of clips.
+    label: as the data has it, empty where there is none.
+    truth: index of the true class; None without a label, and where the label map leaves the label out.
+    error: why there is no prediction; empty where there is one.
+    numbers, weights, own: of the n frames with a face, the number, the final weight, and the (n, C) probabilities of
+        the frame as a clip of its own.
+    """
+
+    name: str
+    about: Mapping[str, str]
+    label: str
+    truth: int | None = None
+    error: str = ""
+    frames: int | None = None  # how many were decoded, where that is known
+    probabilities: NDArray[np.float64] | None = None
+    numbers: tuple[int, ...] = ()
+    weights: NDArray[np.float64] | None = None
+    own: NDArray[np.float64] | None = None
+
+    @property
+    def scored(self) -> bool:
+        return self.truth is not None and self.probabilities is not None
+
+
+def with_truths(
+    clips: Sequence[EvaluatedClip], classes: Sequence[str], label_map: LabelMap | None
+) -> list[EvaluatedClip]:
+    """The clips with their true classes. Raises DataError for labels that are none of the classes."""
+    index = match_labels((clip.label for clip in clips if clip.label), classes, label_map)
+    return [replace(clip, truth=index[clip.label]) if clip.label else clip for clip in clips]
+
+
+def read_videos(path: Path) -> list[EvaluatedClip]:
+    """The clips of a CSV with the columns ``video`` and, for those that are to be scored, ``label``.
+
+    Videos are named relative to the folder of the CSV. Raises DataError.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            if "video" not in columns:
+                have = f"its columns are {', '.join(columns)}" if columns else "it is empty"
+                raise DataError(f"{path}: has no column video ({have}); video[,label,...] is wanted")
+            clips = [_video(path, reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    if not clips:
+        raise DataError(f"{path}: names no video; a row per video is wanted")
+    return clips
+
+
+def choose_prepared(
+    prepared: PreparedSet, partition: str | None = None, split: str | None = None
+) -> tuple[str, list[EvaluatedClip]]:
+    """The labelled clips of a prepared set that are to be evaluated, and in words which they are.
+
+    Clips without a face are among them, with an error. partition: its test clips; split: its clips; neither: the test
+    clips of a set that is divided in train and val, else all. Raises DataError.
+    """
+    clips = []
+    for row in read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS):
+        if row["label"]:
+            about = {name: row[name] for name in ("clip", "label", "split", "subject", "fold")}
+            error = "" if row["status"] == OK else row["message"] or row["status"]
+            clips.append(EvaluatedClip(row["clip"], about, row["label"], error=error, frames=int(row["frames"] or 0)))
+    if partition is not None and split is not None:
+        raise DataError("--partition and --split: one of them is wanted")
+    divided = {"train", "val"} <= {clip.about["split"] for clip in clips}
+    if partition is None and split is None and prepared.folds is None and divided:
+        partition = "val"
+    if partition is not None:
+        name = find_partition(prepared, partition).name
+        column, value = ("split", "val") if name == "val" else ("fold", name.removeprefix("fold-"))
+        return f"the test clips of {name}", only(clips, column, value)
+    if split is not None:
+        return f"split {split}", only(clips, "split", split)
+    seen = "; a network that was trained on some of them scores too well" if prepared.folds is not None else ""
+    return f"all clips{seen}", clips
+
+
+def choose_videos(path: Path, split: str | None = None) -> tuple[str, list[EvaluatedClip]]:
+    """The videos of a CSV file, or those of a split, and in words which they are. Raises DataError."""
+    clips = read_videos(path)
+    return (f"split {split}", only(clips, "split", split)) if split is not None else ("all videos", clips)
+
+
+def only(clips: Sequence[EvaluatedClip], column: str, value: str) -> list[EvaluatedClip]:
+    """The clips with this value in a column. Raises DataError where there are none, with the values that there are."""
+    values = sorted({clip.about.get(column, "") for clip in clips} - {""})
+    if value not in values:
+        there = f"there are {', '.join(values)}" if values else "no clip has one"
+        raise DataError(f"no clip has {column} {value!r}; {there}")
+    return [clip for clip in clips if clip.about.get(column) == value]
+
+
+def evaluate_prepared(
+    network: FrameAttentionNetwork,
+    preprocessing: Preprocessing,
+    prepared: PreparedSet,
+    clips: Sequence[EvaluatedClip],
+    device: torch.device,
+    formula: str = "paper",
+) -> list[EvaluatedClip]:
+    """What the network says about clips of a prepared set, from features that are computed once and kept there."""
+    packed = prepared_features(network, preprocessing, prepared, device)
+    place = {clip.name: index for index, clip in enumerate(prepared.clips)}
+    rows = [row for row, clip in enumerate(clips) if not clip.error]
+    chosen = [place[clips[row].name] for row in rows]
+    scores = classify(network, packed, chosen, formula)
+    done = list(clips)
+    for number, (row, index) in enumerate(zip(rows, chosen, strict=True)):
+        done[row] = replace(
+            clips[row],
+            probabilities=scores.probabilities[number],
+            numbers=prepared.clips[index].numbers,
+            weights=scores.weights[number],
+            own=scores.frame_probabilities[number],
+        )
+    return done
+
+
+def predict_videos(
+    recognizer: Recognizer, clips: Sequence[EvaluatedClip], folder: Path, done: Callable[[], object]
+) -> tuple[list[EvaluatedClip], bool]:
+    """What the recognizer says about videos named relative to ``folder``, and whether the user ended it early.
+
+    A video that cannot be read gets an error, and so do those that an interruption leaves.
+    """
+    results: list[EvaluatedClip] = []
+    try:
+        for clip in clips:
+            results.append(_predict(recognizer, clip, folder))
+            done()
+    except KeyboardInterrupt:
+        results += [replace(clip, error=INTERRUPTED) for clip in clips[len(results) :]]
+        return results, True
+    return results, False
+
+
+def _predict(recognizer: Recognizer, clip: EvaluatedClip, folder: Path) -> EvaluatedClip:
+    try:
+        prediction = recognizer.predict(folder / clip.name)
+    except FanFerError as error:
+        return replace(clip, error=str(error))
+    faces = [frame for frame in prediction.frames if frame.has_face]
+    return replace(
+        clip,
+        frames=prediction.frames_total,
+        probabilities=np.array(list(prediction.probabilities.values())),
+        numbers=tuple(frame.index for frame in faces),
+        weights=np.array([frame.weight for frame in faces]),
+        own=np.array([list((frame.probabilities or {}).values()) for frame in faces]),
+    )
+
+
+def _video(path: Path, line: int, row: dict[str | None, str | None]) -> EvaluatedClip:
+    if None in row:
+        raise DataError(f"{path}: line {line} has more cells than the header; quote cells that hold a comma")
+    about = {str(name): (value or "").strip() for name, value in row.items()}
+    if not about["video"]:
+        raise DataError(f"{path}: line {line} names no video")
+    return EvaluatedClip(about["video"], about, about.get("label", ""))

@@ -1,0 +1,128 @@
+"""What ``fan-fer evaluate`` shows on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fan_fer.evaluation.attention import Ranking
+from fan_fer.evaluation.metrics import Interval, Scores
+from fan_fer.evaluation.summary import Attention, Summary
+
+MISTAKES = 2  # classes listed that a class is taken for
+LISTED = 10  # clips listed that failed
+
+
+def summary_report(summary: Summary) -> RenderableType:
+    """Scores, classes, groups, attention, and what became of the clips that are not scored."""
+    about = summary.about
+    title = Text.assemble((about["model"]["file"], "bold"), "  on  ", (about["data"], "bold"))
+    parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim"), ""]
+    if summary.scores:
+        parts += [_scores(summary.scores), "", _classes(summary.scores)]
+    else:
+        parts.append("no clip has both a label and a prediction: nothing to score")
+    if summary.groups:
+        parts += ["", _groups(summary)]
+    if summary.attention:
+        parts += ["", _attention(summary.attention)]
+    failed = [clip for clip in summary.clips if clip.error]
+    if failed:
+        parts += ["", _failures([(clip.name, clip.error) for clip in failed])]
+    return Group(*parts)
+
+
+def interval_text(interval: Interval | None, digits: int = 1) -> str:
+    """ "44.7 to 58.1", in percent."""
+    return "-" if interval is None else " to ".join(f"{100 * end:.{digits}f}" for end in interval)
+
+
+def ranking_text(ranking: Ranking | None) -> str:
+    """ "0.71 (0.68 to 0.74)"."""
+    if ranking is None:
+        return "-"
+    ends = "" if ranking.interval is None else f" ({ranking.interval.low:.3f} to {ranking.interval.high:.3f})"
+    return f"{ranking.mean:.3f}{ends}"
+
+
+def _counts(summary: Summary) -> str:
+    counts = summary.counts()
+    words = {
+        "failed": "without a prediction",
+        "without_label": "without a label",
+        "left_out": "left out by the label map",
+    }
+    others = [f"{counts[name]} {what}" for name, what in words.items() if counts[name]]
+    return ", ".join([f"{counts['scored']} of {counts['clips']} clips scored", *others])
+
+
+def _scores(scores: Scores) -> RenderableType:
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column()
+    table.add_column(justify="right", style="bold")
+    table.add_column(style="dim")
+    table.add_row(
+        "accuracy (WAR)", f"{scores.accuracy:.1%}", f"{interval_text(scores.accuracy_interval)}   Wilson, 95 %"
+    )
+    recall = f"{interval_text(scores.mean_recall_interval)}   bootstrap over the clips, 95 %"
+    table.add_row("mean recall (UAR)", f"{scores.mean_recall:.1%}", recall)
+    table.add_row("calibration error", f"{scores.calibration_error:.1%}", "confidence against accuracy, 0 is best")
+    return table
+
+
+def _classes(scores: Scores) -> RenderableType:
+    table = _table(("class", "clips", "recall"), "most often taken for")
+    for row, name in enumerate(scores.classes):
+        counts = scores.confusion[row]
+        recall = scores.recalls[name]
+        others = sorted((k for k in range(len(counts)) if k != row and counts[k]), key=lambda k: -counts[k])
+        taken = ", ".join(f"{scores.classes[k]} {counts[k]}" for k in others[:MISTAKES])
+        table.add_row(Text(name), str(counts.sum()), "-" if recall is None else f"{recall:.1%}", Text(taken))
+    return table
+
+
+def _groups(summary: Summary) -> RenderableType:
+    table = _table((summary.by or "", "clips", "accuracy", "95 %", "mean recall", "95 %"))
+    for name, scores in summary.groups.items():
+        table.add_row(
+            Text(name or "(empty)"),
+            str(scores.clips),
+            f"{scores.accuracy:.1%}",
+            interval_text(scores.accuracy_interval),
+            f"{scores.mean_recall:.1%}",
+            interval_text(scores.mean_recall_interval),
+        )
+    return table
+
+
+def _attention(attention: Attention) -> RenderableType:
+    table = _table(("area under the ROC curve against the informative frames", "clips", "AUC (95 %)"))
+    for name, ranking in (("final weights", attention.weights), ("1 - p(neutral) of each frame", attention.rule)):
+        if ranking is not None:
+            table.add_row(name, str(ranking.clips), ranking_text(ranking))
+    if attention.weights is None:
+        table.add_row("no clip has informative frames and others", "0", "-")
+    table.add_row("equal weights", "", "0.500")
+    return table
+
+
+def _failures(failed: Sequence[tuple[str, str]]) -> RenderableType:
+    lines = [error if name in error else f"{name}: {error}" for name, error in failed[:LISTED]]
+    if len(failed) > LISTED:
+        lines.append(f"and {len(failed) - LISTED} more, see the column error of predictions.csv")
+    return Group("without a prediction:", *(Text(f"  {line}", style="dim") for line in lines))
+
+
+def _table(headings: Sequence[str], last: str | None = None) -> Table:
+    """The first column and ``last`` are text, the others numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(Text(headings[0]), overflow="fold")
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    if last is not None:
+        table.add_column(last)
+    return table

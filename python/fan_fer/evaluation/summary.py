@@ -1,0 +1,163 @@
+"""What an evaluation found: scores of all clips and of groups of them, attention, and the files that hold it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fan_fer.errors import DataError
+from fan_fer.evaluation.attention import FrameTruth, Ranking, frame_ranking, summarize
+from fan_fer.evaluation.clips import EvaluatedClip
+from fan_fer.evaluation.metrics import Scores, score
+from fan_fer.output import write_text
+
+FORMAT_VERSION = 1
+PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE = "predictions.csv", "metrics.json", "confusion.png"
+FILES = (PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """AUC against the informative frames: of the final weights, and of the plain rule "one minus p(neutral)"."""
+
+    weights: Ranking | None
+    rule: Ranking | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores over the clips that have a true class and a prediction; None where there is no such clip."""
+
+    about: dict[str, Any]  # the model, the data, the settings
+    classes: tuple[str, ...]
+    clips: tuple[EvaluatedClip, ...]
+    scores: Scores | None
+    by: str | None
+    groups: dict[str, Scores]
+    attention: Attention | None
+
+    def counts(self) -> dict[str, int]:
+        """How many clips there are, and where they went; the last four add up to the first."""
+        predicted = [clip for clip in self.clips if not clip.error]
+        return {
+            "clips": len(self.clips),
+            "scored": sum(clip.scored for clip in self.clips),
+            "failed": len(self.clips) - len(predicted),
+            "without_label": sum(not clip.label for clip in predicted),
+            "left_out": sum(bool(clip.label) and clip.truth is None for clip in predicted),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT_VERSION,
+            **self.about,
+            "counts": self.counts(),
+            "scores": None if self.scores is None else self.scores.to_dict(),
+            "by": self.by,
+            "groups": {name: scores.to_dict() for name, scores in self.groups.items()},
+            "attention": None if self.attention is None else self.attention.to_dict(),
+        }
+
+
+def summarise(
+    about: dict[str, Any],
+    classes: Sequence[str],
+    clips: Iterable[EvaluatedClip],
+    by: str | None = None,
+    truth: FrameTruth | None = None,
+) -> Summary:
+    """Scores the clips, and those of every value of column ``by``. Raises DataError where ``truth`` lacks a frame."""
+    clips = tuple(clips)
+    scored = [clip for clip in clips if clip.scored]
+    groups: dict[str, list[EvaluatedClip]] = {}
+    for clip in scored if by else []:
+        groups.setdefault(clip.about[by or ""], []).append(clip)
+    return Summary(
+        about=about,
+        classes=tuple(classes),
+        clips=clips,
+        scores=_score(classes, scored) if scored else None,
+        by=by,
+        groups={name: _score(classes, groups[name]) for name in sorted(groups)},
+        attention=_attention(classes, scored, truth) if truth else None,
+    )
+
+
+def check_column(clips: Sequence[EvaluatedClip], by: str) -> None:
+    """Raises DataError where the clips have no column of that name."""
+    columns = list(clips[0].about)
+    if by not in columns:
+        raise DataError(f"--by {by}: there is no such column; there are {', '.join(columns)}")
+
+
+def clip_areas(
+    truth: FrameTruth, name: str, numbers: Sequence[int], weights: NDArray[Any], own: NDArray[Any], neutral: int | None
+) -> tuple[float, float]:
+    """AUC of one clip's final weights and of the plain rule; NaN where there is none."""
+    informative = truth.informative(name, numbers)
+    rule = float("nan") if neutral is None else frame_ranking(1 - own[:, neutral], informative)
+    return frame_ranking(weights, informative), rule
+
+
+def neutral_class(classes: Sequence[str]) -> int | None:
+    """Which of the classes is neutral, if one is."""
+    return next((index for index, name in enumerate(classes) if name.casefold() == "neutral"), None)
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    """metrics.json and, where there are scores, confusion.png. Raises OutputError."""
+    from fan_fer.evaluation.pictures import write_confusion
+
+    write_text(folder / METRICS_FILE, json.dumps(summary.to_dict(), indent=2) + "\n", errors="backslashreplace")
+    if summary.scores:
+        title = f"{Path(summary.about['model']['file']).name} on {Path(summary.about['data']).name}"
+        write_confusion(folder / CONFUSION_FILE, summary.scores, title)
+
+
+def write_predictions(folder: Path, clips: Sequence[EvaluatedClip], classes: Sequence[str]) -> None:
+    """predictions.csv: a row per clip, its own columns first. Raises OutputError."""
+    text = io.StringIO(newline="")
+    ours = ("class", "predicted", "right", *(f"p_{name}" for name in classes), "frames", "faces", "error")
+    writer = csv.DictWriter(text, list(dict.fromkeys([*clips[0].about, *ours])), lineterminator="\n")
+    writer.writeheader()
+    for clip in clips:
+        row: dict[str, Any] = dict.fromkeys(ours, "") | dict(clip.about)
+        row |= {
+            "class": "" if clip.truth is None else classes[clip.truth],
+            "frames": "" if clip.frames is None else clip.frames,
+            "error": clip.error,
+        }
+        if clip.probabilities is not None:
+            predicted = int(clip.probabilities.argmax())
+            row |= {"predicted": classes[predicted], "faces": len(clip.numbers)}
+            row |= {"right": "" if clip.truth is None else int(predicted == clip.truth)}
+            row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, clip.probabilities.tolist(), strict=True)}
+        writer.writerow(row)
+    write_text(folder / PREDICTIONS_FILE, text.getvalue(), errors="backslashreplace")
+
+
+def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:
+    probabilities = np.stack([clip.probabilities for clip in clips if clip.probabilities is not None])
+    return score(classes, np.array([clip.truth for clip in clips], np.int64), probabilities[None])
+
+
+def _attention(classes: Sequence[str], clips: Sequence[EvaluatedClip], truth: FrameTruth) -> Attention:
+    neutral = neutral_class(classes)
+    areas = [
+        clip_areas(truth, clip.name, clip.numbers, clip.weights, clip.own, neutral)
+        for clip in clips
+        if clip.weights is not None and clip.own is not None
+    ]
+    weights, rule = np.array(areas, np.float64).reshape(-1, 1, 2).transpose(2, 1, 0)
+    return Attention(summarize(weights), summarize(rule))

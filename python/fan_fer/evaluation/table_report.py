@@ -1,0 +1,125 @@
+"""The paper's table as Markdown, which the terminal shows too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fan_fer.evaluation.attention import Ranking
+from fan_fer.evaluation.metrics import Difference, Interval, Scores
+from fan_fer.evaluation.report import interval_text, ranking_text
+from fan_fer.evaluation.table import EPOCHS, TITLES, Table
+
+
+def table_markdown(table: Table) -> str:
+    """All of the table, ending with a line break."""
+    parts = [f"# {table.title}", f"{table.subtitle[0].upper()}{table.subtitle[1:]}.", _scores(table), _notes(table)]
+    if table.differences:
+        parts += ["## What FAN gains", _gains(table)]
+    if any(result.attention for result in table.variants):
+        parts += ["## Do the weights follow the informative frames?", _attention(table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(table: Table) -> str:
+    published = table.published
+    headings = ["%", *(f"{what}, {which} epoch" for which in EPOCHS for what in ("accuracy", "mean recall"))]
+    rows = []
+    for result in table.variants:
+        row = [result.title]
+        for scores in (result.last, result.best):
+            row += [_share(scores.accuracy, scores.accuracy_interval)]
+            row += [_share(scores.mean_recall, scores.mean_recall_interval)]
+        if published is not None:
+            row.append(f"{published.accuracy[result.variant]:.2f}")
+        rows.append(row)
+    if published is not None:
+        headings.append(f"published, on {published.name}")
+    return _markdown(headings, rows)
+
+
+def _notes(table: Table) -> str:
+    best = [epoch for result in table.variants for epoch in result.best_epochs]
+    parts = "each fold" if table.partitions > 1 else "each run"
+    notes = [
+        "Accuracy: 95 % Wilson intervals. Mean recall: 95 % bootstrap intervals over the clips.",
+        f"The best epoch is chosen on the test clips of {parts}, as in the paper: it is optimistic. Here it is epoch "
+        f"{min(best)} to {max(best)} of {table.variants[0].epochs[-1]}. The last epoch is not chosen.",
+    ]
+    if table.seeds > 1:
+        spread = "; ".join(f"{result.title} {_seeds(result.last)}" for result in table.variants)
+        notes.append(
+            f"Over the {table.seeds} seeds each clip counts once, with how often it is recognised. "
+            f"Accuracy of the seeds, last epoch: {spread}."
+        )
+    if table.published is not None:
+        notes.append(
+            f"Published: accuracy of the best epoch, measured by the paper on {table.published.name} itself. A set "
+            f"that is laid out like {table.published.name} but is not {table.published.name} cannot be compared with it."
+        )
+    if table.no_face:
+        notes.append(f"{table.no_face} labelled clips of the set, in which no face was found, are in no score.")
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _gains(table: Table) -> str:
+    headings = ["points, with paired 95 % intervals"]
+    headings += [f"{what}, {which} epoch" for which in EPOCHS for what in ("accuracy", "mean recall")]
+    rows = []
+    for name, both in table.differences.items():
+        row = [f"FAN - {TITLES[name]}"]
+        for which in EPOCHS:
+            row += _difference(both[which])
+        rows.append(row)
+    return _markdown(headings, rows)
+
+
+def _attention(table: Table) -> str:
+    headings = ["area under the ROC curve, last epoch", "final weights", "1 - p(neutral) of each frame"]
+    rows = []
+    clips = 0
+    for result in table.variants:
+        assert result.attention is not None
+        rows.append([result.title, ranking_text(result.attention.weights), ranking_text(result.attention.rule)])
+        clips = result.attention.weights.clips if result.attention.weights else 0
+    rows.append(["equal weights", "0.500", ""])
+    gains = [
+        ["FAN's weights - its own rule" if name == "rule" else f"FAN - {TITLES[name]}", _gain(value)]
+        for name, value in table.attention_differences.items()
+        if value is not None
+    ]
+    note = (
+        "How often an informative frame (the labelled emotion is visible and nothing covers the face) outweighs "
+        f"another of its clip; averaged over the {clips} test clips that have both kinds among their frames with a "
+        "face. 95 % bootstrap intervals over the clips."
+    )
+    parts = [_markdown(headings, rows), note]
+    if gains:
+        parts.append(_markdown(["difference", "paired"], gains))
+    return "\n\n".join(parts)
+
+
+def _share(value: float, interval: Interval | None) -> str:
+    return f"{100 * value:.1f} ({interval_text(interval)})"
+
+
+def _seeds(scores: Scores) -> str:
+    return ", ".join(f"{100 * value:.1f}" for value in scores.accuracy_of_seeds)
+
+
+def _difference(value: Difference) -> list[str]:
+    pairs = ((value.accuracy, value.accuracy_interval), (value.mean_recall, value.mean_recall_interval))
+    return [f"{100 * gain:+.1f} ({_signed(interval)})" for gain, interval in pairs]
+
+
+def _signed(interval: Interval | None) -> str:
+    return "-" if interval is None else " to ".join(f"{100 * end:+.1f}" for end in interval)
+
+
+def _gain(ranking: Ranking) -> str:
+    ends = "" if ranking.interval is None else f" ({ranking.interval.low:+.3f} to {ranking.interval.high:+.3f})"
+    return f"{ranking.mean:+.3f}{ends}"
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

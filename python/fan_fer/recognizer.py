@@ -40,7 +40,7 @@ def load_recognizer(
         is named is loaded when a video first needs it.
     Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
     """
-    target = _find_device(device)
+    target = find_device(device)
     network, card = load_weights(weights)
     return Recognizer(network, card, weights_file=weights or DEFAULT_WEIGHTS, device=target, detector=detector)
 
@@ -202,7 +202,8 @@ class Recognizer:
         )
 
 
-def _find_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device "cpu" or "cuda". Raises FanFerError where there is no such device."""
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -29,7 +29,7 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
     """Rows are the true classes: the share of a class's clips that was taken for each class, and how many."""
     count = len(scores.classes)
     cell = max(0.62, 5.0 / count)  # inches
-    left, bottom, top = 1.35, 1.15, 0.95
+    left, bottom, top = 1.35, 1.0, 0.9
     size = (left + count * cell + 0.3, bottom + count * cell + top)
     figure = Figure(figsize=size, facecolor="white")
     FigureCanvasAgg(figure)
@@ -41,7 +41,7 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
     for row, column in np.ndindex(count, count):
         clips = int(scores.confusion[row, column])
         if clips:
-            color = "white" if shares[row, column] > 0.55 else INK
+            color = "white" if shares[row, column] > 0.75 else INK
             weight = "bold" if row == column else "normal"
             share = f"{100 * shares[row, column]:.0f} %"
             axes.text(column, row - 0.1, share, ha="center", va="center", color=color, fontsize=10, fontweight=weight)
@@ -70,14 +70,14 @@ def write_confusion(path: Path, scores: Scores, title: str) -> None:
 
 def plot_table(table: Table) -> Figure:
     """Left: accuracy and mean recall of each variant with their intervals. Right: test accuracy over the epochs."""
-    figure = Figure(figsize=(11, 4.4), facecolor="white")
+    figure = Figure(figsize=(11, 4.6), facecolor="white")
     FigureCanvasAgg(figure)
-    points = figure.add_axes((0.125, 0.2, 0.39, 0.6))
-    curves = figure.add_axes((0.595, 0.2, 0.39, 0.6))
+    points = figure.add_axes((0.135, 0.245, 0.385, 0.56))
+    curves = figure.add_axes((0.6, 0.245, 0.385, 0.56))
     _draw_points(points, table)
     _draw_curves(curves, table)
-    figure.text(0.012, 0.92, textwrap.shorten(table.title, 90, placeholder=" ..."), **_HEAD)
-    figure.text(0.012, 0.855, table.subtitle, fontsize=9, color=FAINT, va="center")
+    figure.text(0.012, 0.935, textwrap.shorten(table.title, 90, placeholder=" ..."), **_HEAD)
+    figure.text(0.012, 0.875, table.subtitle, fontsize=9, color=FAINT, va="center")
     return figure
 
 
@@ -128,7 +128,7 @@ def _draw_points(axes: Axes, table: Table) -> None:
         axes.plot([], [], marker, ls="", ms=5.5, mfc=INK if filled else "white", mec=INK, mew=1.2, label=label)[0]
         for label, _, marker, filled in series
     ]
-    axes.legend(handles=handles, **_LEGEND, ncols=2, bbox_to_anchor=(0.5, 1.2), loc="upper center")
+    axes.legend(handles=handles, **_LEGEND, ncols=2, bbox_to_anchor=(0.5, -0.22), loc="upper center")
     _style(axes)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -146,7 +146,7 @@ def _draw_curves(axes: Axes, table: Table) -> None:
     axes.set_ylabel("accuracy on the test clips, %", color=INK, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], **_LEGEND, ncols=3, bbox_to_anchor=(0.5, 1.12), loc="upper center")
+    axes.legend(handles[::-1], labels[::-1], **_LEGEND, ncols=3, bbox_to_anchor=(0.5, -0.22), loc="upper center")
     _style(axes)
     axes.grid(axis="y", color=GAP, lw=1)
 

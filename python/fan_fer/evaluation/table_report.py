@@ -52,9 +52,10 @@ def _notes(table: Table) -> str:
             f"Accuracy of the seeds, last epoch: {spread}."
         )
     if table.published is not None:
+        name = table.published.name
         notes.append(
-            f"Published: accuracy of the best epoch, measured by the paper on {table.published.name} itself. A set "
-            f"that is laid out like {table.published.name} but is not {table.published.name} cannot be compared with it."
+            f"Published: accuracy of the best epoch, measured by the paper on {name} itself. A set that is laid out like "
+            f"{name} but is not {name} cannot be compared with it."
         )
     if table.no_face:
         notes.append(f"{table.no_face} labelled clips of the set, in which no face was found, are in no score.")

@@ -60,9 +60,7 @@ def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
         raise DataError(f"layout {layout!r} is unknown; wanted: {', '.join(LAYOUTS)}")
     if layout == "csv":
         if not path.is_file():
-            raise DataError(
-                f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; layout csv wants a CSV file"
-            )
+            raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; csv wants a CSV file")
     elif not path.is_dir():
         raise DataError(f"{path}: {'is a file' if path.exists() else 'no such folder'}; {layout} wants a folder")
     try:
@@ -217,9 +215,7 @@ def _by_person(path: Path, source: Source, folds: int) -> Source:
         raise DataError(f"{path}: folds are made of persons, and {lacking[0]} has no subject; a CSV can name it")
     subjects = sorted({clip.subject for clip in source.clips if clip.subject is not None}, key=natural)
     if len(subjects) < folds:
-        raise DataError(
-            f"{path}: {folds} folds of {len(subjects)} subjects; at most a fold for every subject is wanted"
-        )
+        raise DataError(f"{path}: {folds} folds of {len(subjects)} subjects; at most one fold a subject is wanted")
     fold = {subject: index % folds + 1 for index, subject in enumerate(subjects)}
     clips = tuple(replace(clip, fold=fold[clip.subject]) for clip in source.clips if clip.subject is not None)
     return replace(source, clips=clips, folds=folds)

@@ -166,7 +166,7 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
         classes = PUBLISHED_CLASSES.get(names) or tuple(name.strip() for name in names.split(","))
         network, card, report = import_network(path, classes)
     for line in report.lines():
-        console.print(line, style="dim", markup=False, highlight=False)
+        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     return network, card
 
 

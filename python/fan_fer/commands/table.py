@@ -83,9 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     keys = plan_runs(variants, [partition.name for partition in partitions], arguments.seeds)
     results = _train(arguments, prepared, recipe, keys, out)
-    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, the first speaks
+    if _speaks():
         _report(make_table(prepared, recipe.name, results, truth), out)
     return DONE
+
+
+def _speaks() -> bool:
+    """Of the processes that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _variants(names: str) -> list[str]:
@@ -107,14 +112,11 @@ def _train(
     from fan_fer.training.weights_import import init_path
 
     results: dict[RunKey, RunResult] = {}
-    told: set[str] = set()
-
+    told: set[str] = set()  # variants
     with progress_bar() as bars:
 
         def tell(line: str) -> None:
-            """What is loaded from --init is the same in most runs."""
-            if line not in told:
-                told.add(line)
+            if _speaks():
                 bars.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
         bar = bars.add_task("runs", total=len(keys))
@@ -126,18 +128,16 @@ def _train(
             try:
                 # The networks are left out: a table has many, and `fan-fer train` makes the one that is wanted.
                 result = train_run(
-                    prepared,
-                    spec,
-                    folder,
-                    arguments.device,
+                    prepared, spec, folder, arguments.device,
                     keep_networks=False,
                     workers=arguments.workers,
-                    report=tell,
-                )
+                    report=None if variant in told else tell,
+                )  # fmt: skip
             except KeyboardInterrupt:
                 tell(f"{len(results)} of {len(keys)} runs are done; the same command goes on from here")
                 raise
             if is_new:
+                told.add(variant)
                 figures = ", ".join(f"{which} epoch {result.accuracy(which):.1%}" for which in ("last", "best"))
                 tell(f"{variant} {partition} seed {seed}: {figures}")
             results[variant, partition, seed] = result

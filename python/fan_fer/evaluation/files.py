@@ -11,11 +11,11 @@ from fan_fer.output import check_writable
 
 def check_folder(folder: Path, names: Iterable[str]) -> None:
     """Raises OutputError where files of these names could not be written to ``folder``; makes nothing."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; the name of a folder is wanted")
     existing = folder
     while not existing.exists():
         existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"{folder}: {existing} is no folder; the name of a folder is wanted")
     for name in names:
         check_writable(existing / name)
 

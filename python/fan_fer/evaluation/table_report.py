@@ -54,8 +54,8 @@ def _notes(table: Table) -> str:
     if table.published is not None:
         name = table.published.name
         notes.append(
-            f"Published: accuracy of the best epoch, measured by the paper on {name} itself. A set that is laid out like "
-            f"{name} but is not {name} cannot be compared with it."
+            f"Published: accuracy of the best epoch, measured by the paper on {name} itself. A set that is laid out "
+            f"like {name} but is not {name} cannot be compared with it."
         )
     if table.no_face:
         notes.append(f"{table.no_face} labelled clips of the set, in which no face was found, are in no score.")

@@ -6,6 +6,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -362,3 +364,15 @@ def test_faces_aligned_otherwise_are_refused(evaluate, afew: Path, tmp_path: Pat
     path = tmp_path / "moved.safetensors"
     save_weights(path, FrameAttentionNetwork(), card)
     assert_one_error(evaluate(afew, model=path), r"aligned to another template")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "table"])
+def test_help_does_not_wait_for_torch(command: str) -> None:
+    code = (
+        "import sys; from fan_fer.cli import main\n"
+        f"try: main(['{command}', '--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'cv2', 'matplotlib', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert f"fan-fer {command} " in done.stdout
+    assert done.stdout.endswith("[]\n")

@@ -36,8 +36,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     table = commands.add_parser(
         "table",
         help="the paper's table on a set: all three variants, all folds, several seeds",
-        description="Trains and evaluates the variants over all folds, or on train and val, and writes the paper's "
-        "table: table.md, table.json, table.png and a confusion matrix of each variant.",
+        description="Trains and evaluates the variants over all folds, or on train and val, and writes the\n"
+        "paper's table: table.md, table.json, table.png and a confusion matrix of each variant.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

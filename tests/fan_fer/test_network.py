@@ -99,3 +99,70 @@ def test_unknown_names_are_refused() -> None:
         FrameAttentionNetwork("both")
     with pytest.raises(ValueError, match="backbone: got 'vgg'; wanted one of resnet18"):
         FrameAttentionNetwork(backbone="vgg")
+
+
+@pytest.mark.parametrize("variant", ["fan", "self"])
+def test_score_dropout_that_drops_almost_nothing_is_the_operator(variant: str) -> None:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork(variant, score_dropout=1e-9).train()
+    features, mask = torch.randn(3, 5, 512), torch.rand(3, 5) < 0.7
+    mask[:, 0] = True
+    features[~mask] = float("nan")
+    with_dropout = network.classify(features, mask)
+    network.score_dropout = 0.0
+    fused = network.classify(features, mask)
+    assert torch.allclose(with_dropout.logits, fused.logits, atol=1e-5)
+    for own, wanted in zip(with_dropout.weights, fused.weights, strict=True):
+        assert (own is None) == (wanted is None)
+        assert own is None or torch.allclose(own, wanted, atol=1e-5)
+    gradients = [
+        torch.autograd.grad(output.logits.square().sum(), list(network.attention.parameters()))
+        for output in (with_dropout, fused)
+    ]
+    for own, wanted in zip(*gradients, strict=True):
+        assert torch.allclose(own, wanted, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_score_dropout_spares_the_pooled_features_and_evaluation() -> None:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork("fan", score_dropout=0.5).train()
+    features = torch.randn(1, 1, 512)
+    # Of a single frame, whatever its weight is, the clip is that frame, whole.
+    first, second = (network.classify(features) for _ in range(2))
+    assert torch.allclose(first.logits, network.classifier(features[0].repeat(1, 2)), atol=1e-5)
+    assert not torch.equal(first.weights.alpha, second.weights.alpha)
+    network.eval()
+    assert torch.equal(network.classify(features).weights.alpha, network.classify(features).weights.alpha)
+
+
+def test_dropout_before_the_classifier_only_in_training() -> None:
+    network = FrameAttentionNetwork("self", dropout=0.5).train()
+    features = torch.randn(1, 4, 512)
+    assert not torch.equal(network.classify(features).logits, network.classify(features).logits)
+    network.eval()
+    assert torch.equal(network.classify(features).logits, network.classify(features).logits)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("packed", [False, True])
+def test_published_evaluation_leaves_beta_out_of_the_numerator(packed: bool) -> None:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork("fan").eval()
+    features = torch.randn(2, 4, 512)
+    layout = {"offsets": torch.tensor([0, 4, 8])} if packed else {}
+    logits, weights = network.classify(
+        features.flatten(0, 1) if packed else features, formula="official_eval", **layout
+    )
+    alpha, beta = (w.view(2, 4, 1) for w in weights[:2])
+    g = (alpha * features).sum(1, keepdim=True) / alpha.sum(1, keepdim=True)
+    pairs = torch.cat([features, g.expand_as(features)], dim=-1)
+    wanted = (alpha * pairs).sum(1) / (alpha * beta).sum(1)
+    assert torch.allclose(logits, network.classifier(wanted), atol=1e-4)
+    paper = (alpha * beta * pairs).sum(1) / (alpha * beta).sum(1)
+    assert torch.allclose(network.classify(features).logits, network.classifier(paper), atol=1e-4)
+    assert not torch.allclose(wanted, paper, atol=1e-2)
+
+
+def test_unknown_formula() -> None:
+    with pytest.raises(ValueError, match="formula: got 'other'; wanted one of paper, official_eval"):
+        FrameAttentionNetwork("fan").classify(torch.randn(1, 2, 512), formula="other")

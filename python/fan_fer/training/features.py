@@ -79,7 +79,7 @@ def prepared_features(
     return PackedFeatures(features, lengths.cumsum(0))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: the backbone, whose layout changes here, may be trained on
 def embed_faces(
     network: FrameAttentionNetwork,
     preprocessing: Preprocessing,

@@ -76,6 +76,8 @@ class Trainer:
         )
         self.features = self._features(mirror=False) if self.frozen else None
         self.source = self._source(workers)
+        # From the first step on: the layout decides which kernels run, and so the last bits.
+        self.network.backbone.to(memory_format=torch.channels_last)
         if self.frozen:
             self.network.backbone.requires_grad_(False)
         elif fabric.world_size > 1 and fabric.device.type == "cuda":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.runs import check_settings, load_checkpoint, progress_bar
@@ -55,7 +58,7 @@ def train_run(
     out.mkdir(parents=True, exist_ok=True)
     writer = _open_tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else None
     name = f"{spec.variant} {spec.partition} seed {spec.seed}"
-    with progress_bar() as progress:
+    with progress_bar() as progress, _threads(1 if trainer.frozen else torch.get_num_threads()):
         task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
         while trainer.epoch < trainer.settings.epochs:
             entry = trainer.run_epoch()
@@ -128,6 +131,17 @@ def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -
         license=start.card.license if start.card is not None else "",
     )
     save_weights(path, trainer.network, card)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Steps on features are too small to share: waiting for the other threads takes longer than the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _say_nothing(line: str) -> None:

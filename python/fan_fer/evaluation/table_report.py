@@ -38,12 +38,15 @@ def _scores(table: Table) -> str:
 
 
 def _notes(table: Table) -> str:
-    best = [epoch for result in table.variants for epoch in result.best_epochs]
+    best = "; ".join(
+        f"{result.title} {min(result.best_epochs)} to {max(result.best_epochs)} of {result.epochs[-1]}"
+        for result in table.variants
+    )
     parts = "each fold" if table.partitions > 1 else "each run"
     notes = [
         "Accuracy: 95 % Wilson intervals. Mean recall: 95 % bootstrap intervals over the clips.",
-        f"The best epoch is chosen on the test clips of {parts}, as in the paper: it is optimistic. Here it is epoch "
-        f"{min(best)} to {max(best)} of {table.variants[0].epochs[-1]}. The last epoch is not chosen.",
+        f"The best epoch is chosen on the test clips of {parts}, as in the paper: it is optimistic. Here it is: "
+        f"{best}. The last epoch is not chosen.",
     ]
     if table.seeds > 1:
         spread = "; ".join(f"{result.title} {_seeds(result.last)}" for result in table.variants)

@@ -156,7 +156,7 @@ class Forward {
             });
       }
       add_row_groups(columns, v, g);
-      if constexpr (kScope == Scope::kCluster) add_blocks(v, g);
+      if constexpr (kScope == Scope::kCluster) add_blocks(columns.group == 0, v, g);
       if (!active || columns.group > 0 || piece % team_.blocks != team_.block) continue;
       const int count = clips_.dim - d;
       if (relation_) store<kVector, W>(out + d, v, count);
@@ -185,17 +185,19 @@ class Forward {
   }
 
   // Replaces the sums of this block by those of the cluster, added in the order of its blocks.
-  __device__ __forceinline__ void add_blocks(Values<A, W>& v, Values<A, W>& g) const {
-    // Row groups other than the first, whose sums count, are read by none but this block, before.
+  __device__ __forceinline__ void add_blocks(bool first_group, Values<A, W>& v, Values<A, W>& g) const {
+    // Only the first row group's sums count; it may still be reading the others'.
     A* const sums = reinterpret_cast<A*>(team_.memory() + layout_.row_groups) + team_.rank;
+    if (first_group) {
 #pragma unroll
-    for (int e = 0; e < W; ++e) {
-      sums[e * team_.size] = v.at[e];
-      sums[(W + e) * team_.size] = g.at[e];
+      for (int e = 0; e < W; ++e) {
+        sums[e * team_.size] = v.at[e];
+        sums[(W + e) * team_.size] = g.at[e];
+      }
     }
     sync_cluster();
     v = g = zeros<A, W>();
-    for (int block = 0; block < team_.blocks; ++block) {
+    for (int block = 0; first_group && block < team_.blocks; ++block) {
       const A* const theirs = of_block(sums, block);
 #pragma unroll
       for (int e = 0; e < W; ++e) {

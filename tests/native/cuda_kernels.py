@@ -27,41 +27,47 @@ _FLAGS = (
     *("-std=c++17", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-Wno-unknown-pragmas"),
     *("-fsanitize=address", "-fno-omit-frame-pointer"),
 )
+ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=0"}
 
 
 def build_runner(source: Path = REPOSITORY) -> Path:
-    """Compile the runner with the kernels under ``source``; once for the same source and flags."""
+    """Compile the runner with the kernels under ``source``."""
+    return build_program("cuda_runner", [RUNNER / "main.cpp", source / "csrc" / "cuda" / "plan.cpp"], source)
+
+
+def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> Path:
+    """Compile ``sources`` and the scheduler, with the headers under ``source``; once for the same source and flags."""
     # What the mutation check leaves of the kernels may have parameters that nobody uses.
     flags = _FLAGS if source == REPOSITORY else (*_FLAGS, "-w")
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     if compiler is None:
         raise RuntimeError("no C++ compiler: set CXX")
-    files = sorted(
-        [*(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
-    )
+    read = [*(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
     state = hashlib.sha256(" ".join([compiler, *flags]).encode())
-    for file in files:
+    for file in sorted({*read, *sources}):
         state.update(file.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"fan_ext_cuda_runner_{os.getuid()}" / state.hexdigest()[:24]
-    program = folder / "cuda_runner"
+    program = folder / name
     if program.exists():
         return program
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [RUNNER / "main.cpp", RUNNER / "cuda_on_cpu.cpp", source / "csrc" / "cuda" / "plan.cpp"]
     with tempfile.TemporaryDirectory(dir=folder) as building:
-        objects = [Path(building) / f"{path.stem}.o" for path in sources]
-        # To compile the kernels costs more than to run them; the scheduler is small and busy.
-        optimisation = {"cuda_on_cpu": "-O2"}
+        # To compile the kernels costs more than to run them; the scheduler is small and busy. Each access of the
+        # kernels is a call, which the scheduler's memory_watch.cpp sees.
+        compilations = [(path, ["-O0", "--param", "asan-instrumentation-with-call-threshold=0"]) for path in sources]
+        compilations += [(RUNNER / "cuda_on_cpu.cpp", ["-O2"])]
+        compilations += [(RUNNER / "memory_watch.cpp", ["-O2", "-fno-sanitize=address"])]
+        objects = [Path(building) / f"{path.stem}.o" for path, _ in compilations]
         command = [compiler, *flags, f"-I{source}", f"-I{RUNNER}", "-c"]
         compiling = [
-            subprocess.Popen([*command, optimisation.get(path.stem, "-O0"), str(path), "-o", str(to)])
-            for path, to in zip(sources, objects, strict=True)
+            subprocess.Popen([*command, *own, str(path), "-o", str(to)])
+            for (path, own), to in zip(compilations, objects, strict=True)
         ]
         codes = [process.wait() for process in compiling]  # all, before the folder goes
         if any(codes):
             raise RuntimeError("the CUDA kernels do not compile for the CPU")
-        linked = Path(building) / "cuda_runner"
-        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked)], check=True)
+        linked = Path(building) / name
+        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked), "-ldl"], check=True)
         linked.replace(program)  # another process may be building the same one
     return program
 
@@ -113,7 +119,7 @@ class Kernels:
             features, relation_weight, offsets, max_frames, return_weights, False, backward=False
         )
         arrays = [mask, offsets, *(_to(t, a) for t in (self_weight, relation_weight, self_bias, relation_bias))]
-        plan, out, logits, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)])
+        plan, out, logits, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
         clips, dim, total = shape
         return (
             plan,
@@ -144,7 +150,7 @@ class Kernels:
         )
         arrays = [mask, offsets, _to(self_weight, a), _to(relation_weight, a), None, None]
         arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, logits]
-        plan, grad_features, *gradients = self._run(common, [_storage(features), *map(_bytes, arrays)])
+        plan, grad_features, *gradients = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
         return (
             plan,
             None if grad_features is None else _tensor(grad_features, features.dtype).reshape(features.shape),
@@ -173,11 +179,13 @@ class Kernels:
         common += [self.shared_per_block]
         return [int(x) for x in common], (clips, dim, total)
 
-    def _run(self, header: list[int], arrays: list[bytes | None]) -> tuple[Any, ...]:
+    def _run(self, header: list[int], arrays: list[bytes | None], overlap: bool) -> tuple[Any, ...]:
         message = struct.pack(f"={len(header)}q", *header)
         for array in arrays:
             message += struct.pack("=q", -1 if array is None else len(array)) + (array or b"")
-        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=0"}
+        environment = {**os.environ, **ENVIRONMENT}
+        if overlap:
+            environment["CUDA_ON_CPU_GLOBAL_RACES"] = "ignored"
         result = subprocess.run([self.program], input=message, capture_output=True, env=environment, timeout=120)
         if result.returncode != 0:
             raise RuntimeError(f"the kernels failed ({result.returncode}):\n{result.stderr.decode()[:3000]}")
@@ -194,6 +202,11 @@ class Kernels:
 
 def _accumulator(features: Tensor) -> torch.dtype:
     return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def _overlap(offsets: Tensor | None) -> bool:
+    """Whether clips share frames, as only offsets that lie make them: then they write the same places, in any order."""
+    return offsets is not None and bool((offsets[1:] < offsets[:-1]).any())
 
 
 def _to(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:

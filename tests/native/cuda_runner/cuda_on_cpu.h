@@ -55,15 +55,20 @@ const Index& block_index();
 const Index& block_size();
 const Index& grid_size();
 unsigned char* shared_memory();
-void wait_for_block();
-void wait_for_cluster();
+// In the source, where a thread calls what makes it wait.
+struct Site {
+  const char* file;
+  int line;
+};
+void wait_for_block(Site site);
+void wait_for_cluster(Site site);
 int cluster_size();
 int cluster_rank();
 // The same place in the shared memory of another block of the cluster.
 const void* of_block(const void* local, int rank);
 // Each lane of mask gives its bytes and gets those of lane `from`, of its own warp, which takes part.
-void exchange(unsigned mask, int from, void* value, int size);
-void wait_for_warp(unsigned mask);
+void exchange(unsigned mask, int from, void* value, int size, Site site);
+void wait_for_warp(unsigned mask, Site site);
 int lane();
 void copy_async(void* to, const void* from);
 void commit_copies();
@@ -76,16 +81,17 @@ void wait_copies(int pending);
 #define blockDim (::cuda_on_cpu::block_size())
 #define gridDim (::cuda_on_cpu::grid_size())
 
-inline void __syncthreads() {
-  cuda_on_cpu::wait_for_block();
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::wait_for_block({file, line});
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  cuda_on_cpu::wait_for_warp(mask);
+inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::wait_for_warp(mask, {file, line});
 }
 
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
-  cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value));
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
+  cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value), {file, line});
   return value;
 }
 
@@ -119,8 +125,8 @@ inline int cluster_size() {
 inline int cluster_rank() {
   return cuda_on_cpu::cluster_rank();
 }
-inline void sync_cluster() {
-  cuda_on_cpu::wait_for_cluster();
+inline void sync_cluster(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::wait_for_cluster({file, line});
 }
 template <typename A>
 const A* of_block(const A* local, int rank) {

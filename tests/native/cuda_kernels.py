@@ -150,7 +150,9 @@ class Kernels:
         )
         arrays = [mask, offsets, _to(self_weight, a), _to(relation_weight, a), None, None]
         arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, logits]
-        plan, grad_features, *gradients = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
+        plan, grad_features, *gradients = self._run(
+            common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets)
+        )
         return (
             plan,
             None if grad_features is None else _tensor(grad_features, features.dtype).reshape(features.shape),

@@ -448,7 +448,7 @@ void copy_async(void* to, const void* from) {
   if (to < shared || to >= shared + shared_bytes) {
     fail("%s starts an asynchronous copy that does not go to its block's shared memory", name(*current).c_str());
   }
-  watch::start_copy(to, from, kCopyBytes);
+  watch::start_copy(to, from, kCopyBytes, __builtin_return_address(0));
   current->copies.back().push_back({to, from});
   if (!copies_arrive_late) arrive({current->copies.back().back()});
 }

@@ -132,7 +132,8 @@ template <typename A>
 const A* of_block(const A* local, int rank) {
   return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
 }
-inline void copy_async(void* to, const void* from) {
+// Inlined, so that a report names the caller.
+__attribute__((always_inline)) inline void copy_async(void* to, const void* from) {
   cuda_on_cpu::copy_async(to, from);
 }
 inline void commit_copies() {

@@ -54,12 +54,13 @@ std::string place(const void* code) {
   if (dladdr(code, &module) == 0) return "?";
   const auto offset = static_cast<const char*>(code) - static_cast<const char*>(module.dli_fbase) - 1;
   char text[512];
-  std::snprintf(text, sizeof(text), "addr2line -e /proc/%d/exe %#tx", getpid(), offset);
+  std::snprintf(text, sizeof(text), "addr2line -i -e /proc/%d/exe %#tx", getpid(), offset);
   FILE* const pipe = popen(text, "r");
   if (pipe == nullptr) return "?";
-  const bool read = std::fgets(text, sizeof(text), pipe) != nullptr;
+  std::strcpy(text, "?");
+  while (std::fgets(text, sizeof(text), pipe) != nullptr) {  // the last one is not inlined into another
+  }
   pclose(pipe);
-  if (!read) return "?";
   text[std::strcspn(text, "\n ")] = 0;
   const char* const slash = std::strrchr(text, '/');
   return slash == nullptr ? text : slash + 1;
@@ -211,8 +212,7 @@ void meet_in_warp(int first, unsigned mask) {
   }
 }
 
-void start_copy(const void* to, const void* from, size_t bytes) {
-  const void* const code = __builtin_return_address(0);
+void start_copy(const void* to, const void* from, size_t bytes, const void* code) {
   touch(from, bytes, false, code);
   touch(to, bytes, true, code);
   for_each_cell(to, bytes, [](SharedCell& cell) { cell.under_way = true; });

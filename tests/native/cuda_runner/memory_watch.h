@@ -33,7 +33,7 @@ void meet_in_block(int rank);
 void meet_in_cluster();
 // Lanes of mask; first is the first thread of the warp.
 void meet_in_warp(int first, unsigned mask);
-void start_copy(const void* to, const void* from, size_t bytes);
+void start_copy(const void* to, const void* from, size_t bytes, const void* code);
 void end_copy(int thread, const void* to, size_t bytes);
 
 }  // namespace watch

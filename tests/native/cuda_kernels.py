@@ -27,6 +27,8 @@ _FLAGS = (
     *("-std=c++17", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-Wno-unknown-pragmas"),
     *("-fsanitize=address", "-fno-omit-frame-pointer"),
 )
+# To compile the kernels costs more than to run them. Each access of theirs is a call, which memory_watch.cpp sees.
+_WATCHED = ("-O0", "--param", "asan-instrumentation-with-call-threshold=0")
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=0"}
 
 
@@ -43,7 +45,7 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
     if compiler is None:
         raise RuntimeError("no C++ compiler: set CXX")
     read = [*(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
-    state = hashlib.sha256(" ".join([compiler, *flags]).encode())
+    state = hashlib.sha256(" ".join([compiler, *flags, *_WATCHED]).encode())
     for file in sorted({*read, *sources}):
         state.update(file.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"fan_ext_cuda_runner_{os.getuid()}" / state.hexdigest()[:24]
@@ -52,9 +54,7 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
         return program
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as building:
-        # To compile the kernels costs more than to run them; the scheduler is small and busy. Each access of the
-        # kernels is a call, which the scheduler's memory_watch.cpp sees.
-        compilations = [(path, ["-O0", "--param", "asan-instrumentation-with-call-threshold=0"]) for path in sources]
+        compilations = [(path, list(_WATCHED)) for path in sources]
         compilations += [(RUNNER / "cuda_on_cpu.cpp", ["-O2"])]
         compilations += [(RUNNER / "memory_watch.cpp", ["-O2", "-fno-sanitize=address"])]
         objects = [Path(building) / f"{path.stem}.o" for path, _ in compilations]

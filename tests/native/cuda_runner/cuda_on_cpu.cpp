@@ -148,6 +148,11 @@ std::string place(const Site& site) {
   return std::string(slash == nullptr ? site.file : slash + 1) + ":" + std::to_string(site.line);
 }
 
+// Of the cluster's threads.
+int number(const Thread& thread) {
+  return static_cast<int>(thread.rank * block_threads.x + thread.index.x);
+}
+
 std::string name(const Thread& thread) {
   return "thread " + std::to_string(thread.index.x) + " of block " + std::to_string(blocks[thread.rank].index.x);
 }
@@ -198,8 +203,10 @@ void thread_main() {
 
 void get_on(Thread& thread) {
   current = &thread;
+  watch::running = {number(thread), thread.stack, kStackBytes};
   __sanitizer_start_switch_fiber(&scheduler_fake_stack, thread.stack, kStackBytes);
   switch_context(scheduler, thread.context);
+  watch::running = {};
   __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
 }
 
@@ -307,7 +314,6 @@ void run_cluster(const Launch& launch, std::mt19937& random) {
       if (thread.state == State::kAtWarpBarrier) meet(x / kWarp * kWarp, thread);
       if (!in_steps) break;
     }
-    current = nullptr;
     if (!moved) fail("deadlock, nobody can get on: %s", describe_threads().c_str());
   }
   for (const int x : order) {
@@ -328,14 +334,6 @@ void fail(const char* format, ...) {
   std::fputs("\n", stderr);
   std::fflush(stderr);
   std::_Exit(3);
-}
-
-int running_thread() {
-  return current == nullptr ? -1 : static_cast<int>(current->rank * block_threads.x + current->index.x);
-}
-
-bool on_running_stack(const void* at) {
-  return at >= current->stack && at < current->stack + kStackBytes;
 }
 
 void run(const Launch& launch, const std::function<void()>& body) {
@@ -461,7 +459,7 @@ void wait_copies(int pending) {
   std::deque<std::vector<Copy>>& copies = current->copies;
   while (copies.size() > static_cast<size_t>(pending) + 1) {
     if (copies_arrive_late) arrive(copies.front());
-    for (const Copy& copy : copies.front()) watch::end_copy(running_thread(), copy.to, kCopyBytes);
+    for (const Copy& copy : copies.front()) watch::end_copy(number(*current), copy.to, kCopyBytes);
     copies.pop_front();
   }
 }

@@ -10,6 +10,9 @@
 #include <unordered_map>
 
 namespace cuda_on_cpu::watch {
+
+Running running;
+
 namespace {
 
 constexpr int kWarp = 32;
@@ -46,6 +49,9 @@ int threads_per_block;
 int64_t first_block;
 std::vector<uint32_t> warp_met;                              // for each thread and lane of its warp
 std::unordered_map<uintptr_t, std::vector<Access>> written;  // pages of global memory
+// Pages known not to be there: most reads are of what no kernel writes.
+constexpr size_t kNotWritten = 256;
+uintptr_t not_written[kNotWritten];
 
 // file:line of an access. binutils' word: the sanitizer's own symboliser finds nothing in files as large as the
 // kernels'.
@@ -117,10 +123,18 @@ void touch_shared(SharedCell& cell, bool write, const void* code, int thread) {
 
 void touch_global(uintptr_t at, size_t bytes, bool write, const void* code, int thread) {
   for (uintptr_t page = at / kPage; page <= (at + bytes - 1) / kPage; ++page) {
+    uintptr_t& known = not_written[page % kNotWritten];
+    if (!write && known == page) continue;
     const auto found = written.find(page);
-    if (found == written.end() && !write) continue;
+    if (found == written.end() && !write) {
+      known = page;
+      continue;
+    }
     std::vector<Access>& cells = found == written.end() ? written[page] : found->second;
-    if (cells.empty()) cells.resize(kPage / kGranule);
+    if (cells.empty()) {
+      cells.resize(kPage / kGranule);
+      if (known == page) known = 0;
+    }
     for (uintptr_t k = at / kGranule; k <= (at + bytes - 1) / kGranule; ++k) {
       if (k * kGranule / kPage != page) continue;
       Access& cell = cells[k % (kPage / kGranule)];
@@ -136,9 +150,9 @@ void touch_global(uintptr_t at, size_t bytes, bool write, const void* code, int 
 }
 
 void touch(const void* address, size_t bytes, bool write, const void* code) {
-  const int thread = running_thread();
-  if (thread < 0 || bytes == 0 || on_running_stack(address)) return;
   const auto* const at = static_cast<const unsigned char*>(address);
+  const int thread = running.thread;
+  if (thread < 0 || static_cast<size_t>(at - running.stack) < running.stack_bytes || bytes == 0) return;
   for (Block& block : blocks) {
     if (at < block.shared || at >= block.shared + shared_bytes) continue;
     if (block.ended) {

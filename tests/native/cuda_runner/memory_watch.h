@@ -19,11 +19,16 @@ namespace cuda_on_cpu {
 
 // From cuda_on_cpu.cpp.
 [[noreturn]] __attribute__((format(printf, 1, 2))) void fail(const char* format, ...);
-// The thread that runs, counted through the cluster, or -1: the host. Whether the address is on its stack.
-int running_thread();
-bool on_running_stack(const void* at);
-
 namespace watch {
+
+// Whom the accesses are by: a thread, counted through the cluster, and its stack, which is nobody else's. Or -1: the
+// host.
+struct Running {
+  int thread = -1;
+  const unsigned char* stack = nullptr;
+  size_t stack_bytes = 0;
+};
+extern Running running;
 
 void start_launch();
 // Shared memory of the cluster's blocks, bytes each, and their threads.

@@ -25,6 +25,16 @@ def test_matches_float64_reference(frames: int, dim: int, layout: str, dtype: to
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dim", [31, 512])
+@pytest.mark.parametrize("frames", [*FRAMES, 10_000])
+def test_matches_the_cpu_operator(frames: int, dim: int, dtype: torch.dtype, device: str) -> None:
+    case = make_case("masked", frames, dim, dtype)
+    on_cpu = {name: value.double() for name, value in case.run(fan_ext.frame_attention).items()}
+    # Either may be off by the tolerance, to either side.
+    assert_close(case.to(device).run(fan_ext.frame_attention), on_cpu, dtype, slack=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("frames", [3, 100, 1500])
 def test_same_bits_from_run_to_run_and_in_any_dense_batch(frames: int, dtype: torch.dtype, device: str) -> None:
     parameters = make_case("dense", frames, 512, dtype).to(device).parameters

@@ -1,9 +1,19 @@
 // The part of CUDA C++ that csrc/cuda uses, for a host compiler: each CUDA thread is a fiber of one CPU thread.
 //
 // A fiber runs until it waits: at a barrier, at a shuffle, at the end. So the order in which the threads of a block get
-// on is ours to choose, from "one runs as far ahead as it can" to "all in step", and code that needs a barrier which is
-// not there goes wrong in one of them. What this cannot show: effects of the memory model (a value that another thread
-// sees late), timing, the last bits of approximate intrinsics.
+// on is ours to choose, from "one runs as far ahead as it can" to "all in step". What they read and write meanwhile is
+// watched (memory_watch.h), so that code that needs a barrier which is not there is reported.
+//
+// Limits:
+// - No memory model: a write is seen by all at once. Without a barrier that is reported; atomics and fences, with which
+//   one could do without, are not known here, nor are votes: the kernels use none.
+// - No time, and no occupancy: blocks, or clusters, run one after the other.
+// - A thread that spins until another does something spins for ever.
+// - Approximate intrinsics differ in their last bits.
+// - In global memory a write after another thread's read is not seen as a race. In another order of the threads it is a
+//   read after a write, which is.
+// - Threads that write single bytes side by side in shared memory would be reported: memory is watched two bytes at a
+//   time. A __syncwarp orders the lanes of its mask with each other, and nothing through a third.
 #pragma once
 
 #include <cmath>

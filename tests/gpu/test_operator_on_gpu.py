@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from operator_cases import DTYPES, LAYOUTS, Case, assert_close, make_case, truth
@@ -128,3 +130,13 @@ def test_graph(cuda: str) -> None:
     graph.replay()
     for actual, expected in zip(captured, step(), strict=True):
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_cases_have_every_regime(capability: tuple[int, int]) -> None:
+    """What cuda_launch_plan says of the sizes above, on the CPU: nothing here needs a GPU."""
+    found = {
+        fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
+        for frames, dim, dtype, backward in itertools.product((*FRAMES, 10_000), DIMS, DTYPES, (False, True))
+    }
+    assert found == {"warp per clip", "resident", "streamed"} | ({"cluster"} if capability >= (9, 0) else set())

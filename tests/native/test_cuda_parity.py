@@ -61,7 +61,7 @@ def _cases() -> Iterator[tuple[int, int, str, torch.dtype]]:
             yield frames, dim, layout, DTYPES[(f + d + k) % len(DTYPES)]
 
 
-@pytest.mark.parametrize(("frames", "dim", "layout", "dtype"), _cases(), ids=str)
+@pytest.mark.parametrize(("frames", "dim", "layout", "dtype"), list(_cases()), ids=str)
 def test_matches_float64_reference(runner: Path, frames: int, dim: int, layout: str, dtype: torch.dtype) -> None:
     case = make_case(layout, frames, dim, dtype)
     assert_close(case.run(_frame_attention(Kernels(runner))), truth(case), dtype)

@@ -107,6 +107,7 @@ struct Block {
 struct Copy {
   void* to;
   const void* from;
+  int size;
 };
 
 struct Thread {
@@ -139,7 +140,7 @@ bool copies_arrive_late;
 const std::function<void()>* kernel;
 
 void arrive(const std::vector<Copy>& group) {
-  for (const Copy& copy : group) std::memcpy(copy.to, copy.from, 16);
+  for (const Copy& copy : group) std::memcpy(copy.to, copy.from, copy.size);
 }
 
 void to_scheduler(bool last) {
@@ -347,13 +348,13 @@ void wait_for_warp(unsigned mask) {
   exchange(mask, lane(), nullptr, 0);
 }
 
-void copy_async(void* to, const void* from) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
-    fail("an asynchronous copy of 16 bytes is not aligned to 16 bytes");
+void copy_async(void* to, const void* from, int size) {
+  if (reinterpret_cast<uintptr_t>(to) % size != 0 || reinterpret_cast<uintptr_t>(from) % size != 0) {
+    fail("an asynchronous copy is not aligned to its size");
   }
   const unsigned char* const shared = shared_memory();
   if (to < shared || to >= shared + shared_bytes) fail("an asynchronous copy does not go to shared memory");
-  current->copies.back().push_back({to, from});
+  current->copies.back().push_back({to, from, size});
   if (!copies_arrive_late) arrive({current->copies.back().back()});
 }
 

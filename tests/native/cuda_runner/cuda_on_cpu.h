@@ -65,7 +65,7 @@ const void* of_block(const void* local, int rank);
 void exchange(unsigned mask, int from, void* value, int size);
 void wait_for_warp(unsigned mask);
 int lane();
-void copy_async(void* to, const void* from);
+void copy_async(void* to, const void* from, int size);
 void commit_copies();
 void wait_copies(int pending);
 
@@ -126,8 +126,12 @@ template <typename A>
 const A* of_block(const A* local, int rank) {
   return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
 }
-inline void copy_async(void* to, const void* from) {
-  cuda_on_cpu::copy_async(to, from);
+template <int kBytes>
+void copy_async(void* to, const void* from) {
+  cuda_on_cpu::copy_async(to, from, kBytes);
+}
+inline void store_vector(void* to, uint4 bits) {
+  *static_cast<uint4*>(to) = bits;
 }
 inline void commit_copies() {
   cuda_on_cpu::commit_copies();

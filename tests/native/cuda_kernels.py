@@ -20,7 +20,7 @@ RUNNER = REPOSITORY / "tests" / "native" / "cuda_runner"
 CUDA = REPOSITORY / "csrc" / "cuda"
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-REGIMES = ("warp per clip", "resident", "cluster", "streamed")
+REGIMES = ("warp per clip", "resident", "cluster", "streamed", "split")
 # In this order in cuda_on_cpu.h.
 ORDERS = ("ahead ascending", "ahead descending", "ahead random", "steps ascending", "steps random")
 _FLAGS = (
@@ -81,6 +81,9 @@ class Plan:
     rows: int
     aligned: bool
     cluster: int
+    launches: int
+    part_rows: int
+    copy_bytes: int
 
 
 @dataclass(frozen=True)
@@ -198,8 +201,8 @@ class Kernels:
             at += 8
             results.append(None if size < 0 else result.stdout[at : at + size])
             at += max(size, 0)
-        regime, blocks, threads, shared, rows, aligned, cluster = struct.unpack("=7q", results[0] or b"")
-        return Plan(REGIMES[regime], blocks, threads, shared, rows, bool(aligned), cluster), *results[1:]
+        regime, blocks, threads, shared, rows, aligned, *others = struct.unpack("=10q", results[0] or b"")
+        return Plan(REGIMES[regime], blocks, threads, shared, rows, bool(aligned), *others), *results[1:]
 
 
 def _accumulator(features: Tensor) -> torch.dtype:

@@ -195,7 +195,7 @@ void writes_beyond_global_memory(int* out, const int*) {
 // Asynchronous copies: 16 threads bring four numbers each; `in` has i + 1 at i.
 
 void copy(const int* in, int quarter) {
-  copy_async(shared() + 4 * quarter, in + first() + 4 * quarter);
+  copy_async<16>(shared() + 4 * quarter, in + first() + 4 * quarter);
   commit_copies();
 }
 
@@ -256,7 +256,7 @@ void ends_before_its_copy(int* out, const int* in) {
 template <bool kWrong>
 void copy_off_16_bytes(int* out, const int* in) {
   if (me() == 0) {
-    copy_async(shared() + 4, in + (kWrong ? 1 : 0));
+    copy_async<16>(shared() + 4, in + (kWrong ? 1 : 0));
     commit_copies();
     wait_copies<0>();
   }

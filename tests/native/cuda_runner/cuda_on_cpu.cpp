@@ -105,6 +105,7 @@ struct Block {
 struct Copy {
   void* to;
   const void* from;
+  int size;
 };
 
 struct Thread {
@@ -137,10 +138,8 @@ int64_t shared_bytes;
 bool copies_arrive_late;
 const std::function<void()>* kernel;
 
-constexpr size_t kCopyBytes = 16;
-
 void arrive(const std::vector<Copy>& group) {
-  for (const Copy& copy : group) std::memcpy(copy.to, copy.from, kCopyBytes);
+  for (const Copy& copy : group) std::memcpy(copy.to, copy.from, copy.size);
 }
 
 std::string place(const Site& site) {
@@ -438,16 +437,16 @@ void wait_for_warp(unsigned mask, Site site) {
   exchange(mask, lane(), nullptr, 0, site);
 }
 
-void copy_async(void* to, const void* from) {
-  if (reinterpret_cast<uintptr_t>(to) % kCopyBytes != 0 || reinterpret_cast<uintptr_t>(from) % kCopyBytes != 0) {
-    fail("%s starts an asynchronous copy that is not aligned to 16 bytes", name(*current).c_str());
+void copy_async(void* to, const void* from, int size) {
+  if (reinterpret_cast<uintptr_t>(to) % size != 0 || reinterpret_cast<uintptr_t>(from) % size != 0) {
+    fail("%s starts an asynchronous copy that is not aligned to its %d bytes", name(*current).c_str(), size);
   }
   const unsigned char* const shared = shared_memory();
   if (to < shared || to >= shared + shared_bytes) {
     fail("%s starts an asynchronous copy that does not go to its block's shared memory", name(*current).c_str());
   }
-  watch::start_copy(to, from, kCopyBytes, __builtin_return_address(0));
-  current->copies.back().push_back({to, from});
+  watch::start_copy(to, from, size, __builtin_return_address(0));
+  current->copies.back().push_back({to, from, size});
   if (!copies_arrive_late) arrive({current->copies.back().back()});
 }
 
@@ -459,7 +458,7 @@ void wait_copies(int pending) {
   std::deque<std::vector<Copy>>& copies = current->copies;
   while (copies.size() > static_cast<size_t>(pending) + 1) {
     if (copies_arrive_late) arrive(copies.front());
-    for (const Copy& copy : copies.front()) watch::end_copy(number(*current), copy.to, kCopyBytes);
+    for (const Copy& copy : copies.front()) watch::end_copy(number(*current), copy.to, copy.size);
     copies.pop_front();
   }
 }

@@ -80,7 +80,7 @@ const void* of_block(const void* local, int rank);
 void exchange(unsigned mask, int from, void* value, int size, Site site);
 void wait_for_warp(unsigned mask, Site site);
 int lane();
-void copy_async(void* to, const void* from);
+void copy_async(void* to, const void* from, int size);
 void commit_copies();
 void wait_copies(int pending);
 
@@ -143,8 +143,12 @@ const A* of_block(const A* local, int rank) {
   return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
 }
 // Inlined, so that a report names the caller.
+template <int kBytes>
 __attribute__((always_inline)) inline void copy_async(void* to, const void* from) {
-  cuda_on_cpu::copy_async(to, from);
+  cuda_on_cpu::copy_async(to, from, kBytes);
+}
+inline void store_vector(void* to, uint4 bits) {
+  *static_cast<uint4*>(to) = bits;
 }
 inline void commit_copies() {
   cuda_on_cpu::commit_copies();

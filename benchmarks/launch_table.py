@@ -100,9 +100,9 @@ def registers(kernel: str, plan: dict[str, Any], dtype: str, capability: str) ->
     if resources is None:
         return None
     kind = {"float32": "f", "float64": "d", "float16": "NS0_4HalfE", "bfloat16": "NS0_8BFloat16E"}[dtype]
-    scope = {"warp per clip": 0, "cluster": 2}.get(plan["regime"], 1)
-    # Template arguments: type, aligned rows, scope.
-    pattern = re.compile(rf"{kernel}I{kind}(Lb1E)?(LNS0_5ScopeE{scope}E)?E")
+    scope = {"warp per clip": 0, "cluster": 2, "split": 3}.get(plan["regime"], 1)
+    # Template arguments: type, and scope where there are several.
+    pattern = re.compile(rf"\d{kernel}I{kind}(LNS0_5ScopeE{scope}E)?E")
     matches = [r for name, r in resources.items() if pattern.search(name)]
     return matches[0] if len(matches) == 1 else None
 
@@ -116,25 +116,15 @@ def blocks_on_multiprocessor(device: Device, threads: int, shared_bytes: int, re
     return min(by_registers, by_shared, device.threads // threads, device.blocks)
 
 
-def kernels(plan: dict[str, Any], which: str) -> list[dict[str, Any]]:
-    if "kernels" in plan:
-        return list(plan["kernels"])
-    first = {"name": f"{which}_kernel", **{key: plan[key] for key in ("grid", "block", "shared_bytes")}}
-    return [first]
-
-
 def moved_bytes(size: Size, itemsize: int, which: str, plan: dict[str, Any]) -> int:
     """To and from global memory: as if L2 served none of the second reads of a feature."""
     features = size.clips * size.frames * size.dim * itemsize
     out = size.clips * 2 * size.dim * itemsize
     logits = 3 * size.clips * size.frames * 4  # saved in float32
-    held = 1.0
-    if plan["regime"] in ("streamed", "split"):
-        held = 0.0 if plan["regime"] == "split" else min(1.0, plan.get("rows_in_shared", 0) / size.frames)
-    elif plan["regime"] == "cluster" and "rows_in_shared" in plan:
-        held = min(1.0, plan["rows_in_shared"] * plan["cluster"] / size.frames)
-    read = features + round(features * (1 - held))
-    workspace = plan.get("workspace_bytes", plan["grid"] * (3 * size.dim + 2) * 4 if which == "backward" else 0)
+    in_shared = plan["rows_in_shared"] * plan["cluster"] / max(size.frames, 1)
+    again = 1.0 if plan["regime"] == "split" else max(0.0, 1.0 - in_shared)  # of the features, read a second time
+    read = features + round(features * again)
+    workspace = plan["workspace_bytes"]
     # The workspace is written once and read once.
     return read + logits + 2 * workspace + (out if which == "forward" else features + 2 * out)
 
@@ -144,7 +134,7 @@ def row(size: Size, dtype: str, which: str, capability: str, bandwidth: float) -
     major, minor = map(int, capability.split("."))
     plan = fan_ext.cuda_launch_plan(size.clips, size.frames, size.dim, dtype, (major, minor), which == "backward")
     grids, shared, occupancy = [], [], []
-    for kernel in kernels(plan, which):
+    for kernel in plan["kernels"]:
         threads, kib = kernel["block"], kernel["shared_bytes"] / 1024
         known = registers(kernel["name"], plan, dtype, capability)
         at_most = _REGISTERS // _MAX_THREADS.get(kernel["name"], 256)

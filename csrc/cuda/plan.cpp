@@ -130,8 +130,10 @@ int plan_split(const Request& request, int64_t shared_per_block, int64_t vectors
     return fitting_rows(request, shared_bytes, threads, Scope::kBlock) / kRowsPerStep * kRowsPerStep;
   };
   int64_t rows = std::min(wanted, fitting(half_of(shared_per_block)));
-  if (rows == 0) rows = std::min(wanted, fitting(shared_per_block));
-  const int64_t part_rows = wanted > kPartRows ? wanted : std::max<int64_t>(rows, kRowsPerStep);
+  if (rows < wanted / 2) rows = std::min(wanted, fitting(shared_per_block));
+  // The backward pass does not come back to what it copies; the forward pass would read rows without a place again.
+  const bool any = request.backward || wanted > kPartRows;
+  const int64_t part_rows = any ? wanted : std::max<int64_t>(rows, kRowsPerStep);
   plan.layout = make_layout(request, rows, threads, Scope::kBlock);
   plan.layout.part_rows = part_rows;
   // See first_slot.

@@ -43,10 +43,9 @@ def test_parts_of_a_clip_depend_on_its_length_alone(backward) -> None:
         assert plan["grid"] == batch * -(-frames // plan["part_frames"])
         return plan["part_frames"], plan["rows_in_shared"]
 
-    short = 28 if backward else 32  # as many as fit in half of a multiprocessor's shared memory
-    assert {parts(1000, batch) for batch in (1, 7, 5000)} == {(short, short)}
+    assert {parts(1000, batch) for batch in (1, 7, 5000)} == {(32, 28 if backward else 32)}
     # Beyond 1024 parts they grow, up to what a block counts together.
-    assert [parts(frames)[0] for frames in (32_768, 32_769, 100_000, 10**7)] == [short, 36, 100, 256]
+    assert [parts(frames)[0] for frames in (32_768, 32_769, 100_000, 10**7)] == [32, 36, 100, 256]
 
 
 def test_without_relation_attention_a_launch_less() -> None:

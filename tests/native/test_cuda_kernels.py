@@ -375,23 +375,43 @@ def test_offsets_out_of_range_touch_nothing_else(runner: Path, offsets: list[int
         torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
 
 
-def test_nan_stays_in_its_clip(runner: Path) -> None:
-    case = Case(frames=5, dim=16, clips=3, mask=None)
+@pytest.mark.parametrize(
+    "offsets",
+    [[-500, 60, 140], [-5, 300, 90], [300, 2, 70], [50, 60, 70], [140, 0, 140], [9, 9, -(2**62)], [0, 2**62, 3]],
+)
+def test_offsets_out_of_range_or_order_in_split_clips(runner: Path, offsets: list[int]) -> None:
+    # The address sanitizer watches. Where offsets are in no order, parts of different clips may share a slot.
+    case = replace(SPLIT, frames=(70, 70))
     inputs = _make_inputs(case)
-    inputs.features[1, 2, 3] = float("nan")
-    for capability, dim in ((90, 16), (90, 13)):
-        kernels = Kernels(runner, compute_capability=capability)
-        features = inputs.features[..., :dim]
-        q0, q1, b0, b1 = inputs.parameters
-        q1 = q1[: 2 * dim]
-        _, out, *_ = kernels.forward(features, q0[:dim], q1, b0, b1, None, None, None, False)
+    layout = (None, torch.tensor(offsets), 100)
+    kernels = Kernels(runner, compute_capability=case.capability, shared_per_block=case.shared_per_block)
+    forward, out, logits, *_ = kernels.forward(inputs.features, *inputs.parameters, *layout, True)
+    backward, *_ = kernels.backward(
+        out, None, None, inputs.features, *inputs.parameters[:2], *layout, out, logits, features_need_grad=True
+    )
+    assert (forward.regime, backward.regime) == ("split", "split")
+    in_order = sorted(offsets) == offsets
+    for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
+        if in_order or begin >= end:
+            frames = inputs.features[max(begin, 0) : max(end, 0)]
+            wanted = reference.frame_attention(frames.unsqueeze(0), *inputs.parameters)
+            torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_nan_stays_in_its_clip(runner: Path) -> None:
+    for frames, dim, shared in ((5, 16, 0), (5, 13, 0), (70, 24, 14_000)):
+        inputs = _make_inputs(Case(frames=frames, dim=dim, clips=3, mask=None))
+        inputs.features[1, 2, 3] = float("nan")
+        kernels = Kernels(runner, compute_capability=86, shared_per_block=shared)
+        plan, out, *_ = kernels.forward(inputs.features, *inputs.parameters, None, None, None, False)
+        assert plan.regime == ("split" if shared else "warp per clip")
         assert torch.isnan(out).any(dim=1).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("dim", [16, 15])
-def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, dim: int) -> None:
-    inputs = _make_inputs(Case(frames=5, dim=dim))
-    kernels, (q0, q1, b0, b1) = Kernels(runner), inputs.parameters
+@pytest.mark.parametrize(("frames", "dim", "shared"), [(5, 16, 0), (5, 15, 0), (70, 24, 14_000)])
+def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, frames: int, dim: int, shared: int) -> None:
+    inputs = _make_inputs(Case(frames=frames, dim=dim))
+    kernels, (q0, q1, b0, b1) = Kernels(runner, compute_capability=86, shared_per_block=shared), inputs.parameters
     _, out, logits, *_ = kernels.forward(inputs.features, q0, q1, b0, b1, inputs.mask, None, None, False)
     grad_out = torch.full_like(out, float("inf"))
     _, grad, *_ = kernels.backward(
@@ -404,10 +424,10 @@ def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, dim: int
 
 @pytest.mark.parametrize("dim", [16, 15])
 def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
-    # The last is a cluster's, where rows are aligned.
-    for frames, shared in ((5, 0), (40, 0), (40, 8_500)):
+    # The third is a cluster's, the last a split clip's.
+    for frames, capability, shared in ((5, 90, 0), (40, 90, 0), (70, 90, 12_000), (70, 86, 12_000)):
         inputs = _make_inputs(Case(frames=frames, dim=dim, clips=5))
-        kernels = Kernels(runner, shared_per_block=shared)
+        kernels = Kernels(runner, compute_capability=capability, shared_per_block=shared)
         q0, q1, b0, b1 = inputs.parameters
         results = []
         for part in (slice(None), slice(3, 4)):

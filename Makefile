@@ -39,10 +39,13 @@ YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)
 test: lint native-asan $(CLIPS)/WolfgangLanger_Pexels.mp4
 	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) $(BIN)/pytest
 
-# On a machine with a GPU. Nothing is skipped: without one this fails.
+# On a machine with a GPU: the tests, compute-sanitizer, the benchmark. Nothing is skipped: without a GPU this fails.
 gpu-check: $(BIN)/.installed
+	$(BIN)/pip install --quiet --no-deps "nvidia-cuda-sanitizer-api==13.0.*"
 	$(BIN)/python -c "import torch, fan_ext; print(torch.cuda.get_device_name(), fan_ext.build_info()['cuda'])"
-	FAN_TEST_DEVICE=cuda $(BIN)/pytest tests/gpu tests/native
+	FAN_TEST_DEVICE=cuda $(BIN)/pytest tests/gpu tests/native tests/benchmarks
+	$(BIN)/python tests/gpu/sanitizer_check.py
+	$(BIN)/python benchmarks/gpu_report.py
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -16,8 +16,9 @@ def cuda_launch_plan(
     dtype: Any = "float32",
     compute_capability: tuple[int, int] = (9, 0),
     backward: bool = False,
+    relation: bool = True,
 ) -> dict[str, Any]:
-    """The launch that :func:`fan_ext.frame_attention` makes for such features; the function that the launcher calls.
+    """The launches that :func:`fan_ext.frame_attention` makes for such features; the function that the launcher calls.
 
     Args:
         batch: number of clips B.
@@ -26,11 +27,15 @@ def cuda_launch_plan(
         dtype: of the features, as torch's or by name: float32, float64, float16, bfloat16.
         compute_capability: of the device, such as ``torch.cuda.get_device_capability()``.
         backward: the plan of the backward pass.
+        relation: with relation-attention.
 
     Returns:
-        ``regime`` ("warp per clip", "resident", "cluster" or "streamed", see docs/cuda.md), ``launches``, ``grid`` and
-        ``block`` (blocks, and threads of each), ``cluster`` (blocks that share a clip), ``clips_per_block``,
-        ``shared_bytes`` of a block. Rows are taken to be aligned to 16 bytes where dim allows it.
+        ``regime`` ("warp per clip", "resident", "cluster", "split" or "streamed", see docs/cuda.md), ``launches``, and
+        for each, in order, in ``kernels``: its ``name``, ``grid`` and ``block`` (blocks, and threads of each) and
+        ``shared_bytes`` of a block; these of the first also directly. ``cluster`` (blocks that share a clip),
+        ``clips_per_block``, ``rows_in_shared`` (of a clip, or of a block's part of one), ``part_frames`` (of a part of
+        a split clip, else 0), ``copy_bytes`` (features go to shared memory so many at a time), ``workspace_bytes``.
+        Clips are taken to be dense, and rows to be aligned as far as dim allows it.
 
     Raises:
         ValueError: a size is negative, or dtype or compute capability is unknown.
@@ -47,6 +52,6 @@ def cuda_launch_plan(
     if major < 7 or not 0 <= minor <= 9:
         raise ValueError(f"cuda_launch_plan: compute_capability is {compute_capability}, expected (7, 0) or more")
     plan = load_native().cuda_launch_plan(
-        batch, -1 if frames is None else frames, dim, _TYPES.index(name), 10 * major + minor, backward
+        batch, -1 if frames is None else frames, dim, _TYPES.index(name), 10 * major + minor, backward, relation
     )
     return dict(plan)

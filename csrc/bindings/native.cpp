@@ -3,12 +3,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "../cpu/frame_attention.h"
-#include "../cuda/plan.h"
+#include "../cuda/frame_attention.h"
 
 namespace py = pybind11;
 
@@ -54,7 +55,8 @@ py::dict build_info() {
 }
 
 // Arguments are checked by fan_ext/cuda.py.
-py::dict cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type, int compute_capability, bool backward) {
+py::dict cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type, int compute_capability, bool backward,
+                          bool relation) {
   using namespace fan::cuda;
   Request request{};
   request.clips = batch;
@@ -63,16 +65,33 @@ py::dict cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type, 
   request.type = static_cast<DataType>(type);
   request.compute_capability = compute_capability;
   request.backward = backward;
-  request.aligned = dim * element_size(request.type) % 16 == 0;
+  request.relation = relation;
+  request.packed = frames < 0;
+  request.total_frames = batch * std::max<int64_t>(frames, 0);
+  request.copy_bytes = alignment_of({static_cast<uintptr_t>(dim * element_size(request.type))});
+  request.aligned = request.copy_bytes == 16;
   const Plan plan = make_plan(request);
+  py::list kernels;
+  for (int k = 0; k < plan.launches; ++k) {
+    const Launch& launch = plan.launch[k];
+    py::dict kernel;
+    kernel["name"] = launch.kernel;
+    kernel["grid"] = launch.blocks;
+    kernel["block"] = launch.threads;
+    kernel["shared_bytes"] = launch.shared_bytes;
+    kernels.append(kernel);
+  }
   py::dict result;
   result["regime"] = name_of(plan.regime);
   result["launches"] = plan.launches;
-  result["grid"] = plan.blocks;
-  result["block"] = plan.threads;
+  result["kernels"] = kernels;
+  for (const char* key : {"grid", "block", "shared_bytes"}) result[key] = kernels[0][key];
   result["cluster"] = plan.cluster;
   result["clips_per_block"] = plan.clips_per_block;
-  result["shared_bytes"] = plan.shared_bytes;
+  result["rows_in_shared"] = plan.layout.rows;
+  result["part_frames"] = plan.layout.part_rows;
+  result["copy_bytes"] = plan.layout.copy_bytes;
+  result["workspace_bytes"] = plan.workspace * accumulator_size(request.type);
   return result;
 }
 

@@ -2,12 +2,11 @@
 // 1 of docs/operator.md; the names of the variables are the names there.
 #pragma once
 
-#include "rows.cuh"
-#include "weights.cuh"
+#include "split_backward.cuh"
 
 namespace fan::cuda {
 
-template <typename T, bool kVector, Scope kScope>
+template <typename T, Scope kScope>
 class Backward {
  public:
   using A = Accumulator<T>;
@@ -37,9 +36,13 @@ class Backward {
 
     const int teams = kWarp ? blockDim.x / kWarpSize : 1;
     const int64_t step = static_cast<int64_t>(gridDim.x / team_.blocks) * teams;
-    for (int64_t b = static_cast<int64_t>(blockIdx.x / team_.blocks) * teams + team_.index; b < clips_.clips;
-         b += step) {
-      run_clip(b, columns, width);
+    const int64_t count = kPart ? layout_.slots : clips_.clips;
+    for (int64_t i = static_cast<int64_t>(blockIdx.x / team_.blocks) * teams + team_.index; i < count; i += step) {
+      if constexpr (kPart) {
+        run_part(i, columns, width);
+      } else {
+        run_clip(i, columns, width);
+      }
       team_.sync();  // the next clip takes this one's memory
     }
 
@@ -56,34 +59,58 @@ class Backward {
 
  private:
   static constexpr bool kWarp = kScope == Scope::kWarp;
+  static constexpr bool kPart = kScope == Scope::kPart;
   static constexpr int W = kWidth<T>;
   static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
-  // A warp's rows are near, in shared memory; and it has no registers to spare.
-  static constexpr int kBatch = kWarp ? 1 : kRowsPerStep;
+  // Rows loaded at a time. A warp's are near, in shared memory; and it has no registers to spare.
+  static constexpr int kBatch = kWarp ? 1 : kPart && sizeof(T) == 2 ? 2 : kRowsPerStep;
 
   __device__ __forceinline__ A* tile(int k) const {
     return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
   }
 
   __device__ __forceinline__ void run_clip(int64_t b, const Columns& columns, int width) {
-    rows_ = Rows<T>(clips_, b, team_, layout_.rows);
-    const int64_t n = rows_.clip.length, total = clips_.total_frames;
-    s_ = in_.logits + rows_.clip.first;
-    z_ = s_ + total;
-    u_ = z_ + total;
-    fG_ = n <= kTile ? tile(0) : outputs_.scratch + rows_.clip.first;
-    fV_ = n <= kTile ? tile(1) : outputs_.scratch + total + rows_.clip.first;
-
-    const T* const V = in_.grad_out + b * (relation_ ? 2 : 1) * clips_.dim;
-    const T* const G = V + (relation_ ? clips_.dim : 0);
-    const T* const vectors[2] = {G, V};
-    dot_rows<kVector>(rows_, team_, vectors, relation_ ? 2 : 1, [&](int64_t i, const A(&dots)[2]) {
-      fG_[i] = dots[0];
-      if (relation_) fV_[i] = dots[1];
-    });
+    take(clip_of_team(clips_, b, team_), layout_.rows, team_.block == 0);
+    if (rows_.clip.length <= kTile) {
+      fG_ = tile(0);
+      fV_ = tile(1);
+    }
+    compute_frame_gradients(rows_, team_, grad_out_of(b), relation_, layout_.aligned, fG_, fV_);
     normalise();  // a barrier, after which all may read fG and fV
     sum_over_frames();
-    write_columns(b, columns, width, V, G);
+    if (leads_ && team_.rank == 0) bias_[1] += C_;
+    write_columns(b, columns, width);
+  }
+
+  // The second sweep over a part of a clip, whose fG, fV and partial sums split_backward.cuh has left.
+  __device__ __forceinline__ void run_part(int64_t slot, const Columns& columns, int width) {
+    const Part<T> part(clips_, layout_, slot);
+    if (!part.exists) return;
+    take(part.frames, 0, part.number == 0);
+    const Slots<A, kBackwardScalars> slots(outputs_.parts, layout_, clips_.dim);
+    const ClipSums<A> clip = combine_parts(slots, team_, part.first_slot, part.count, relation_);
+    self_ = clip.self;
+    both_ = clip.both;
+    vV_ = clip.vV;
+    C_ = clip.C;
+    gdg_ = clip.gdg;
+    if (leads_ && team_.rank == 0) bias_[1] += C_;
+    write_columns(part.b, columns, width);
+  }
+
+  __device__ __forceinline__ const T* grad_out_of(int64_t b) const {
+    return in_.grad_out + b * (relation_ ? 2 : 1) * clips_.dim;
+  }
+
+  // leads: among the blocks of a clip, this one adds what is to be added once.
+  __device__ __forceinline__ void take(const Clip<T>& frames, int64_t rows_in_shared, bool leads) {
+    rows_ = Rows<T>(clips_, frames, team_.memory(), layout_, rows_in_shared);
+    leads_ = leads;
+    s_ = in_.logits + frames.first;
+    z_ = s_ + clips_.total_frames;
+    u_ = z_ + clips_.total_frames;
+    fG_ = outputs_.scratch + frames.first;
+    fV_ = fG_ + clips_.total_frames;
   }
 
   // body(i) for the frames that are present, shared among the threads.
@@ -151,7 +178,6 @@ class Backward {
       for_each_frame([&](int64_t i) { total[0] += dz(i, h(i, r(i))); });
       team_.sum(total);
       C_ = total[0];
-      if (team_.rank == 0 && team_.block == 0) bias_[1] += C_;
     }
     gdg_ = sums[0] + C_ * sums[1];
   }
@@ -180,58 +206,69 @@ class Backward {
   }
 
   // The gradients of the features, and the clip's part in those of the parameters.
-  __device__ __forceinline__ void write_columns(int64_t b, const Columns& columns, int width, const T* V, const T* G) {
+  __device__ __forceinline__ void write_columns(int64_t b, const Columns& columns, int width) {
     const int64_t n = rows_.clip.length;
     const int dim = clips_.dim;
+    const bool aligned = layout_.aligned;
+    const T* const V = grad_out_of(b);
+    const T* const G = V + (relation_ ? dim : 0);
     const A *const share = tile(2), *const slope = tile(3), *const both = tile(4), *const relation_slope = tile(5);
+    if constexpr (kPart) {  // which fits in a tile
+      fill_tile(0, n, true);
+      team_.sync();
+    }
     for (int first = 0; first < columns.pieces; first += columns.step) {
       const int piece = first + columns.first;
       const int d = piece * W, count = dim - d;
       const bool active = piece < columns.pieces && columns.group < columns.groups;
       Values<A, W> q0 = zeros<A, W>(), q1a = q0, v = q0, dg = q0, dq0 = q0, dq1a = q0;
       if (active) {
-        q0 = load<kVector, W>(q_.self_weight + d, count);
-        dg = load<kVector, W>(G + d, count);
+        q0 = load<W>(q_.self_weight + d, count, aligned);
+        dg = load<W>(G + d, count, aligned);
         if (relation_) {
-          q1a = load<kVector, W>(q_.relation_weight + d, count);
-          v = load<kVector, W>(V + d, count);
-          add_product(dg, C_, load<kVector, W>(q_.relation_weight + dim + d, count));
+          q1a = load<W>(q_.relation_weight + d, count, aligned);
+          v = load<W>(V + d, count, aligned);
+          add_product(dg, C_, load<W>(q_.relation_weight + dim + d, count, aligned));
         }
       }
       for (int64_t begin = 0; begin < n; begin += kTile) {
         const int64_t end = begin + kTile < n ? begin + kTile : n;
-        if (first == 0 || n > kTile) {
+        if (!kPart && (first == 0 || n > kTile)) {
           if (begin > 0 || first > 0) team_.sync();  // all have read the tile before
           fill_tile(begin, end, first == 0);
           team_.sync();
         }
         if (!active) continue;
-        for_each_row<kVector, kBatch>(
-            rows_, begin, end, columns, d, [&](int64_t i) { return !(share[i - begin] < A(0)); },
-            [&](int64_t i, const Values<A, W>& x) {
-              const int64_t j = i - begin;
-              add_product(dq0, slope[j], x);
-              if (relation_) add_product(dq1a, relation_slope[j], x);
-              if (outputs_.features == nullptr) return;
-              Values<A, W> df = zeros<A, W>();
-              if (!(share[j] < A(0))) {
-                add_product(df, share[j], dg);
-                add_product(df, slope[j], q0);
-                if (relation_) {
-                  add_product(df, both[j], v);
-                  add_product(df, relation_slope[j], q1a);
-                }
-              }
-              store<kVector, W>(outputs_.features + (rows_.clip.first + i) * dim + d, df, count);
-            });
+        const auto wanted = [&](int64_t i) { return !(share[i - begin] < A(0)); };
+        const auto add_row = [&](int64_t i, const Values<A, W>& x) {
+          const int64_t j = i - begin;
+          add_product(dq0, slope[j], x);
+          if (relation_) add_product(dq1a, relation_slope[j], x);
+          if (outputs_.features == nullptr) return;
+          Values<A, W> df = zeros<A, W>();
+          if (!(share[j] < A(0))) {
+            add_product(df, share[j], dg);
+            add_product(df, slope[j], q0);
+            if (relation_) {
+              add_product(df, both[j], v);
+              add_product(df, relation_slope[j], q1a);
+            }
+          }
+          store<W>(outputs_.features + (rows_.clip.first + i) * dim + d, df, count, aligned);
+        };
+        if constexpr (kPart) {
+          for_each_row<false, kBatch>(rows_, begin, end, columns, d, wanted, add_row);
+        } else {
+          for_each_row<kBatch>(rows_, begin, end, columns, d, wanted, add_row);
+        }
       }
       if (!active) continue;
       A* const sums = sums_ + columns.group * width + d;
-      const bool with_q1b = relation_ && columns.group == 0 && team_.block == 0;
-      const Values<A, W> g = with_q1b ? load<kVector, W>(in_.out + b * 2 * dim + dim + d, count) : zeros<A, W>();
+      const bool with_q1b = relation_ && columns.group == 0 && leads_;
+      const Values<A, W> g = with_q1b ? load<W>(in_.out + b * 2 * dim + dim + d, count, aligned) : zeros<A, W>();
 #pragma unroll
       for (int e = 0; e < W; ++e) {
-        if (!kVector && e >= count) break;
+        if (e >= count) break;
         sums[e] += dq0.at[e];
         if (relation_) sums[dim + e] += dq1a.at[e];
         if (with_q1b) sums[2 * dim + e] += C_ * g.at[e];
@@ -275,25 +312,23 @@ class Backward {
   A* fV_;
   A* sums_;
   A bias_[2] = {A(0), A(0)};  // this thread's part in the gradients of the biases
+  bool leads_;
   A vV_, C_, gdg_;
   Softmax<A> self_, both_;
 };
 
-template <typename T, bool kVector, Scope kScope>
+template <typename T, Scope kScope>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
     backward_kernel(const __grid_constant__ Clips<T> clips,
                     const __grid_constant__ Parameters<Accumulator<T>> parameters,
                     const __grid_constant__ BackwardInputs<T> inputs,
                     const __grid_constant__ BackwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   if constexpr (kScope != Scope::kCluster || kHaveClusters) {
-    Backward<T, kVector, kScope>(clips, parameters, inputs, outputs, layout).run();
+    Backward<T, kScope>(clips, parameters, inputs, outputs, layout).run();
   }
 }
 
 // Adds the rows of partial sums, in a fixed order: a warp takes every 32nd row of 32 columns.
-constexpr int kReduceThreads = 1024;
-constexpr int kReduceColumns = kWarpSize;
-
 template <typename T>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_kernel(const __grid_constant__ BackwardOutputs<T> outputs, int dim, int64_t count) {
@@ -301,7 +336,7 @@ __global__ void __launch_bounds__(kReduceThreads)
   const bool relation = outputs.relation_weight != nullptr;
   const int64_t width = partial_width(dim, relation);
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kReduceColumns + lane;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kSumColumns + lane;
   constexpr int kWarps = kReduceThreads / kWarpSize;
   A* const sums = reinterpret_cast<A*>(shared_memory());
 
@@ -310,10 +345,10 @@ __global__ void __launch_bounds__(kReduceThreads)
 #pragma unroll 4
     for (int64_t row = warp; row < count; row += kWarps) sum += outputs.partial[row * width + column];
   }
-  sums[warp * kReduceColumns + lane] = sum;
+  sums[warp * kSumColumns + lane] = sum;
   __syncthreads();
   if (warp > 0 || column >= width) return;
-  for (int other = 1; other < kWarps; ++other) sum += sums[other * kReduceColumns + lane];
+  for (int other = 1; other < kWarps; ++other) sum += sums[other * kSumColumns + lane];
 
   const int64_t weights = (relation ? 3 : 1) * static_cast<int64_t>(dim);
   if (column < dim) {

@@ -37,11 +37,10 @@ __device__ __forceinline__ Clip<T> find_clip(const Clips<T>& clips, int64_t b) {
   return clip;
 }
 
-// The part of the clip that one of so many blocks takes.
+// The part of the clip with this number, where each has so many frames.
 template <typename T>
-__device__ __forceinline__ Clip<T> part_of(const Clip<T>& clip, int64_t frame_stride, int rank, int blocks) {
-  const int64_t rows = rows_of_part(clip.length, blocks);
-  const int64_t begin = clamp(rows * rank, 0, clip.length);
+__device__ __forceinline__ Clip<T> part_of(const Clip<T>& clip, int64_t frame_stride, int64_t number, int64_t rows) {
+  const int64_t begin = clamp(rows * number, 0, clip.length);
   Clip<T> part;
   part.first = clip.first + begin;
   part.length = clamp(begin + rows, begin, clip.length) - begin;

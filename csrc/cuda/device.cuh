@@ -49,14 +49,29 @@ __device__ __forceinline__ unsigned char* shared_memory() {
   return memory;
 }
 
-// Copies 16 bytes to shared memory. They have arrived, for the thread that asked, once wait_copies says so.
+// Copies 4, 8 or 16 bytes to shared memory. They have arrived, for the thread that asked, once wait_copies says so.
+template <int kBytes>
 __device__ __forceinline__ void copy_async(void* to_shared, const void* from_global) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
 #if __CUDA_ARCH__ >= 800
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from_global), "n"(kBytes) : "memory");
+  }
 #else
-  *static_cast<uint4*>(to_shared) = *static_cast<const uint4*>(from_global);
+  using Piece = std::conditional_t<kBytes == 16, uint4, std::conditional_t<kBytes == 8, uint2, unsigned> >;
+  *static_cast<Piece*>(to_shared) = *static_cast<const Piece*>(from_global);
 #endif
+}
+
+// Writes 16 bytes to global memory at once. As plain C++, nvcc cuts it in four where another branch writes the same
+// elements one by one.
+__device__ __forceinline__ void store_vector(void* to_global, uint4 bits) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to_global)), "r"(bits.x),
+               "r"(bits.y), "r"(bits.z), "r"(bits.w)
+               : "memory");
 }
 
 // Closes a group of copies.

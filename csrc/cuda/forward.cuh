@@ -6,7 +6,45 @@
 
 namespace fan::cuda {
 
-template <typename T, bool kVector, Scope kScope>
+// s, z' (the relation-attention logit before what g adds to it) and u of the frames that are present.
+template <typename T, typename A, typename Team>
+__device__ __forceinline__ void compute_logits(const Rows<T>& rows, const Team& team, const Parameters<A>& q,
+                                               bool aligned, A* s, A* z, A* u) {
+  const A* const q1 = q.relation_weight;
+  const bool relation = q1 != nullptr;
+  const A* const vectors[3] = {q.self_weight, q1, relation ? q1 + rows.dim : nullptr};
+  const A b0 = q.self_bias == nullptr ? A(0) : *q.self_bias;
+  dot_rows(rows, team, vectors, relation ? 3 : 1, aligned, [&](int64_t i, const A(&dots)[3]) {
+    s[i] = dots[0] + b0;
+    if (relation) {
+      z[i] = dots[1];
+      u[i] = dots[2];
+    }
+  });
+}
+
+// Adds the K sums of all row groups of a team, in order, to those of the first.
+template <int K, int W, typename A, typename Team>
+__device__ __forceinline__ void add_row_groups(const Team& team, const Columns& columns, A* memory,
+                                               Values<A, W> (&sums)[K]) {
+  if (columns.groups == 1) return;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+#pragma unroll
+    for (int e = 0; e < W; ++e) memory[(k * W + e) * team.size + team.rank] = sums[k].at[e];
+  }
+  team.sync();
+  if (columns.group > 0) return;
+  for (int other = team.rank + columns.step; other < columns.groups * columns.step; other += columns.step) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+#pragma unroll
+      for (int e = 0; e < W; ++e) sums[k].at[e] += memory[(k * W + e) * team.size + other];
+    }
+  }
+}
+
+template <typename T, Scope kScope>
 class Forward {
  public:
   using A = Accumulator<T>;
@@ -37,7 +75,7 @@ class Forward {
   }
 
   __device__ __forceinline__ void run_clip(int64_t b) {
-    rows_ = Rows<T>(clips_, b, team_, layout_.rows);
+    rows_ = Rows<T>(clips_, clip_of_team(clips_, b, team_), team_.memory(), layout_, layout_.rows);
     const int64_t n = rows_.clip.length;
     // The logits of a clip that is too long for shared memory live where they are saved.
     const bool fits = n <= kTile;
@@ -46,16 +84,7 @@ class Forward {
     z_ = fits ? tile(1) : saved + clips_.total_frames;
     u_ = fits ? tile(2) : saved + 2 * clips_.total_frames;
 
-    const A* const q1 = q_.relation_weight;
-    const A* const vectors[3] = {q_.self_weight, q1, relation_ ? q1 + clips_.dim : nullptr};
-    const A b0 = q_.self_bias == nullptr ? A(0) : *q_.self_bias;
-    dot_rows<kVector>(rows_, team_, vectors, relation_ ? 3 : 1, [&](int64_t i, const A(&dots)[3]) {
-      s_[i] = dots[0] + b0;
-      if (relation_) {
-        z_[i] = dots[1];
-        u_[i] = dots[2];
-      }
-    });
+    compute_logits(rows_, team_, q_, layout_.aligned, s_, z_, u_);
     team_.sync();
     normalise();
     write_sums(b);
@@ -139,7 +168,8 @@ class Forward {
       const int piece = first + columns.first;
       const int d = piece * W;
       const bool active = piece < columns.pieces && columns.group < columns.groups;
-      Values<A, W> v = zeros<A, W>(), g = zeros<A, W>();
+      Values<A, W> sums[2] = {zeros<A, W>(), zeros<A, W>()};
+      Values<A, W>&v = sums[0], &g = sums[1];
       for (int64_t begin = 0; begin < n; begin += kTile) {
         const int64_t end = begin + kTile < n ? begin + kTile : n;
         if (first == 0 || n > kTile) {
@@ -148,54 +178,36 @@ class Forward {
           team_.sync();
         }
         if (!active) continue;
-        for_each_row<kVector, kRowsPerStep>(
+        for_each_row<kRowsPerStep>(
             rows_, begin, end, columns, d, [&](int64_t i) { return !(p[i - begin] < A(0)); },
             [&](int64_t i, const Values<A, W>& x) {
               add_product(g, p[i - begin], x);
               if (relation_) add_product(v, r[i - begin], x);
             });
       }
-      add_row_groups(columns, v, g);
-      if constexpr (kScope == Scope::kCluster) add_blocks(v, g);
+      add_row_groups(team_, columns, reinterpret_cast<A*>(team_.memory() + layout_.row_groups), sums);
+      if constexpr (kScope == Scope::kCluster) add_blocks(columns.group == 0, v, g);
       if (!active || columns.group > 0 || piece % team_.blocks != team_.block) continue;
       const int count = clips_.dim - d;
-      if (relation_) store<kVector, W>(out + d, v, count);
-      store<kVector, W>(out + (relation_ ? clips_.dim : 0) + d, g, count);
-    }
-  }
-
-  // Adds the sums of all row groups, in order, to those of the first.
-  __device__ __forceinline__ void add_row_groups(const Columns& columns, Values<A, W>& v, Values<A, W>& g) const {
-    if (columns.groups == 1) return;
-    A* const sums = reinterpret_cast<A*>(team_.memory() + layout_.row_groups);
-#pragma unroll
-    for (int e = 0; e < W; ++e) {
-      sums[e * team_.size + team_.rank] = v.at[e];
-      sums[(W + e) * team_.size + team_.rank] = g.at[e];
-    }
-    team_.sync();
-    if (columns.group > 0) return;
-    for (int other = team_.rank + columns.step; other < columns.groups * columns.step; other += columns.step) {
-#pragma unroll
-      for (int e = 0; e < W; ++e) {
-        v.at[e] += sums[e * team_.size + other];
-        g.at[e] += sums[(W + e) * team_.size + other];
-      }
+      if (relation_) store<W>(out + d, v, count, layout_.aligned);
+      store<W>(out + (relation_ ? clips_.dim : 0) + d, g, count, layout_.aligned);
     }
   }
 
   // Replaces the sums of this block by those of the cluster, added in the order of its blocks.
-  __device__ __forceinline__ void add_blocks(Values<A, W>& v, Values<A, W>& g) const {
-    // Row groups other than the first, whose sums count, are read by none but this block, before.
+  __device__ __forceinline__ void add_blocks(bool first_group, Values<A, W>& v, Values<A, W>& g) const {
+    // Only the first row group's sums count; it may still be reading the others'.
     A* const sums = reinterpret_cast<A*>(team_.memory() + layout_.row_groups) + team_.rank;
+    if (first_group) {
 #pragma unroll
-    for (int e = 0; e < W; ++e) {
-      sums[e * team_.size] = v.at[e];
-      sums[(W + e) * team_.size] = g.at[e];
+      for (int e = 0; e < W; ++e) {
+        sums[e * team_.size] = v.at[e];
+        sums[(W + e) * team_.size] = g.at[e];
+      }
     }
     sync_cluster();
     v = g = zeros<A, W>();
-    for (int block = 0; block < team_.blocks; ++block) {
+    for (int block = 0; first_group && block < team_.blocks; ++block) {
       const A* const theirs = of_block(sums, block);
 #pragma unroll
       for (int e = 0; e < W; ++e) {
@@ -219,13 +231,13 @@ class Forward {
   Softmax<A> self_, both_;
 };
 
-template <typename T, bool kVector, Scope kScope>
+template <typename T, Scope kScope>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
     forward_kernel(const __grid_constant__ Clips<T> clips,
                    const __grid_constant__ Parameters<Accumulator<T>> parameters,
                    const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   if constexpr (kScope != Scope::kCluster || kHaveClusters) {
-    Forward<T, kVector, kScope>(clips, parameters, outputs, layout).run();
+    Forward<T, kScope>(clips, parameters, outputs, layout).run();
   }
 }
 

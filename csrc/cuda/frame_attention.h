@@ -61,6 +61,7 @@ struct ForwardOutputs {
   Accumulator<T>* alpha;   // (total_frames); alpha, beta and final may be null together, beta also alone
   Accumulator<T>* beta;
   Accumulator<T>* final;
+  Accumulator<T>* parts;  // workspace: what the parts of split clips leave
 };
 
 template <typename T>
@@ -75,7 +76,8 @@ struct BackwardInputs {
 template <typename T>
 struct BackwardOutputs {
   T* features;                      // (total_frames, D), adjacent, or null when it is not needed
-  Accumulator<T>* partial;          // (blocks, partial_width): workspace
+  Accumulator<T>* parts;            // workspace: what the parts of split clips leave
+  Accumulator<T>* partial;          // (partial_rows, partial_width): workspace
   Accumulator<T>* scratch;          // (2, total_frames): workspace
   Accumulator<T>* self_weight;      // (D)
   Accumulator<T>* relation_weight;  // (2D) or null
@@ -104,41 +106,63 @@ constexpr DataType kDataType = sizeof(T) == 8            ? DataType::kFloat64
                                : std::is_same_v<T, Half> ? DataType::kFloat16
                                                          : DataType::kBFloat16;
 
-// Whether everything that the kernels read or write a row at a time lies at multiples of 16 bytes. rows: further
-// pointers to rows of D or 2D adjacent elements, null ones included.
-template <typename T>
-bool is_aligned(const Clips<T>& clips, std::initializer_list<const void*> rows) {
-  constexpr int64_t kWidth = 16 / sizeof(T);
-  uintptr_t bits = reinterpret_cast<uintptr_t>(clips.features);
-  for (const void* row : rows) bits |= reinterpret_cast<uintptr_t>(row);
-  return bits % 16 == 0 && clips.dim % kWidth == 0 && clips.frame_stride % kWidth == 0 &&
-         clips.clip_stride % kWidth == 0;
+// The largest power of two, up to 16, that divides all the addresses.
+inline int alignment_of(std::initializer_list<uintptr_t> bytes) {
+  uintptr_t bits = 16;
+  for (const uintptr_t each : bytes) bits |= each;
+  return static_cast<int>(bits & (~bits + 1));
 }
 
+// rows: what else the kernels read or write a row of D or 2D adjacent elements at a time, null pointers included.
 // max_frames: of packed clips, or -1 where it is not known.
 template <typename T>
-Plan plan_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const ForwardOutputs<T>& outputs,
-                  int64_t max_frames, int compute_capability, int64_t shared_per_block = 0) {
-  const bool aligned = is_aligned(clips, {parameters.self_weight, parameters.relation_weight, outputs.out});
-  return make_plan({clips.clips, clips.offsets == nullptr ? clips.frames : max_frames, clips.dim, kDataType<T>,
-                    compute_capability, false, aligned, shared_per_block});
+Request make_request(const Clips<T>& clips, std::initializer_list<const void*> rows, bool relation, int64_t max_frames,
+                     int compute_capability, bool backward) {
+  Request request{};
+  request.clips = clips.clips;
+  request.packed = clips.offsets != nullptr;
+  request.frames = request.packed ? max_frames : clips.frames;
+  request.total_frames = clips.total_frames;
+  request.dim = clips.dim;
+  request.relation = relation;
+  request.type = kDataType<T>;
+  request.compute_capability = compute_capability;
+  request.backward = backward;
+  const auto bytes = [](int64_t elements) { return static_cast<uintptr_t>(elements) * sizeof(T); };
+  request.copy_bytes =
+      alignment_of({reinterpret_cast<uintptr_t>(clips.features), bytes(clips.frame_stride), bytes(clips.clip_stride)});
+  request.aligned = alignment_of({bytes(clips.dim)}) == 16;
+  for (const void* row : rows) request.aligned &= alignment_of({reinterpret_cast<uintptr_t>(row)}) == 16;
+  return request;
 }
 
 template <typename T>
-Plan plan_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const BackwardInputs<T>& inputs,
-                   const BackwardOutputs<T>& outputs, int64_t max_frames, int compute_capability,
-                   int64_t shared_per_block = 0) {
-  const bool aligned = is_aligned(
-      clips, {parameters.self_weight, parameters.relation_weight, inputs.grad_out, inputs.out, outputs.features});
-  return make_plan({clips.clips, clips.offsets == nullptr ? clips.frames : max_frames, clips.dim, kDataType<T>,
-                    compute_capability, true, aligned, shared_per_block});
+Request request_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                        const ForwardOutputs<T>& outputs, int64_t max_frames, int compute_capability) {
+  return make_request(clips, {parameters.self_weight, parameters.relation_weight, outputs.out},
+                      parameters.relation_weight != nullptr, max_frames, compute_capability, false);
 }
 
-// memory: workspace_size accumulators.
+template <typename T>
+Request request_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
+                         const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs, int64_t max_frames,
+                         int compute_capability) {
+  return make_request(
+      clips, {parameters.self_weight, parameters.relation_weight, inputs.grad_out, inputs.out, outputs.features},
+      parameters.relation_weight != nullptr, max_frames, compute_capability, true);
+}
+
+// memory: plan.workspace accumulators, at a multiple of 16 bytes.
+template <typename T>
+void set_workspace(ForwardOutputs<T>& outputs, Accumulator<T>* memory) {
+  outputs.parts = memory;
+}
+
 template <typename T>
 void set_workspace(BackwardOutputs<T>& outputs, Accumulator<T>* memory, const Plan& plan, int64_t dim, bool relation) {
-  outputs.partial = memory;
-  outputs.scratch = memory + plan.blocks * partial_width(dim, relation);
+  outputs.parts = memory;
+  outputs.partial = memory + kBackwardScalars * padded_slots(plan.layout.slots);
+  outputs.scratch = outputs.partial + plan.partial_rows * partial_width(dim, relation);
 }
 
 }  // namespace fan::cuda

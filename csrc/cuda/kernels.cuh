@@ -1,36 +1,58 @@
-// Which kernels serve a plan, and with what. launch(kernel, blocks, threads, shared_bytes, cluster, arguments...) runs
-// one.
+// Which kernels serve a plan, and with what. run(kernel, launch, cluster, arguments...) launches one.
 #pragma once
 
 #include "backward.cuh"
 #include "forward.cuh"
+#include "split_forward.cuh"
 
 namespace fan::cuda {
 
-template <typename T, typename Launch>
+template <typename T, typename Run>
 void run_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const ForwardOutputs<T>& outputs,
-                 const Plan& plan, const Launch& launch) {
-  const auto kernel = plan.regime == Regime::kWarpPerClip ? forward_kernel<T, true, Scope::kWarp>
-                      : plan.regime == Regime::kCluster   ? forward_kernel<T, true, Scope::kCluster>
-                      : plan.aligned                      ? forward_kernel<T, true, Scope::kBlock>
-                                                          : forward_kernel<T, false, Scope::kBlock>;
-  launch(kernel, plan.blocks, plan.threads, plan.shared_bytes, plan.cluster, clips, parameters, outputs, plan.layout);
+                 const Plan& plan, const Run& run) {
+  const Launch* launch = plan.launch;
+  const auto run_next = [&](auto kernel) {
+    run(kernel, *launch++, plan.cluster, clips, parameters, outputs, plan.layout);
+  };
+  switch (plan.regime) {
+    case Regime::kWarpPerClip:
+      return run_next(forward_kernel<T, Scope::kWarp>);
+    case Regime::kResident:
+    case Regime::kStreamed:
+      return run_next(forward_kernel<T, Scope::kBlock>);
+    case Regime::kCluster:
+      return run_next(forward_kernel<T, Scope::kCluster>);
+    case Regime::kSplit:
+      run_next(self_parts_kernel<T>);
+      if (parameters.relation_weight != nullptr) run_next(relation_parts_kernel<T>);
+      return run_next(combine_parts_kernel<T>);
+  }
 }
 
-template <typename T, typename Launch>
+template <typename T, typename Run>
 void run_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const BackwardInputs<T>& inputs,
-                  const BackwardOutputs<T>& outputs, const Plan& plan, const Launch& launch) {
-  const auto kernel = plan.regime == Regime::kWarpPerClip ? backward_kernel<T, true, Scope::kWarp>
-                      : plan.regime == Regime::kCluster   ? backward_kernel<T, true, Scope::kCluster>
-                      : plan.aligned                      ? backward_kernel<T, true, Scope::kBlock>
-                                                          : backward_kernel<T, false, Scope::kBlock>;
-  launch(kernel, plan.blocks, plan.threads, plan.shared_bytes, plan.cluster, clips, parameters, inputs, outputs,
-         plan.layout);
-
-  const int64_t width = partial_width(clips.dim, parameters.relation_weight != nullptr);
-  const int64_t blocks = (width + kReduceColumns - 1) / kReduceColumns;
-  launch(reduce_kernel<T>, blocks, kReduceThreads, kReduceThreads * int64_t{sizeof(Accumulator<T>)}, 1, outputs,
-         clips.dim, plan.blocks);
+                  const BackwardOutputs<T>& outputs, const Plan& plan, const Run& run) {
+  const Launch* launch = plan.launch;
+  const auto run_next = [&](auto kernel) {
+    run(kernel, *launch++, plan.cluster, clips, parameters, inputs, outputs, plan.layout);
+  };
+  switch (plan.regime) {
+    case Regime::kWarpPerClip:
+      run_next(backward_kernel<T, Scope::kWarp>);
+      break;
+    case Regime::kResident:
+    case Regime::kStreamed:
+      run_next(backward_kernel<T, Scope::kBlock>);
+      break;
+    case Regime::kCluster:
+      run_next(backward_kernel<T, Scope::kCluster>);
+      break;
+    case Regime::kSplit:
+      run_next(gradient_parts_kernel<T>);
+      run_next(backward_kernel<T, Scope::kPart>);
+      break;
+  }
+  run(reduce_kernel<T>, *launch, 1, outputs, clips.dim, plan.partial_rows);
 }
 
 }  // namespace fan::cuda

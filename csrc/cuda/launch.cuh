@@ -14,15 +14,15 @@ struct Launcher {
   void* stream;
 
   template <typename... Expected, typename... Given>
-  void operator()(void (*kernel)(Expected...), int64_t blocks, int threads, int64_t shared_bytes, int cluster,
-                  const Given&... arguments) const {
+  void operator()(void (*kernel)(Expected...), const Launch& launch, int cluster, const Given&... arguments) const {
+    const int shared_bytes = static_cast<int>(launch.shared_bytes);
     if (shared_bytes > kDefaultSharedBytes) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
     }
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
-    config.blockDim = dim3(static_cast<unsigned>(threads));
-    config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+    config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
+    config.blockDim = dim3(static_cast<unsigned>(launch.threads));
+    config.dynamicSmemBytes = static_cast<size_t>(launch.shared_bytes);
     config.stream = static_cast<cudaStream_t>(stream);
     cudaLaunchAttribute in_clusters{};
     in_clusters.id = cudaLaunchAttributeClusterDimension;

@@ -16,6 +16,9 @@ constexpr int64_t kFewFrames = 16;
 constexpr int64_t kBlocksPerMultiprocessor = 4;
 // Beyond this a clip's gradient sums stay in global memory.
 constexpr int64_t kMaxSumsBytes = 32 * kKiB;
+// Frames of a part of a split clip: a step for each of a block's warps. With more than so many parts they grow.
+constexpr int64_t kPartRows = kMaxWarps * kRowsPerStep;
+constexpr int64_t kManyParts = 1024;
 
 constexpr Device kDevices[] = {
     {70, 80, 96 * kKiB},  {75, 40, 64 * kKiB},   {80, 108, 163 * kKiB},  {86, 84, 99 * kKiB},    {87, 16, 163 * kKiB},
@@ -30,17 +33,14 @@ Device find_device(int compute_capability) {
   return {compute_capability, 64, compute_capability >= 80 ? 99 * kKiB : 48 * kKiB};
 }
 
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Threads that together cover a row, 16 bytes each, and the rows they cover at a time.
 int64_t row_groups(int64_t vectors, int threads) {
   return std::max<int64_t>(threads / std::max<int64_t>(vectors, 1), 1);
+}
+
+// Of a row in shared memory.
+int64_t pitch_bytes(const Request& request) {
+  return round_up(request.dim * element_size(request.type), 16);
 }
 
 Layout make_layout(const Request& request, int64_t rows, int threads, Scope scope) {
@@ -48,9 +48,9 @@ Layout make_layout(const Request& request, int64_t rows, int threads, Scope scop
   const int64_t groups = row_groups(ceil_div(request.dim, width), threads);
   Layout layout{};
   layout.rows = rows;
-  int64_t at = layout.rows * request.dim * element_size(request.type);
-  layout.tile = static_cast<int32_t>(at);
-  at += kTileArrays * (scope == Scope::kWarp ? kWarpTile : kBlockTile) * accumulator;
+  layout.copy_bytes = request.copy_bytes;
+  layout.aligned = request.aligned;
+  int64_t at = kTileArrays * (scope == Scope::kWarp ? kWarpTile : kBlockTile) * accumulator;
   layout.reduced = static_cast<int32_t>(at);
   at += scope == Scope::kWarp ? 0 : 2 * (kMaxWarps + 1) * kMaxReduced * accumulator;
   layout.row_groups = static_cast<int32_t>(at);
@@ -61,75 +61,159 @@ Layout make_layout(const Request& request, int64_t rows, int threads, Scope scop
     layout.sums = static_cast<int32_t>(at);
     at += sums;
   }
-  layout.team_bytes = static_cast<int32_t>(round_up(at, 16));
+  at = round_up(at, 16);
+  layout.rows_at = static_cast<int32_t>(at);
+  layout.team_bytes = static_cast<int32_t>(at + rows * pitch_bytes(request));
   return layout;
 }
 
 // A power of two, so that it divides the tile; small clips get fewer threads.
 int block_threads(int64_t frames, int64_t vectors) {
-  if (frames < 0) return kMaxThreads;
   int threads = kWarpSize;
   while (threads < kMaxThreads && threads * 8 < frames * vectors) threads *= 2;
   return threads;
 }
 
+// Rows that fit beside the rest in so much of a block's shared memory.
+int64_t fitting_rows(const Request& request, int64_t shared_bytes, int threads, Scope scope) {
+  const int64_t rest = make_layout(request, 0, threads, scope).team_bytes;
+  return std::max<int64_t>(shared_bytes - rest, 0) / pitch_bytes(request);
+}
+
+// Two blocks on a multiprocessor: one loads while the other computes.
+int64_t half_of(int64_t shared_bytes) {
+  return shared_bytes / 2 - kKiB;
+}
+
+// Each of these fills in the plan's regime, cluster, clips_per_block and layout and returns the threads of a block, or
+// returns 0 where the clips do not fit.
+int plan_warps(const Request& request, int64_t shared_per_block, Plan& plan) {
+  if (request.frames > kFewFrames || request.frames * pitch_bytes(request) >= shared_per_block) return 0;
+  plan.layout = make_layout(request, request.frames, kWarpSize, Scope::kWarp);
+  const int64_t fitting = half_of(shared_per_block) / plan.layout.team_bytes;
+  if (fitting < 2 || (request.backward && plan.layout.sums < 0)) return 0;
+  plan.regime = Regime::kWarpPerClip;
+  plan.clips_per_block = static_cast<int>(std::min<int64_t>(fitting, kMaxWarps));
+  return plan.clips_per_block * kWarpSize;
+}
+
+int plan_resident(const Request& request, int64_t shared_per_block, int64_t vectors, Plan& plan) {
+  const int threads = block_threads(request.frames, vectors);
+  if (request.frames > fitting_rows(request, shared_per_block, threads, Scope::kBlock)) return 0;
+  plan.regime = Regime::kResident;
+  plan.layout = make_layout(request, request.frames, threads, Scope::kBlock);
+  return threads;
+}
+
+int plan_cluster(const Request& request, int64_t shared_per_block, int64_t vectors, Plan& plan) {
+  if (request.compute_capability < 90) return 0;
+  const int threads = block_threads(rows_of_part(request.frames, kMaxClusterBlocks), vectors);
+  const int64_t fitting = fitting_rows(request, shared_per_block, threads, Scope::kCluster);
+  // No more blocks than it takes, but two at least.
+  int blocks = 2;
+  while (blocks < kMaxClusterBlocks && rows_of_part(request.frames, blocks) > fitting) blocks *= 2;
+  const int64_t rows = rows_of_part(request.frames, blocks);
+  if (rows > fitting) return 0;
+  plan.regime = Regime::kCluster;
+  plan.cluster = blocks;
+  plan.layout = make_layout(request, rows, threads, Scope::kCluster);
+  return threads;
+}
+
+int plan_split(const Request& request, int64_t shared_per_block, int64_t vectors, Plan& plan) {
+  plan.regime = Regime::kSplit;
+  // Very long clips get longer parts, not more: each block looks at what all parts of its clip have left.
+  const int64_t wanted =
+      std::min<int64_t>(std::max(kPartRows, round_up(ceil_div(request.frames, kManyParts), kRowsPerStep)), kBlockTile);
+  const int threads = block_threads(wanted, vectors);
+  const auto fitting = [&](int64_t shared_bytes) {
+    return fitting_rows(request, shared_bytes, threads, Scope::kBlock) / kRowsPerStep * kRowsPerStep;
+  };
+  int64_t rows = std::min(wanted, fitting(half_of(shared_per_block)));
+  if (rows < wanted / 2) rows = std::min(wanted, fitting(shared_per_block));
+  // The backward pass does not come back to what it copies; the forward pass would read rows without a place again.
+  const bool any = request.backward || wanted > kPartRows;
+  const int64_t part_rows = any ? wanted : std::max<int64_t>(rows, kRowsPerStep);
+  plan.layout = make_layout(request, rows, threads, Scope::kBlock);
+  plan.layout.part_rows = part_rows;
+  // See first_slot.
+  plan.layout.slots = request.packed ? request.total_frames / part_rows + request.clips
+                                     : request.clips * ceil_div(request.frames, part_rows);
+  return threads;
+}
+
+int plan_streamed(const Request& request, int64_t shared_per_block, Plan& plan) {
+  const int64_t fitting = fitting_rows(request, half_of(shared_per_block), kMaxThreads, Scope::kBlock);
+  plan.regime = Regime::kStreamed;
+  plan.layout = make_layout(request, fitting / kRowsPerStep * kRowsPerStep, kMaxThreads, Scope::kBlock);
+  return kMaxThreads;
+}
+
+void add_launch(Plan& plan, const char* kernel, int64_t blocks, int threads, int64_t shared_bytes) {
+  plan.launch[plan.launches++] = {kernel, std::max<int64_t>(blocks, 1), threads, shared_bytes};
+}
+
+void add_forward_launches(const Request& request, int threads, Plan& plan) {
+  const Layout& layout = plan.layout;
+  if (plan.regime != Regime::kSplit) {
+    const int64_t blocks = ceil_div(request.clips, plan.clips_per_block) * plan.cluster;
+    add_launch(plan, "forward_kernel", blocks, threads, int64_t{layout.team_bytes} * plan.clips_per_block);
+    return;
+  }
+  const int halves = request.relation ? 2 : 1;
+  add_launch(plan, "self_parts_kernel", layout.slots, threads, layout.team_bytes);
+  if (request.relation) add_launch(plan, "relation_parts_kernel", layout.slots, threads, layout.rows_at);
+  add_launch(plan, "combine_parts_kernel", request.clips * ceil_div(halves * request.dim, kSumColumns), kMaxThreads,
+             layout.row_groups);
+  plan.workspace = kForwardScalars * padded_slots(layout.slots) + halves * layout.slots * padded_dim(request.dim);
+}
+
+void add_backward_launches(const Request& request, const Device& device, int threads, Plan& plan) {
+  const Layout& layout = plan.layout;
+  const bool split = plan.regime == Regime::kSplit;
+  // Each block leaves a row of partial sums; it takes clips, or parts of them, in turn to leave few of these.
+  const int64_t teams = std::max<int64_t>(split ? layout.slots : ceil_div(request.clips, plan.clips_per_block), 1);
+  const int64_t limit = kBlocksPerMultiprocessor * device.multiprocessors / kMaxClusterBlocks * kMaxClusterBlocks;
+  int64_t blocks = std::min(teams * plan.cluster, limit);
+  if (request.max_blocks > 0) blocks = std::min(blocks, request.max_blocks * plan.cluster);
+  const int64_t width = partial_width(request.dim, request.relation);
+  if (split) {
+    add_launch(plan, "gradient_parts_kernel", layout.slots, threads, layout.team_bytes);
+    plan.workspace = kBackwardScalars * padded_slots(layout.slots);
+  }
+  const int64_t shared_bytes = split ? layout.rows_at : int64_t{layout.team_bytes} * plan.clips_per_block;
+  add_launch(plan, "backward_kernel", blocks, threads, shared_bytes);
+  add_launch(plan, "reduce_kernel", ceil_div(width, kSumColumns), kReduceThreads,
+             kReduceThreads * accumulator_size(request.type));
+  plan.partial_rows = blocks;
+  plan.workspace += blocks * width + 2 * request.total_frames;
+}
+
 }  // namespace
 
-// Nothing here but the number of blocks depends on the number of clips: a clip's bits are the same in every batch.
+// Nothing here but numbers of blocks depends on the number of clips: a clip's bits are the same in every batch.
 Plan make_plan(const Request& request) {
   Device device = find_device(request.compute_capability);
   if (request.shared_per_block > 0) device.shared_per_block = request.shared_per_block;
+  const int64_t shared = device.shared_per_block;
   const int64_t vectors = ceil_div(request.dim, 16 / element_size(request.type));
-  const int64_t row_bytes = request.dim * element_size(request.type);
-  const bool known = request.frames >= 0;
-  const int64_t clip_bytes = known ? request.frames * row_bytes : 0;
-
   Plan plan{};
-  plan.aligned = request.aligned;
   plan.cluster = 1;
-  plan.launches = request.backward ? 2 : 1;
-  plan.regime = Regime::kStreamed;
-  if (known && request.aligned && clip_bytes < device.shared_per_block) {
-    if (request.frames <= kFewFrames) {
-      plan.layout = make_layout(request, request.frames, kWarpSize, Scope::kWarp);
-      // Two blocks on a multiprocessor: one loads while the other computes.
-      const int64_t fitting = (device.shared_per_block / 2 - kKiB) / plan.layout.team_bytes;
-      const bool sums_fit = !request.backward || plan.layout.sums >= 0;
-      if (fitting >= 2 && sums_fit) {
-        plan.regime = Regime::kWarpPerClip;
-        plan.clips_per_block = static_cast<int>(std::min<int64_t>(fitting, kMaxWarps));
-        plan.threads = plan.clips_per_block * kWarpSize;
-      }
-    }
-    if (plan.regime == Regime::kStreamed) {
-      plan.threads = block_threads(request.frames, vectors);
-      plan.layout = make_layout(request, request.frames, plan.threads, Scope::kBlock);
-      if (plan.layout.team_bytes <= device.shared_per_block) plan.regime = Regime::kResident;
-    }
+  plan.clips_per_block = 1;
+  int threads = 0;
+  if (request.frames < 0) {
+    threads = plan_streamed(request, shared, plan);
+  } else {
+    threads = plan_warps(request, shared, plan);
+    if (threads == 0) threads = plan_resident(request, shared, vectors, plan);
+    if (threads == 0) threads = plan_cluster(request, shared, vectors, plan);
+    if (threads == 0) threads = plan_split(request, shared, vectors, plan);
   }
-  if (plan.regime == Regime::kStreamed && known && request.aligned && request.compute_capability >= 90) {
-    plan.regime = Regime::kCluster;
-    plan.threads = block_threads(rows_of_part(request.frames, kMaxClusterBlocks), vectors);
-    const int64_t without_rows = make_layout(request, 0, plan.threads, Scope::kCluster).team_bytes;
-    const int64_t fitting = std::max<int64_t>(device.shared_per_block - without_rows, 0) / row_bytes;
-    // No more blocks than it takes, but two at least.
-    plan.cluster = 2;
-    while (plan.cluster < kMaxClusterBlocks && rows_of_part(request.frames, plan.cluster) > fitting) plan.cluster *= 2;
-    const int64_t rows = std::min(rows_of_part(request.frames, plan.cluster), fitting);
-    plan.layout = make_layout(request, rows, plan.threads, Scope::kCluster);
+  if (request.backward) {
+    add_backward_launches(request, device, threads, plan);
+  } else {
+    add_forward_launches(request, threads, plan);
   }
-  if (plan.regime == Regime::kStreamed) {
-    plan.threads = block_threads(request.frames, vectors);
-    plan.layout = make_layout(request, 0, plan.threads, Scope::kBlock);
-  }
-  if (plan.regime != Regime::kWarpPerClip) plan.clips_per_block = 1;
-  plan.shared_bytes = static_cast<int64_t>(plan.layout.team_bytes) * plan.clips_per_block;
-
-  plan.blocks = std::max<int64_t>(ceil_div(request.clips, plan.clips_per_block), 1);
-  // Each block of the backward pass leaves a row of partial sums; a block takes clips in turn to leave few of them.
-  plan.blocks *= plan.cluster;
-  const int64_t limit = kBlocksPerMultiprocessor * device.multiprocessors / kMaxClusterBlocks * kMaxClusterBlocks;
-  if (request.backward) plan.blocks = std::min(plan.blocks, limit);
   return plan;
 }
 
@@ -143,6 +227,8 @@ const char* name_of(Regime regime) {
       return "cluster";
     case Regime::kStreamed:
       return "streamed";
+    case Regime::kSplit:
+      return "split";
   }
   return "unknown";
 }

@@ -11,12 +11,13 @@ enum class DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 
 enum class Regime : int {
   kWarpPerClip,  // few frames: a warp takes a clip, a block several clips; features are read once
   kResident,     // a block takes a clip, which fits in its shared memory; features are read once
-  kCluster,      // a cluster of blocks takes a clip; what fits in their shared memory together is read once
-  kStreamed,     // a block takes a clip of any length; the second read of the features is left to L2
+  kCluster,      // a cluster of blocks takes a clip, which fits in their shared memory together; features are read once
+  kStreamed,     // a block takes a clip of any length; what has no place in its shared memory is read twice
+  kSplit,  // a long clip is cut into parts, a block takes a part, several kernels one step; features are read twice
 };
 
-// The threads that share a clip, a team.
-enum class Scope { kWarp, kBlock, kCluster };
+// The threads that share a clip, a team. In the second sweep of the split regime a block takes a part of a clip.
+enum class Scope { kWarp, kBlock, kCluster, kPart };
 
 constexpr int kWarpSize = 32;
 constexpr int kMaxThreads = 256;
@@ -27,49 +28,80 @@ constexpr int kRowsPerStep = 4;
 constexpr int kBlockTile = kMaxThreads;
 constexpr int kWarpTile = kWarpSize;
 constexpr int kTileArrays = 6;
-constexpr int kMaxReduced = 4;
+constexpr int kMaxReduced = 5;
 // What every device with clusters can run.
 constexpr int kMaxClusterBlocks = 8;
+// Columns that a block adds up over rows of partial sums, a warp's width of them.
+constexpr int kSumColumns = kWarpSize;
+constexpr int kReduceThreads = 1024;
 
-// Offsets are bytes from the start of the team's memory; a cluster has as much in each of its blocks.
+// How kernels find their way. Offsets are bytes from the start of the team's memory; a cluster has as much in each of
+// its blocks.
 struct Layout {
   int64_t rows;  // features that fit in shared memory, from the first frame of the clip, or of the block's part of it
-  int32_t tile;  // kTileArrays arrays of scalars per frame
-  int32_t reduced;     // partial results of reductions
+  int64_t part_rows;   // split: frames of a part, but for a clip's last one
+  int64_t slots;       // split: places for the partial results of parts
+  int32_t copy_bytes;  // rows of features start at multiples of it: 16, 8, 4 or 2
+  bool aligned;     // all other rows, of results and parameters, start at multiples of 16 bytes; all end at some, too
+  int32_t tile;     // kTileArrays arrays of scalars per frame
+  int32_t reduced;  // partial results of reductions
   int32_t row_groups;  // partial sums of the row groups and of the cluster's blocks (forward)
   int32_t sums;        // gradients of the parameters summed over the team's clips (backward), or -1: in global memory
+  int32_t rows_at;     // the features, last: kernels that keep none ask for less
   int32_t team_bytes;  // of all of it
 };
 
-struct Plan {
-  Regime regime;
+struct Launch {
+  const char* kernel;
   int64_t blocks;
   int threads;
-  int clips_per_block;
   int64_t shared_bytes;
+};
+
+constexpr int kMaxLaunches = 3;
+
+struct Plan {
+  Regime regime;
   int cluster;  // blocks
-  int launches;
-  bool aligned;
+  int clips_per_block;
   Layout layout;
+  int launches;
+  Launch launch[kMaxLaunches];  // in this order
+  int64_t partial_rows;         // backward: rows of partial sums of the parameters' gradients
+  int64_t workspace;            // accumulators
 };
 
 struct Request {
   int64_t clips;
   int64_t frames;  // of the longest clip, or -1: not known
+  int64_t total_frames;
   int64_t dim;
+  bool packed;
+  bool relation;
   DataType type;
   int compute_capability;  // 90 for 9.0
   bool backward;
-  bool aligned;                  // all rows start at multiples of 16 bytes and dim is a multiple of a vector
-  int64_t shared_per_block = 0;  // what a block may ask for, or 0: as much as the device has
+  int copy_bytes;  // see Layout
+  bool aligned;
+  // For tests of a small device. What a block may ask for, and the most blocks, or clusters, that share out the clips
+  // of the backward pass; 0: as the device has it.
+  int64_t shared_per_block = 0;
+  int64_t max_blocks = 0;
 };
 
 Plan make_plan(const Request& request);
 
+constexpr int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
 // Frames of a clip that each block of a cluster takes, but for the last ones.
 constexpr int64_t rows_of_part(int64_t frames, int64_t blocks) {
-  const int64_t steps = (frames + kRowsPerStep - 1) / kRowsPerStep;
-  return (steps + blocks - 1) / blocks * kRowsPerStep;
+  return ceil_div(ceil_div(frames, kRowsPerStep), blocks) * kRowsPerStep;
 }
 
 const char* name_of(Regime regime);
@@ -81,9 +113,16 @@ constexpr int64_t partial_width(int64_t dim, bool relation) {
   return relation ? 3 * dim + 2 : dim + 1;
 }
 
-// Accumulators the backward pass needs as workspace: a row of partial sums a block, then two scalars a frame.
-inline int64_t workspace_size(const Plan& plan, int64_t dim, bool relation, int64_t total_frames) {
-  return plan.blocks * partial_width(dim, relation) + 2 * total_frames;
+// What a part of a clip leaves in its slot: scalars, and forward the sums of its rows.
+constexpr int kForwardScalars = 5;
+constexpr int kBackwardScalars = 10;
+
+// An array over the slots, and a row of sums, keep what follows at a multiple of 16 bytes.
+constexpr int64_t padded_slots(int64_t slots) {
+  return round_up(slots, 4);
+}
+constexpr int64_t padded_dim(int64_t dim) {
+  return round_up(dim, 8);
 }
 
 }  // namespace fan::cuda

@@ -19,41 +19,96 @@ struct Rows {
   Clip<T> clip;
   int64_t stride;  // between rows in global memory
   int dim;
-  T* shared;  // copies of the first in_shared rows, without gaps
+  int pitch;       // between rows in shared memory: dim, and zeros up to a multiple of 16 bytes
+  int copy_bytes;  // see Layout
+  T* shared;       // copies of the first in_shared rows
   int64_t in_shared;
 
   // capacity: the rows that fit in shared memory. A clip longer than announced keeps whole steps there.
   Rows() = default;
-  template <typename Team>
-  __device__ __forceinline__ Rows(const Clips<T>& clips, int64_t b, const Team& team, int64_t capacity)
-      : clip(part_of(find_clip(clips, b), clips.frame_stride, team.block, team.blocks)),
+  __device__ __forceinline__ Rows(const Clips<T>& clips, const Clip<T>& part, unsigned char* team_memory,
+                                  const Layout& layout, int64_t capacity)
+      : clip(part),
         stride(clips.frame_stride),
         dim(clips.dim),
-        shared(reinterpret_cast<T*>(team.memory())),
+        pitch(round_up(clips.dim, kWidth<T>)),
+        copy_bytes(layout.copy_bytes),
+        shared(reinterpret_cast<T*>(team_memory + layout.rows_at)),
         in_shared(clip.length <= capacity ? clip.length : capacity / kRowsPerStep * kRowsPerStep) {}
 
   template <bool kShared>
   __device__ __forceinline__ const T* row(int64_t i) const {
-    return kShared ? shared + i * dim : clip.features + i * stride;
+    return kShared ? shared + i * pitch : clip.features + i * stride;
   }
 };
 
-// Starts copying the rows of a step that have a place in shared memory. A lane copies just what it reads in dot_step.
+// The part of clip b that this block of a team has to do with.
+template <typename T, typename Team>
+__device__ __forceinline__ Clip<T> clip_of_team(const Clips<T>& clips, int64_t b, const Team& team) {
+  const Clip<T> clip = find_clip(clips, b);
+  return part_of(clip, clips.frame_stride, team.block, rows_of_part(clip.length, team.blocks));
+}
+
+template <int kBytes>
+__device__ __forceinline__ void copy_pieces(void* to, const void* from, int bytes, int lane) {
+#pragma unroll 2
+  for (int at = lane * kBytes; at + kBytes <= bytes; at += kWarpSize * kBytes) {
+    copy_async<kBytes>(static_cast<unsigned char*>(to) + at, static_cast<const unsigned char*>(from) + at);
+  }
+}
+
+// Starts copying the rows of a step that have a place in shared memory, in pieces as wide as their starts allow; what
+// these leave of a row, and rows of odd numbers of half-precision features, element by element.
 template <typename T>
 __device__ __forceinline__ void copy_step(const Rows<T>& rows, int64_t first, int lane) {
+  const int bytes = rows.dim * static_cast<int>(sizeof(T));
+  const int width = rows.copy_bytes;
   for (int64_t i = first; i < first + kRowsPerStep && i < rows.in_shared; ++i) {
     if (!rows.clip.present(i)) continue;
-#pragma unroll 2
-    for (int d = lane * kWidth<T>; d < rows.dim; d += kWarpSize * kWidth<T>) {
-      copy_async(rows.shared + i * rows.dim + d, rows.clip.features + i * rows.stride + d);
+    T* const to = rows.shared + i * rows.pitch;
+    const T* const from = rows.clip.features + i * rows.stride;
+    if (width == 16) {
+      copy_pieces<16>(to, from, bytes, lane);
+    } else if (width == 8) {
+      copy_pieces<8>(to, from, bytes, lane);
+    } else if (sizeof(T) < 8 && width == 4) {
+      copy_pieces<4>(to, from, bytes, lane);
+    }
+    const int copied = width < 4 ? 0 : bytes / width * width / static_cast<int>(sizeof(T));
+#pragma unroll 4
+    for (int d = copied + lane; d < rows.pitch; d += kWarpSize) to[d] = d < rows.dim ? from[d] : T{};
+  }
+}
+
+// x[j] = the columns from d on of row first + j * step, or zeros where not wanted(j).
+template <bool kShared, int kBatch, typename T, typename Wanted>
+__device__ __forceinline__ void load_rows(Packed<T> (&x)[kBatch], const Rows<T>& rows, int64_t first, int step, int d,
+                                          const Wanted& wanted) {
+  const int count = rows.dim - d;
+  const bool whole = kShared || (rows.copy_bytes == 16 && count >= kWidth<T>);
+#pragma unroll
+  for (int j = 0; j < kBatch; ++j) {
+    x[j].bits = uint4{0, 0, 0, 0};
+    const T* const from = rows.template row<kShared>(first + j * step) + d;
+    if (whole && wanted(j)) x[j].bits = *reinterpret_cast<const uint4*>(from);
+  }
+  if constexpr (!kShared) {
+    if (whole) return;
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+      const T* const from = rows.template row<false>(first + j * step) + d;
+#pragma unroll
+      for (int e = 0; e < kWidth<T>; ++e) {
+        if (e < count && wanted(j)) x[j].at[e] = from[e];
+      }
     }
   }
 }
 
 // write(i, dots) with dots[k] = row i . vectors[k] for the first `used` vectors, for each present row of a step.
-template <bool kVector, bool kShared, typename T, typename U, int K, typename Write>
+template <bool kShared, typename T, typename U, int K, typename Write>
 __device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int lane, const U* const (&vectors)[K],
-                                         int used, const Write& write) {
+                                         int used, bool aligned, const Write& write) {
   using A = Accumulator<T>;
   constexpr int W = kWidth<T>;
   bool present[kRowsPerStep];
@@ -65,16 +120,15 @@ __device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int
     for (int k = 0; k < K; ++k) dots[j][k] = A(0);
   }
   for (int d = lane * W; d < rows.dim; d += kWarpSize * W) {
-    const int count = rows.dim - d;
+    Packed<T> packed[kRowsPerStep];
+    load_rows<kShared>(packed, rows, first, 1, d, [&](int j) { return present[j]; });
     Values<A, W> x[kRowsPerStep];
 #pragma unroll
-    for (int j = 0; j < kRowsPerStep; ++j) {
-      x[j] = present[j] ? load<kVector, W>(rows.template row<kShared>(first + j) + d, count) : zeros<A, W>();
-    }
+    for (int j = 0; j < kRowsPerStep; ++j) x[j] = widen(packed[j]);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (k >= used) break;
-      const Values<A, W> q = load<kVector, W>(vectors[k] + d, count);
+      const Values<A, W> q = load<W>(vectors[k] + d, rows.dim - d, aligned);
 #pragma unroll
       for (int j = 0; j < kRowsPerStep; ++j) {
 #pragma unroll
@@ -97,25 +151,24 @@ __device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int
 }
 
 // The same for all rows of the clip, shared among the team's warps. Rows with a place in shared memory are left there.
-template <bool kVector, typename T, typename Team, typename U, int K, typename Write>
+template <typename T, typename Team, typename U, int K, typename Write>
 __device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, const U* const (&vectors)[K], int used,
-                                         const Write& write) {
+                                         bool aligned, const Write& write) {
   const int64_t stride = team.warps * kRowsPerStep;
   int64_t first = team.warp * kRowsPerStep;
-  if constexpr (kVector) {
-    for (int ahead = 0; ahead < kStepsAhead; ++ahead) {
-      copy_step(rows, first + ahead * stride, team.lane);
-      commit_copies();
-    }
-    for (; first < rows.in_shared; first += stride) {
-      copy_step(rows, first + kStepsAhead * stride, team.lane);
-      commit_copies();
-      wait_copies<kStepsAhead>();
-      dot_step<kVector, true>(rows, first, team.lane, vectors, used, write);
-    }
+  for (int ahead = 0; ahead < kStepsAhead; ++ahead) {
+    copy_step(rows, first + ahead * stride, team.lane);
+    commit_copies();
+  }
+  for (; first < rows.in_shared; first += stride) {
+    copy_step(rows, first + kStepsAhead * stride, team.lane);
+    commit_copies();
+    wait_copies<kStepsAhead>();
+    __syncwarp();  // a lane reads what others have copied
+    dot_step<true>(rows, first, team.lane, vectors, used, aligned, write);
   }
   for (; first < rows.clip.length; first += stride) {
-    dot_step<kVector, false>(rows, first, team.lane, vectors, used, write);
+    dot_step<false>(rows, first, team.lane, vectors, used, aligned, write);
   }
 }
 
@@ -139,35 +192,29 @@ struct Columns {
 
 // body(i, values) for the rows begin, begin + groups, ... below end, from begin + group on; wanted(i) false: zeros,
 // nothing is read. kBatch rows are loaded at a time.
-template <bool kVector, bool kShared, int kBatch, typename T, typename Wanted, typename Body>
+template <bool kShared, int kBatch, typename T, typename Wanted, typename Body>
 __device__ __forceinline__ void for_each_row(const Rows<T>& rows, int64_t begin, int64_t end, const Columns& columns,
                                              int d, const Wanted& wanted, const Body& body) {
-  constexpr int W = kWidth<T>;
   for (int64_t i = begin + columns.group; i < end; i += kBatch * columns.groups) {
-    Values<Accumulator<T>, W> x[kBatch];
+    Packed<T> x[kBatch];
+    load_rows<kShared>(x, rows, i, columns.groups, d, [&](int j) {
+      const int64_t row = i + j * columns.groups;
+      return row < end && wanted(row);
+    });
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
       const int64_t row = i + j * columns.groups;
-      x[j] = row < end && wanted(row) ? load<kVector, W>(rows.template row<kShared>(row) + d, rows.dim - d)
-                                      : zeros<Accumulator<T>, W>();
-    }
-#pragma unroll
-    for (int j = 0; j < kBatch; ++j) {
-      const int64_t row = i + j * columns.groups;
-      if (row < end) body(row, x[j]);
+      if (row < end) body(row, widen(x[j]));
     }
   }
 }
 
-template <bool kVector, int kBatch, typename T, typename Wanted, typename Body>
+template <int kBatch, typename T, typename Wanted, typename Body>
 __device__ __forceinline__ void for_each_row(const Rows<T>& rows, int64_t begin, int64_t end, const Columns& columns,
                                              int d, const Wanted& wanted, const Body& body) {
-  if constexpr (kVector) {
-    const int64_t split = clamp(rows.in_shared, begin, end);
-    for_each_row<kVector, true, kBatch>(rows, begin, split, columns, d, wanted, body);
-    begin = split;
-  }
-  for_each_row<kVector, false, kBatch>(rows, begin, end, columns, d, wanted, body);
+  const int64_t split = clamp(rows.in_shared, begin, end);
+  for_each_row<true, kBatch>(rows, begin, split, columns, d, wanted, body);
+  for_each_row<false, kBatch>(rows, split, end, columns, d, wanted, body);
 }
 
 }  // namespace fan::cuda

@@ -22,43 +22,63 @@ __device__ __forceinline__ Values<A, N> zeros() {
   return result;
 }
 
+// 16 bytes as they lie in memory.
 template <typename U>
 union Packed {
   uint4 bits;
-  U at[16 / sizeof(U)];
+  U at[kWidth<U>];
   __device__ __forceinline__ Packed() {}
 };
 
-// kVector: from is a multiple of 16 bytes and all N elements exist. Otherwise the elements from count on are zero.
-template <bool kVector, int N, typename U>
-__device__ __forceinline__ Values<Accumulator<U>, N> load(const U* from, int count) {
+template <typename U>
+__device__ __forceinline__ Values<Accumulator<U>, kWidth<U>> widen(Packed<U> packed) {
+  Values<Accumulator<U>, kWidth<U>> result;
+#pragma unroll
+  for (int k = 0; k < kWidth<U>; ++k) result.at[k] = widen(packed.at[k]);
+  return result;
+}
+
+// from is a multiple of 16 bytes.
+template <int N, typename U>
+__device__ __forceinline__ Values<Accumulator<U>, N> load_vector(const U* from) {
   Values<Accumulator<U>, N> result;
-  if constexpr (kVector) {
-    constexpr int kPerPiece = 16 / sizeof(U);
+  constexpr int kPerPiece = 16 / sizeof(U);
 #pragma unroll
-    for (int piece = 0; piece < N / kPerPiece; ++piece) {
-      Packed<U> packed;
-      packed.bits = reinterpret_cast<const uint4*>(from)[piece];
+  for (int piece = 0; piece < N / kPerPiece; ++piece) {
+    Packed<U> packed;
+    packed.bits = reinterpret_cast<const uint4*>(from)[piece];
 #pragma unroll
-      for (int k = 0; k < kPerPiece; ++k) result.at[piece * kPerPiece + k] = widen(packed.at[k]);
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < N; ++k) result.at[k] = k < count ? widen(from[k]) : Accumulator<U>(0);
+    for (int k = 0; k < kPerPiece; ++k) result.at[piece * kPerPiece + k] = widen(packed.at[k]);
   }
   return result;
 }
 
-template <bool kVector, int N, typename U>
-__device__ __forceinline__ void store(U* to, Values<Accumulator<U>, N> values, int count) {
-  if constexpr (kVector) {
+// The elements from count on are zero.
+template <int N, typename U>
+__device__ __forceinline__ Values<Accumulator<U>, N> load_elements(const U* from, int count) {
+  Values<Accumulator<U>, N> result;
+#pragma unroll
+  for (int k = 0; k < N; ++k) result.at[k] = k < count ? widen(from[k]) : Accumulator<U>(0);
+  return result;
+}
+
+// aligned: as load_vector asks, and all N elements exist.
+template <int N, typename U>
+__device__ __forceinline__ Values<Accumulator<U>, N> load(const U* from, int count, bool aligned) {
+  return aligned ? load_vector<N>(from) : load_elements<N>(from, count);
+}
+
+// to is in global memory.
+template <int N, typename U>
+__device__ __forceinline__ void store(U* to, Values<Accumulator<U>, N> values, int count, bool aligned) {
+  if (aligned) {
     constexpr int kPerPiece = 16 / sizeof(U);
 #pragma unroll
     for (int piece = 0; piece < N / kPerPiece; ++piece) {
       Packed<U> packed;
 #pragma unroll
       for (int k = 0; k < kPerPiece; ++k) packed.at[k] = narrow<U>(values.at[piece * kPerPiece + k]);
-      reinterpret_cast<uint4*>(to)[piece] = packed.bits;
+      store_vector(to + piece * kPerPiece, packed.bits);
     }
   } else {
 #pragma unroll

@@ -45,6 +45,12 @@ void with_type(ScalarType type, const Body& body) {
   if (type == ScalarType::BFloat16) body(cuda::BFloat16{});
 }
 
+// Of torch's allocator. Freed when the operator returns, used again by later work on the same stream only.
+OptionalTensor allocate_workspace(const cuda::Plan& plan, const Tensor& features, ScalarType type) {
+  if (plan.workspace == 0) return std::nullopt;
+  return torch::stable::new_empty(features, {plan.workspace}, type);
+}
+
 FiveTensors forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, bool return_weights) {
@@ -68,11 +74,16 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
     const auto clips = make_clips<T>(shape, rows, present, starts);
     const cuda::Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), input<A>(b0),
                                          input<A>(b1)};
-    const cuda::ForwardOutputs<T> outputs{
-        output<T>(results.out), output<A>(results.logits), output<A>(results.alpha, return_weights),
-        output<A>(results.beta, return_weights && relation), output<A>(results.final, return_weights)};
-    const cuda::Plan plan =
-        cuda::plan_forward(clips, parameters, outputs, max_frames.value_or(-1), cuda::use_device(device));
+    cuda::ForwardOutputs<T> outputs{output<T>(results.out),
+                                    output<A>(results.logits),
+                                    output<A>(results.alpha, return_weights),
+                                    output<A>(results.beta, return_weights && relation),
+                                    output<A>(results.final, return_weights),
+                                    nullptr};
+    const cuda::Plan plan = cuda::make_plan(
+        cuda::request_forward(clips, parameters, outputs, max_frames.value_or(-1), cuda::use_device(device)));
+    OptionalTensor workspace = allocate_workspace(plan, features, accumulator);
+    if (workspace) cuda::set_workspace(outputs, output<A>(*workspace));
     cuda::frame_attention_forward<T>(clips, parameters, outputs, plan, getCurrentStream(device).nativeHandle());
   });
   return results.all();
@@ -109,16 +120,15 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
     cuda::BackwardOutputs<T> outputs{output<T>(results.features, features_need_grad),
                                      nullptr,
                                      nullptr,
+                                     nullptr,
                                      output<A>(results.self_weight),
                                      output<A>(results.relation_weight, relation),
                                      output<A>(results.self_bias),
                                      output<A>(results.relation_bias, relation)};
-    const cuda::Plan plan =
-        cuda::plan_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device));
-    // Freed when this returns, used again by later work on the same stream only.
-    Tensor workspace = torch::stable::new_empty(
-        features, {cuda::workspace_size(plan, shape.dim, relation, shape.total_frames)}, accumulator);
-    cuda::set_workspace(outputs, output<A>(workspace), plan, shape.dim, relation);
+    const cuda::Plan plan = cuda::make_plan(
+        cuda::request_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device)));
+    OptionalTensor workspace = allocate_workspace(plan, features, accumulator);
+    cuda::set_workspace(outputs, output<A>(*workspace), plan, shape.dim, relation);
     cuda::frame_attention_backward<T>(clips, parameters, inputs, outputs, plan,
                                       getCurrentStream(device).nativeHandle());
   });

@@ -15,7 +15,8 @@ import fan_ext
         (16, torch.bfloat16, (9, 0), "warp per clip"),
         (60, torch.float32, (9, 0), "resident"),
         (300, torch.float32, (9, 0), "cluster"),
-        (300, torch.float32, (8, 0), "streamed"),
+        (300, torch.float32, (8, 0), "split"),
+        (1000, torch.float32, (9, 0), "split"),
         (None, torch.float32, (9, 0), "streamed"),
     ],
 )
@@ -23,13 +24,39 @@ import fan_ext
 def test_regime(frames, dtype, capability, regime, backward) -> None:
     plan = fan_ext.cuda_launch_plan(64, frames, 512, dtype, capability, backward)
     assert plan["regime"] == regime
-    assert plan["launches"] == (2 if backward else 1)
+    assert plan["launches"] == len(plan["kernels"]) == (3 if regime == "split" else 2 if backward else 1)
+    assert {key: plan["kernels"][0][key] for key in ("grid", "block", "shared_bytes")}.items() <= plan.items()
+    assert all(kernel["shared_bytes"] <= plan["shared_bytes"] for kernel in plan["kernels"] if kernel["grid"] > 1)
     assert plan["block"] % 32 == 0
     assert (plan["cluster"] > 1) == (regime == "cluster")
     limit = {(8, 0): 163, (9, 0): 227}[capability] * 1024
     assert 0 < plan["shared_bytes"] <= limit
     if not backward:
         assert plan["grid"] * plan["clips_per_block"] >= 64 * plan["cluster"]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_parts_of_a_clip_depend_on_its_length_alone(backward) -> None:
+    def parts(frames: int, batch: int = 1) -> tuple[int, int]:
+        plan = fan_ext.cuda_launch_plan(batch, frames, 512, compute_capability=(8, 0), backward=backward)
+        assert plan["regime"] == "split"
+        assert plan["grid"] == batch * -(-frames // plan["part_frames"])
+        return plan["part_frames"], plan["rows_in_shared"]
+
+    assert {parts(1000, batch) for batch in (1, 7, 5000)} == {(32, 28 if backward else 32)}
+    # Beyond 1024 parts they grow, up to what a block counts together.
+    assert [parts(frames)[0] for frames in (32_768, 32_769, 100_000, 10**7)] == [32, 36, 100, 256]
+
+
+def test_without_relation_attention_a_launch_less() -> None:
+    kernels = fan_ext.cuda_launch_plan(2, 1000, 512, compute_capability=(8, 0), relation=False)["kernels"]
+    assert [kernel["name"] for kernel in kernels] == ["self_parts_kernel", "combine_parts_kernel"]
+
+
+@pytest.mark.parametrize(("dim", "copied"), [(512, 16), (510, 4), (511, 2), (516, 8)])
+def test_rows_of_any_alignment_are_read_once(dim, copied) -> None:
+    plan = fan_ext.cuda_launch_plan(8, 60, dim, "float16")
+    assert (plan["regime"], plan["rows_in_shared"], plan["copy_bytes"]) == ("resident", 60, copied)
 
 
 @pytest.mark.parametrize(

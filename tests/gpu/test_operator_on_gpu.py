@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from operator_cases import DTYPES, LAYOUTS, Case, assert_close, make_case, truth
@@ -22,6 +24,16 @@ def test_matches_float64_reference(frames: int, dim: int, layout: str, dtype: to
     actual = case.to(device).run(fan_ext.frame_attention)
     assert all(value.device.type == device for value in actual.values())
     assert_close(actual, truth(case), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dim", [31, 512])
+@pytest.mark.parametrize("frames", [*FRAMES, 10_000])
+def test_matches_the_cpu_operator(frames: int, dim: int, dtype: torch.dtype, device: str) -> None:
+    case = make_case("masked", frames, dim, dtype)
+    on_cpu = {name: value.double() for name, value in case.run(fan_ext.frame_attention).items()}
+    # Either may be off by the tolerance, to either side.
+    assert_close(case.to(device).run(fan_ext.frame_attention), on_cpu, dtype, slack=2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -118,3 +130,23 @@ def test_graph(cuda: str) -> None:
     graph.replay()
     for actual, expected in zip(captured, step(), strict=True):
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_cases_have_every_regime(capability: tuple[int, int]) -> None:
+    """What cuda_launch_plan says of the sizes above, on the CPU: nothing here needs a GPU."""
+    found = {
+        fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
+        for frames, dim, dtype, backward in itertools.product((*FRAMES, 10_000), DIMS, DTYPES, (False, True))
+    }
+    # Streamed are packed clips of unknown length: layout "packed" says theirs, so they have a test of their own.
+    assert found == {"warp per clip", "resident", "split"} | ({"cluster"} if capability >= (9, 0) else set())
+    assert fan_ext.cuda_launch_plan(2, None, 512, "float32", capability)["regime"] == "streamed"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("frames", [3, 100, 1500])
+def test_packed_clips_of_unknown_length(frames: int, dtype: torch.dtype, device: str) -> None:
+    case = make_case("packed", frames, 512, dtype)
+    del case.layout["max_frames"]
+    assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)

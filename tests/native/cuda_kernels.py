@@ -20,48 +20,54 @@ RUNNER = REPOSITORY / "tests" / "native" / "cuda_runner"
 CUDA = REPOSITORY / "csrc" / "cuda"
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-REGIMES = ("warp per clip", "resident", "cluster", "streamed")
+REGIMES = ("warp per clip", "resident", "cluster", "streamed", "split")
 # In this order in cuda_on_cpu.h.
 ORDERS = ("ahead ascending", "ahead descending", "ahead random", "steps ascending", "steps random")
 _FLAGS = (
     *("-std=c++17", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-Wno-unknown-pragmas"),
     *("-fsanitize=address", "-fno-omit-frame-pointer"),
 )
+# To compile the kernels costs more than to run them. Each access of theirs is a call, which memory_watch.cpp sees.
+_WATCHED = ("-O0", "--param", "asan-instrumentation-with-call-threshold=0")
+ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=0"}
 
 
 def build_runner(source: Path = REPOSITORY) -> Path:
-    """Compile the runner with the kernels under ``source``; once for the same source and flags."""
+    """Compile the runner with the kernels under ``source``."""
+    return build_program("cuda_runner", [RUNNER / "main.cpp", source / "csrc" / "cuda" / "plan.cpp"], source)
+
+
+def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> Path:
+    """Compile ``sources`` and the scheduler, with the headers under ``source``; once for the same source and flags."""
     # What the mutation check leaves of the kernels may have parameters that nobody uses.
     flags = _FLAGS if source == REPOSITORY else (*_FLAGS, "-w")
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     if compiler is None:
         raise RuntimeError("no C++ compiler: set CXX")
-    files = sorted(
-        [*(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
-    )
-    state = hashlib.sha256(" ".join([compiler, *flags]).encode())
-    for file in files:
+    read = [*(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
+    state = hashlib.sha256(" ".join([compiler, *flags, *_WATCHED]).encode())
+    for file in sorted({*read, *sources}):
         state.update(file.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"fan_ext_cuda_runner_{os.getuid()}" / state.hexdigest()[:24]
-    program = folder / "cuda_runner"
+    program = folder / name
     if program.exists():
         return program
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [RUNNER / "main.cpp", RUNNER / "cuda_on_cpu.cpp", source / "csrc" / "cuda" / "plan.cpp"]
     with tempfile.TemporaryDirectory(dir=folder) as building:
-        objects = [Path(building) / f"{path.stem}.o" for path in sources]
-        # To compile the kernels costs more than to run them; the scheduler is small and busy.
-        optimisation = {"cuda_on_cpu": "-O2"}
+        compilations = [(path, list(_WATCHED)) for path in sources]
+        compilations += [(RUNNER / "cuda_on_cpu.cpp", ["-O2"])]
+        compilations += [(RUNNER / "memory_watch.cpp", ["-O2", "-fno-sanitize=address"])]
+        objects = [Path(building) / f"{path.stem}.o" for path, _ in compilations]
         command = [compiler, *flags, f"-I{source}", f"-I{RUNNER}", "-c"]
         compiling = [
-            subprocess.Popen([*command, optimisation.get(path.stem, "-O0"), str(path), "-o", str(to)])
-            for path, to in zip(sources, objects, strict=True)
+            subprocess.Popen([*command, *own, str(path), "-o", str(to)])
+            for (path, own), to in zip(compilations, objects, strict=True)
         ]
         codes = [process.wait() for process in compiling]  # all, before the folder goes
         if any(codes):
             raise RuntimeError("the CUDA kernels do not compile for the CPU")
-        linked = Path(building) / "cuda_runner"
-        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked)], check=True)
+        linked = Path(building) / name
+        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked), "-ldl"], check=True)
         linked.replace(program)  # another process may be building the same one
     return program
 
@@ -75,6 +81,9 @@ class Plan:
     rows: int
     aligned: bool
     cluster: int
+    launches: int
+    part_rows: int
+    copy_bytes: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ class Kernels:
             features, relation_weight, offsets, max_frames, return_weights, False, backward=False
         )
         arrays = [mask, offsets, *(_to(t, a) for t in (self_weight, relation_weight, self_bias, relation_bias))]
-        plan, out, logits, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)])
+        plan, out, logits, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
         clips, dim, total = shape
         return (
             plan,
@@ -144,7 +153,9 @@ class Kernels:
         )
         arrays = [mask, offsets, _to(self_weight, a), _to(relation_weight, a), None, None]
         arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, logits]
-        plan, grad_features, *gradients = self._run(common, [_storage(features), *map(_bytes, arrays)])
+        plan, grad_features, *gradients = self._run(
+            common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets)
+        )
         return (
             plan,
             None if grad_features is None else _tensor(grad_features, features.dtype).reshape(features.shape),
@@ -173,11 +184,13 @@ class Kernels:
         common += [self.shared_per_block]
         return [int(x) for x in common], (clips, dim, total)
 
-    def _run(self, header: list[int], arrays: list[bytes | None]) -> tuple[Any, ...]:
+    def _run(self, header: list[int], arrays: list[bytes | None], overlap: bool) -> tuple[Any, ...]:
         message = struct.pack(f"={len(header)}q", *header)
         for array in arrays:
             message += struct.pack("=q", -1 if array is None else len(array)) + (array or b"")
-        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=0"}
+        environment = {**os.environ, **ENVIRONMENT}
+        if overlap:
+            environment["CUDA_ON_CPU_GLOBAL_RACES"] = "ignored"
         result = subprocess.run([self.program], input=message, capture_output=True, env=environment, timeout=120)
         if result.returncode != 0:
             raise RuntimeError(f"the kernels failed ({result.returncode}):\n{result.stderr.decode()[:3000]}")
@@ -188,12 +201,17 @@ class Kernels:
             at += 8
             results.append(None if size < 0 else result.stdout[at : at + size])
             at += max(size, 0)
-        regime, blocks, threads, shared, rows, aligned, cluster = struct.unpack("=7q", results[0] or b"")
-        return Plan(REGIMES[regime], blocks, threads, shared, rows, bool(aligned), cluster), *results[1:]
+        regime, blocks, threads, shared, rows, aligned, *others = struct.unpack("=10q", results[0] or b"")
+        return Plan(REGIMES[regime], blocks, threads, shared, rows, bool(aligned), *others), *results[1:]
 
 
 def _accumulator(features: Tensor) -> torch.dtype:
     return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def _overlap(offsets: Tensor | None) -> bool:
+    """Whether clips share frames, as only offsets that lie make them: then they write the same places, in any order."""
+    return offsets is not None and bool((offsets[1:] < offsets[:-1]).any())
 
 
 def _to(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:

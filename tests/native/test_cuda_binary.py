@@ -8,14 +8,33 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
 import fan_ext
 
-_MAX_THREADS = {"forward_kernel": 256, "backward_kernel": 256, "reduce_kernel": 1024}
+# For each dtype, by their template arguments: a team of threads is a warp, a block, a cluster, or a block with a part.
+_WARP, _BLOCK, _CLUSTER, _PART = range(4)
+_KERNELS = {
+    "forward_kernel": (_WARP, _BLOCK, _CLUSTER),
+    "self_parts_kernel": (None,),
+    "relation_parts_kernel": (None,),
+    "combine_parts_kernel": (None,),
+    "backward_kernel": (_WARP, _BLOCK, _CLUSTER, _PART),
+    "gradient_parts_kernel": (None,),
+    "reduce_kernel": (None,),
+}
+_DTYPES = 4
 _REGISTERS = 65536  # of a multiprocessor
+
+
+def _parse(function: str) -> tuple[str, int | None]:
+    """The kernel and its kind of team, of a mangled name."""
+    name = max((name for name in _KERNELS if name in function), key=len)
+    team = re.search(r"ScopeE(\d)", function)
+    return name, None if team is None else int(team.group(1))
 
 
 def _tool() -> str:
@@ -64,13 +83,13 @@ def test_kernels_of_every_architecture_fit_their_registers(library: Path) -> Non
             registers, stack, local = map(int, match.groups())
             # Registers that do not fit are spilled to the stack, in local memory.
             assert (stack, local) == (0, 0), f"{name} spills on {architecture}"
-            threads = next(n for kind, n in _MAX_THREADS.items() if kind in name)
+            threads = 1024 if _parse(name)[0] == "reduce_kernel" else 256
             assert registers * threads <= _REGISTERS, f"{name} on {architecture}"
             kernels.setdefault(architecture, set()).add(name)
     assert kernels
     everywhere = set.union(*kernels.values())
-    # For each dtype: forward and backward for a warp, a block with and without vectors, a cluster; and the sum.
-    assert len(everywhere) == 9 * 4
+    found = Counter(_parse(name) for name in everywhere)
+    assert found == {(name, team): _DTYPES for name, teams in _KERNELS.items() for team in teams}
     for architecture, names in kernels.items():
         assert names == everywhere, architecture
     assert set(kernels) == {f"sm_{a}" for a in _architectures()}
@@ -79,14 +98,21 @@ def test_kernels_of_every_architecture_fit_their_registers(library: Path) -> Non
 def test_features_are_read_and_written_16_bytes_at_a_time(library: Path) -> None:
     architecture = max(_architectures())
     function = ""
-    accesses: dict[str, set[str]] = {}
+    accesses: dict[str, set[str]] = defaultdict(set)
     for line in _run("-sass", "-arch", f"sm_{architecture}", str(library)).splitlines():
         if match := re.match(r"\s*Function : (\S+)", line):
             function = match.group(1)
         elif match := re.search(r"\b(LDG|LDGSTS|STG)\.\S*128", line):
-            accesses.setdefault(function, set()).add(match.group(1))
-    # Template arguments: aligned rows. Scope 2 is a cluster, which older devices do not have.
-    vector = [name for name in accesses if "Lb1ELNS0_5ScopeE" in name]
-    assert len(vector) == (6 if architecture >= 90 else 4) * 4
-    wanted = {"LDG", "STG", "LDGSTS"} if architecture >= 80 else {"LDG", "STG"}
-    assert all(accesses[name] == wanted for name in vector)
+            accesses[function].add(match.group(1))
+    seen = Counter()
+    for function, found in accesses.items():
+        name, team = _parse(function)
+        seen[name, team] += 1
+        # The second sweep over parts does not keep its rows; the first of the backward pass writes but scalars.
+        copied = {"LDGSTS"} if architecture >= 80 and name != "relation_parts_kernel" and team != _PART else set()
+        written = {"STG"} if name != "gradient_parts_kernel" else set()
+        assert found == {"LDG"} | copied | written, function
+    # The others read no features. Older devices have no clusters.
+    readers = set(_KERNELS) - {"combine_parts_kernel", "reduce_kernel"}
+    wanted = {(name, team) for name in readers for team in _KERNELS[name] if architecture >= 90 or team != _CLUSTER}
+    assert seen == dict.fromkeys(wanted, _DTYPES)

@@ -32,7 +32,7 @@ class Case:
     relation: bool = True
     biases: bool = True
     self_bias: float = 0.3
-    mask: str | None = "some"  # "some" frames are absent, "one" clip has none, None: no mask
+    mask: str | None = "some"  # "some" frames are absent, "one" clip has none, "late" ones are, None: no mask
     max_frames: int | None = None
     stray: int = 0  # frames before the first and after the last packed clip
     weights: bool = True
@@ -76,6 +76,8 @@ def _make_inputs(case: Case) -> Inputs:
             mask = torch.rand(shape, generator=random) > 0.4
             if case.mask == "one":
                 mask[0] = False
+            if case.mask == "late":
+                mask[:, 3 * case.frames // 5 :] = False
     rows = normal(*shape, case.dim + case.gap).to(case.dtype)
     if mask is not None:
         rows[~mask] = float("nan")
@@ -88,7 +90,10 @@ def _make_inputs(case: Case) -> Inputs:
     return Inputs(rows[..., : case.dim], (q0, q1, b0, b1), mask, offsets)
 
 
-def _assert_close(name: str, found: Tensor | None, wanted: Tensor | None, rounding: float) -> None:
+def _assert_close(
+    name: str, found: Tensor | None, wanted: Tensor | None, rounding: float, largest: float = 0.0
+) -> None:
+    """To within rounding of the largest wanted value; or of `largest`, if that is more."""
     if wanted is None:
         assert found is None or found.numel() == 0, name
         return
@@ -97,7 +102,7 @@ def _assert_close(name: str, found: Tensor | None, wanted: Tensor | None, roundi
     assert found.shape == wanted.shape, name
     if wanted.numel() == 0:
         return
-    scale = max(float(wanted.abs().max()), 1e-3)
+    scale = max(float(wanted.abs().max()), largest, 1e-3)
     worst = float((found - wanted).abs().nan_to_num(nan=torch.inf).max()) / scale
     assert worst <= rounding, f"{name} is off by {worst:.2e} of its largest value"
 
@@ -155,9 +160,12 @@ def check(kernels: Kernels, case: Case) -> tuple[Plan, Plan]:
     for k, (name, found, w) in enumerate(zip(names, gradients, wanted_gradients, strict=True)):
         if w is None and name.endswith("bias"):
             continue  # computed although nobody asked
-        # Sums over all frames; and g is rounded to the features' dtype before it enters dq1b.
+        # Sums over all frames; and g is rounded to the dtype of features before it enters dq1b. Much cancels in the
+        # biases' gradients: each is one vector with that of the parameter beside it.
         limit = rounding if k == 0 else rounding if k == 2 else 4 * own
-        _assert_close(f"gradient of {name}", found, w, limit)
+        beside = wanted_gradients[k - 2] if k > 2 else None
+        largest = 0.0 if beside is None or beside.numel() == 0 else float(beside.abs().max())
+        _assert_close(f"gradient of {name}", found, w, limit, largest)
     return forward, backward
 
 
@@ -198,11 +206,42 @@ LAYOUTS = [
     Case(frames=(3, 0, 300), dim=8, stray=1),
     Case(frames=(), dim=8, stray=2),
 ]
+# Long clips before clusters. Little shared memory makes short ones long.
+SPLIT = Case(frames=70, dim=24, capability=86, shared_per_block=14_000)
+SPLITS = [
+    SPLIT,
+    replace(SPLIT, mask="one"),
+    replace(SPLIT, mask="late"),
+    replace(SPLIT, mask=None, weights=False, biases=False, gradients="out"),
+    replace(SPLIT, relation=False),
+    replace(SPLIT, relation=False, biases=False, weights=False, gradients="out"),
+    replace(SPLIT, gradients="parameters"),
+    replace(SPLIT, scale=40.0),
+    replace(SPLIT, self_bias=-200.0),
+    replace(SPLIT, dim=37),
+    replace(SPLIT, dim=1, frames=1500),
+    replace(SPLIT, dim=1200, frames=11, shared_per_block=20_000),  # three rows of columns a thread; no row fits
+    replace(SPLIT, frames=(70, 0, 33, 3), max_frames=70),
+    replace(SPLIT, frames=(0, 150, 0, 1), max_frames=66, stray=37),  # longer than announced
+    replace(SPLIT, frames=(), max_frames=100, stray=5),
+    replace(SPLIT, clips=0),
+    Case(frames=120, dim=512, clips=1, capability=86),
+    Case(frames=1100, dim=512, clips=1),  # beyond a cluster, too
+]
 
 
 @pytest.mark.parametrize("case", SHAPES + LAYOUTS, ids=str)
 def test_matches_reference(runner: Path, case: Case) -> None:
     check(Kernels(runner), case)
+
+
+@pytest.mark.parametrize("case", SPLITS, ids=str)
+def test_split_clips_match_reference(runner: Path, case: Case) -> None:
+    forward, backward = check(Kernels(runner), case)
+    assert (forward.regime, backward.regime) == ("split", "split")
+    assert forward.launches == (3 if case.relation else 2)
+    assert backward.launches == 3
+    assert forward.part_rows == (forward.rows or 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -211,14 +250,47 @@ def test_matches_reference(runner: Path, case: Case) -> None:
     [
         (Case(frames=3, dim=40, clips=11), "warp per clip"),
         (Case(frames=17, dim=24), "resident"),
-        (Case(frames=53, dim=136, clips=1, shared_per_block=20_000), "cluster"),
-        (Case(frames=3, dim=7), "streamed"),
+        (Case(frames=90, dim=136, clips=1, shared_per_block=32_000), "cluster"),
+        (Case(frames=250, dim=520, clips=1, capability=86), "split"),
+        (Case(frames=(3, 41), dim=40), "streamed"),
+        (Case(frames=3, dim=7), "warp per clip"),
+        (Case(frames=17, dim=13), "resident"),
+        (Case(frames=90, dim=135, clips=1, shared_per_block=32_000), "cluster"),
+        (Case(frames=250, dim=519, clips=1, capability=86), "split"),
+        (Case(frames=(3, 41), dim=37), "streamed"),
     ],
     ids=str,
 )
 def test_dtypes(runner: Path, case: Case, regime: str, dtype: torch.dtype) -> None:
     forward, backward = check(Kernels(runner), replace(case, dtype=dtype))
     assert (forward.regime, backward.regime) == (regime, regime)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim", "gap", "displacement", "copied"),
+    [
+        (torch.float32, 40, 0, 0, 16),
+        (torch.float32, 37, 3, 0, 16),  # vectors and a tail
+        (torch.float32, 38, 0, 0, 8),
+        (torch.float32, 37, 0, 0, 4),
+        (torch.float32, 40, 0, 8, 8),
+        (torch.float64, 21, 1, 0, 16),
+        (torch.float64, 21, 0, 0, 8),
+        (torch.float16, 77, 3, 0, 16),
+        (torch.float16, 36, 0, 0, 8),
+        (torch.bfloat16, 38, 0, 0, 4),
+        (torch.bfloat16, 37, 0, 0, 2),
+        (torch.bfloat16, 40, 0, 2, 2),
+    ],
+)
+@pytest.mark.parametrize("frames", [3, 37])
+def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displacement, copied) -> None:
+    case = Case(frames=frames, dim=dim, dtype=dtype, gap=gap, displacement=displacement)
+    for plan in check(Kernels(runner), case):
+        assert plan.regime == ("warp per clip" if frames == 3 else "resident")
+        assert plan.copy_bytes == copied
+        assert plan.rows == frames
+        assert plan.aligned == (dim % 8 == 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -237,10 +309,15 @@ def test_dtypes(runner: Path, case: Case, regime: str, dtype: torch.dtype) -> No
         Case(frames=4, dim=24, clips=9, max_blocks=1),
         Case(frames=18, dim=24, clips=3, max_blocks=1),
         Case(frames=9, dim=11, clips=3, max_blocks=1),
-        # Clusters, where little memory is all there is: of two blocks, several clips for one cluster; of eight, which
-        # do not hold all rows, the last of them without a part.
+        # Clusters, where little memory is all there is: of two blocks, several clips for one cluster; of eight, the
+        # last of them without a part.
         Case(frames=45, dim=24, clips=3, max_blocks=1, shared_per_block=12_000),
-        Case(frames=53, dim=136, clips=1, shared_per_block=13_000),
+        Case(frames=53, dim=136, clips=1, shared_per_block=15_000),
+        # Parts of clips; and several of them for a block of the backward pass.
+        SPLIT,
+        replace(SPLIT, dim=13, max_blocks=1),
+        replace(SPLIT, frames=(0, 40, 70, 1), max_frames=66, stray=3, max_blocks=2),
+        replace(SPLIT, dim=1200, frames=11, shared_per_block=20_000, clips=1),
         # More frames than the tile of a warp, more columns than its threads take at a time.
         Case(frames=(41, 2), dim=136, max_frames=6),
     ],
@@ -258,6 +335,7 @@ def test_every_regime_is_covered(runner: Path) -> None:
             Case(frames=20, dim=16, mask=None),
             Case(frames=20, dim=7, mask=None),
             Case(frames=(2, 3), dim=16),
+            Case(frames=(2, 300), dim=5),
             # 220 rows of 128 floats do not fit in the 99 KiB of this device; 3 columns a thread.
             Case(frames=220, dim=128, mask=None, capability=86, clips=1),
             Case(frames=3, dim=2880, clips=1, capability=86),
@@ -268,9 +346,10 @@ def test_every_regime_is_covered(runner: Path) -> None:
     assert regimes == [
         ("warp per clip", "warp per clip"),
         ("resident", "resident"),
+        ("resident", "resident"),
         ("streamed", "streamed"),
         ("streamed", "streamed"),
-        ("streamed", "streamed"),
+        ("split", "split"),
         ("resident", "resident"),
         ("cluster", "cluster"),
     ]
@@ -296,23 +375,43 @@ def test_offsets_out_of_range_touch_nothing_else(runner: Path, offsets: list[int
         torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
 
 
-def test_nan_stays_in_its_clip(runner: Path) -> None:
-    case = Case(frames=5, dim=16, clips=3, mask=None)
+@pytest.mark.parametrize(
+    "offsets",
+    [[-500, 60, 140], [-5, 300, 90], [300, 2, 70], [50, 60, 70], [140, 0, 140], [9, 9, -(2**62)], [0, 2**62, 3]],
+)
+def test_offsets_out_of_range_or_order_in_split_clips(runner: Path, offsets: list[int]) -> None:
+    # The address sanitizer watches. Where offsets are in no order, parts of different clips may share a slot.
+    case = replace(SPLIT, frames=(70, 70))
     inputs = _make_inputs(case)
-    inputs.features[1, 2, 3] = float("nan")
-    for capability, dim in ((90, 16), (90, 13)):
-        kernels = Kernels(runner, compute_capability=capability)
-        features = inputs.features[..., :dim]
-        q0, q1, b0, b1 = inputs.parameters
-        q1 = q1[: 2 * dim]
-        _, out, *_ = kernels.forward(features, q0[:dim], q1, b0, b1, None, None, None, False)
+    layout = (None, torch.tensor(offsets), 100)
+    kernels = Kernels(runner, compute_capability=case.capability, shared_per_block=case.shared_per_block)
+    forward, out, logits, *_ = kernels.forward(inputs.features, *inputs.parameters, *layout, True)
+    backward, *_ = kernels.backward(
+        out, None, None, inputs.features, *inputs.parameters[:2], *layout, out, logits, features_need_grad=True
+    )
+    assert (forward.regime, backward.regime) == ("split", "split")
+    in_order = sorted(offsets) == offsets
+    for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
+        if in_order or begin >= end:
+            frames = inputs.features[max(begin, 0) : max(end, 0)]
+            wanted = reference.frame_attention(frames.unsqueeze(0), *inputs.parameters)
+            torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_nan_stays_in_its_clip(runner: Path) -> None:
+    for frames, dim, shared in ((5, 16, 0), (5, 13, 0), (70, 24, 14_000)):
+        inputs = _make_inputs(Case(frames=frames, dim=dim, clips=3, mask=None))
+        inputs.features[1, 2, 3] = float("nan")
+        kernels = Kernels(runner, compute_capability=86, shared_per_block=shared)
+        plan, out, *_ = kernels.forward(inputs.features, *inputs.parameters, None, None, None, False)
+        assert plan.regime == ("split" if shared else "warp per clip")
         assert torch.isnan(out).any(dim=1).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("dim", [16, 15])
-def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, dim: int) -> None:
-    inputs = _make_inputs(Case(frames=5, dim=dim))
-    kernels, (q0, q1, b0, b1) = Kernels(runner), inputs.parameters
+@pytest.mark.parametrize(("frames", "dim", "shared"), [(5, 16, 0), (5, 15, 0), (70, 24, 14_000)])
+def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, frames: int, dim: int, shared: int) -> None:
+    inputs = _make_inputs(Case(frames=frames, dim=dim))
+    kernels, (q0, q1, b0, b1) = Kernels(runner, compute_capability=86, shared_per_block=shared), inputs.parameters
     _, out, logits, *_ = kernels.forward(inputs.features, q0, q1, b0, b1, inputs.mask, None, None, False)
     grad_out = torch.full_like(out, float("inf"))
     _, grad, *_ = kernels.backward(
@@ -325,10 +424,10 @@ def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, dim: int
 
 @pytest.mark.parametrize("dim", [16, 15])
 def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
-    # The last is a cluster's, where rows are aligned.
-    for frames, shared in ((5, 0), (40, 0), (40, 8_500)):
+    # The third is a cluster's, the last a split clip's.
+    for frames, capability, shared in ((5, 90, 0), (40, 90, 0), (70, 90, 12_000), (70, 86, 12_000)):
         inputs = _make_inputs(Case(frames=frames, dim=dim, clips=5))
-        kernels = Kernels(runner, shared_per_block=shared)
+        kernels = Kernels(runner, compute_capability=capability, shared_per_block=shared)
         q0, q1, b0, b1 = inputs.parameters
         results = []
         for part in (slice(None), slice(3, 4)):
@@ -344,7 +443,8 @@ def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
 def test_grid_beyond_65535_blocks(runner: Path) -> None:
     # More blocks than a grid's second dimension has. Only the last ones run.
     inputs = _make_inputs(Case(frames=1, dim=1, clips=70_000, mask=None))
-    kernels = Kernels(runner, first_block=69_990)
+    # A block with little memory takes one clip.
+    kernels = Kernels(runner, first_block=69_990, shared_per_block=9_000)
     plan, out, *_ = kernels.forward(inputs.features, *inputs.parameters, None, None, None, False)
     assert plan.blocks == 70_000
     wanted = inputs.features[69_990:, 0].repeat(1, 2)

@@ -6,12 +6,16 @@
 #endif
 
 #include <algorithm>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <string>
+
+#include "memory_watch.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -88,12 +92,6 @@ void prepare_context(Context& context, unsigned char* stack, size_t bytes, void 
 constexpr int kWarp = 32;
 constexpr size_t kStackBytes = 256 * 1024;
 
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "cuda_on_cpu: %s\n", what);
-  std::fflush(stderr);
-  std::_Exit(3);
-}
-
 enum class State { kReady, kAtBlockBarrier, kAtClusterBarrier, kAtWarpBarrier, kDone };
 
 // A block of the cluster that is running.
@@ -107,6 +105,7 @@ struct Block {
 struct Copy {
   void* to;
   const void* from;
+  int size;
 };
 
 struct Thread {
@@ -116,6 +115,7 @@ struct Thread {
   Index index;
   int rank;  // of its block in the cluster
   State state = State::kReady;
+  Site site;  // where it waits
   // What it waits for in its warp, and what it brings.
   unsigned mask;
   int from;
@@ -139,7 +139,51 @@ bool copies_arrive_late;
 const std::function<void()>* kernel;
 
 void arrive(const std::vector<Copy>& group) {
-  for (const Copy& copy : group) std::memcpy(copy.to, copy.from, 16);
+  for (const Copy& copy : group) std::memcpy(copy.to, copy.from, copy.size);
+}
+
+std::string place(const Site& site) {
+  const char* const slash = std::strrchr(site.file, '/');
+  return std::string(slash == nullptr ? site.file : slash + 1) + ":" + std::to_string(site.line);
+}
+
+// Of the cluster's threads.
+int number(const Thread& thread) {
+  return static_cast<int>(thread.rank * block_threads.x + thread.index.x);
+}
+
+std::string name(const Thread& thread) {
+  return "thread " + std::to_string(thread.index.x) + " of block " + std::to_string(blocks[thread.rank].index.x);
+}
+
+// Who of the cluster waits where, for the reader of a deadlock.
+std::string describe_threads() {
+  std::vector<std::pair<std::string, std::vector<const Thread*>>> groups;
+  for (size_t x = 0; x < blocks.size() * block_threads.x; ++x) {
+    const Thread& thread = *threads[x];
+    const char* const what = thread.state == State::kDone               ? "ended"
+                             : thread.state == State::kAtBlockBarrier   ? "at a barrier of the block"
+                             : thread.state == State::kAtClusterBarrier ? "at a barrier of the cluster"
+                             : thread.size > 0                          ? "at a shuffle"
+                                                                        : "at a barrier of the warp";
+    std::string key = what;
+    if (thread.state != State::kDone) key += ", " + place(thread.site);
+    const auto same = [&](const auto& group) {
+      return group.first == key && group.second.front()->rank == thread.rank;
+    };
+    const auto group = std::find_if(groups.begin(), groups.end(), same);
+    if (group == groups.end()) {
+      groups.push_back({key, {&thread}});
+    } else {
+      group->second.push_back(&thread);
+    }
+  }
+  std::string text;
+  for (const auto& [what, members] : groups) {
+    const std::string more = members.size() > 1 ? " and " + std::to_string(members.size() - 1) + " more" : "";
+    text += (text.empty() ? "" : "; ") + name(*members.front()) + more + " " + what;
+  }
+  return text;
 }
 
 void to_scheduler(bool last) {
@@ -158,8 +202,10 @@ void thread_main() {
 
 void get_on(Thread& thread) {
   current = &thread;
+  watch::running = {number(thread), thread.stack, kStackBytes};
   __sanitizer_start_switch_fiber(&scheduler_fake_stack, thread.stack, kStackBytes);
   switch_context(scheduler, thread.context);
+  watch::running = {};
   __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
 }
 
@@ -180,11 +226,17 @@ void start(Thread& thread, unsigned x, int rank) {
 void meet(size_t first_of_warp, const Thread& arrived) {
   for (int l = 0; l < kWarp; ++l) {
     if ((arrived.mask >> l & 1) == 0) continue;
-    if (first_of_warp % block_threads.x + l >= block_threads.x) fail("a mask names a lane that the warp does not have");
     const Thread& other = *threads[first_of_warp + l];
-    if (other.state == State::kDone) fail("a mask names a thread that has ended");
+    if (other.state == State::kDone) {
+      fail("%s waits at %s for its warp, but its mask names lane %d, which has ended", name(arrived).c_str(),
+           place(arrived.site).c_str(), l);
+    }
     if (other.state != State::kAtWarpBarrier) return;
-    if (other.mask != arrived.mask || other.size != arrived.size) fail("threads of a warp meet with different masks");
+    if (other.mask != arrived.mask || other.size != arrived.size) {
+      fail("%s at %s and lane %d of its warp at %s meet with different masks, %08x and %08x, or sizes, %d and %d",
+           name(arrived).c_str(), place(arrived.site).c_str(), l, place(other.site).c_str(), arrived.mask, other.mask,
+           arrived.size, other.size);
+    }
   }
   unsigned char given[kWarp][8];
   for (int l = 0; l < kWarp; ++l) {
@@ -195,12 +247,14 @@ void meet(size_t first_of_warp, const Thread& arrived) {
     Thread& other = *threads[first_of_warp + l];
     if (other.size > 0) {
       if (other.from < 0 || other.from >= kWarp || (arrived.mask >> other.from & 1) == 0) {
-        fail("a shuffle reads a lane that takes no part in it");
+        fail("%s reads lane %d in a shuffle at %s, which takes no part in it", name(other).c_str(), other.from,
+             place(other.site).c_str());
       }
       std::memcpy(other.value, given[other.from], other.size);
     }
     other.state = State::kReady;
   }
+  if (arrived.size == 0) watch::meet_in_warp(static_cast<int>(first_of_warp), arrived.mask);
 }
 
 // Lets threads go on from the barrier that one of them has just come to, if it was the last.
@@ -211,7 +265,19 @@ void meet_at_barrier(const Thread& arrived) {
   size_t& waiting = of_cluster ? at_cluster_barrier : blocks[arrived.rank].at_barrier;
   if (++waiting < count) return;
   waiting = 0;
-  for (size_t x = first; x < first + count; ++x) threads[x]->state = State::kReady;
+  for (size_t x = first; x < first + count; ++x) {
+    Thread& thread = *threads[x];
+    if (thread.site.line != arrived.site.line || std::strcmp(thread.site.file, arrived.site.file) != 0) {
+      fail("threads meet at different barriers: %s at %s, %s at %s", name(thread).c_str(), place(thread.site).c_str(),
+           name(arrived).c_str(), place(arrived.site).c_str());
+    }
+    thread.state = State::kReady;
+  }
+  if (of_cluster) {
+    watch::meet_in_cluster();
+  } else {
+    watch::meet_in_block(arrived.rank);
+  }
 }
 
 void run_cluster(const Launch& launch, std::mt19937& random) {
@@ -240,22 +306,34 @@ void run_cluster(const Launch& launch, std::mt19937& random) {
           Block& block = blocks[thread.rank];
           block.ended = true;
           std::memset(block.shared, 0xff, shared_bytes);
+          watch::end_block(thread.rank);
         }
       }
       if (thread.state == State::kAtBlockBarrier || thread.state == State::kAtClusterBarrier) meet_at_barrier(thread);
       if (thread.state == State::kAtWarpBarrier) meet(x / kWarp * kWarp, thread);
       if (!in_steps) break;
     }
-    if (!moved) fail("threads wait for others that wait elsewhere or have ended");
+    if (!moved) fail("deadlock, nobody can get on: %s", describe_threads().c_str());
   }
   for (const int x : order) {
     for (const std::vector<Copy>& group : threads[x]->copies) {
-      if (!group.empty()) fail("a thread ended without waiting for its copies");
+      if (!group.empty()) fail("%s ended without waiting for its asynchronous copies", name(*threads[x]).c_str());
     }
   }
 }
 
 }  // namespace
+
+void fail(const char* format, ...) {
+  std::fputs("cuda_on_cpu: ", stderr);
+  va_list arguments;
+  va_start(arguments, format);
+  std::vfprintf(stderr, format, arguments);
+  va_end(arguments);
+  std::fputs("\n", stderr);
+  std::fflush(stderr);
+  std::_Exit(3);
+}
 
 void run(const Launch& launch, const std::function<void()>& body) {
   if (launch.threads < 1 || launch.threads > 1024) fail("a block has 1 to 1024 threads");
@@ -269,6 +347,7 @@ void run(const Launch& launch, const std::function<void()>& body) {
   grid = {static_cast<unsigned>(launch.blocks), 1, 1};
   shared_bytes = launch.shared_bytes;
   blocks.resize(launch.cluster);
+  watch::start_launch();
   while (threads.size() < block_threads.x * blocks.size()) threads.push_back(std::make_unique<Thread>());
   std::mt19937 random(launch.seed);
   for (int64_t b = launch.first_block; b < launch.blocks; b += launch.cluster) {
@@ -284,6 +363,9 @@ void run(const Launch& launch, const std::function<void()>& body) {
       block.shared = static_cast<unsigned char*>(std::malloc(std::max<int64_t>(shared_bytes, 1)));
       std::memset(block.shared, 0xff, shared_bytes);
     }
+    std::vector<unsigned char*> memories;
+    for (const Block& block : blocks) memories.push_back(block.shared);
+    watch::start_cluster(memories, shared_bytes, launch.threads, first);
     run_cluster(launch, random);
     for (const Block& block : blocks) std::free(block.shared);
   }
@@ -312,8 +394,11 @@ int cluster_rank() {
 }
 
 const void* of_block(const void* local, int rank) {
-  if (rank < 0 || rank >= cluster_size()) fail("a cluster has no such block");
-  if (blocks[rank].ended) fail("a thread reads the shared memory of a block that has ended");
+  if (rank < 0 || rank >= cluster_size())
+    fail("%s asks for block %d of a cluster of %d", name(*current).c_str(), rank, cluster_size());
+  if (blocks[rank].ended) {
+    fail("%s asks for the shared memory of block %u, which has ended", name(*current).c_str(), blocks[rank].index.x);
+  }
   return blocks[rank].shared + (static_cast<const unsigned char*>(local) - shared_memory());
 }
 
@@ -321,19 +406,24 @@ int lane() {
   return static_cast<int>(current->index.x % kWarp);
 }
 
-void wait_for_block() {
+void wait_for_block(Site site) {
+  current->site = site;
   current->state = State::kAtBlockBarrier;
   to_scheduler(false);
 }
 
-void wait_for_cluster() {
+void wait_for_cluster(Site site) {
+  current->site = site;
   current->state = State::kAtClusterBarrier;
   to_scheduler(false);
 }
 
-void exchange(unsigned mask, int from, void* value, int size) {
-  if ((mask >> lane() & 1) == 0) fail("a thread is not in the mask it gives");
+void exchange(unsigned mask, int from, void* value, int size, Site site) {
   Thread& self = *current;
+  if ((mask >> lane() & 1) == 0) {
+    fail("%s is not in the mask that it gives at %s", name(self).c_str(), place(site).c_str());
+  }
+  self.site = site;
   self.state = State::kAtWarpBarrier;
   self.mask = mask;
   self.from = from;
@@ -343,17 +433,20 @@ void exchange(unsigned mask, int from, void* value, int size) {
   if (size > 0) std::memcpy(value, self.value, size);
 }
 
-void wait_for_warp(unsigned mask) {
-  exchange(mask, lane(), nullptr, 0);
+void wait_for_warp(unsigned mask, Site site) {
+  exchange(mask, lane(), nullptr, 0, site);
 }
 
-void copy_async(void* to, const void* from) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
-    fail("an asynchronous copy of 16 bytes is not aligned to 16 bytes");
+void copy_async(void* to, const void* from, int size) {
+  if (reinterpret_cast<uintptr_t>(to) % size != 0 || reinterpret_cast<uintptr_t>(from) % size != 0) {
+    fail("%s starts an asynchronous copy that is not aligned to its %d bytes", name(*current).c_str(), size);
   }
   const unsigned char* const shared = shared_memory();
-  if (to < shared || to >= shared + shared_bytes) fail("an asynchronous copy does not go to shared memory");
-  current->copies.back().push_back({to, from});
+  if (to < shared || to >= shared + shared_bytes) {
+    fail("%s starts an asynchronous copy that does not go to its block's shared memory", name(*current).c_str());
+  }
+  watch::start_copy(to, from, size, __builtin_return_address(0));
+  current->copies.back().push_back({to, from, size});
   if (!copies_arrive_late) arrive({current->copies.back().back()});
 }
 
@@ -365,6 +458,7 @@ void wait_copies(int pending) {
   std::deque<std::vector<Copy>>& copies = current->copies;
   while (copies.size() > static_cast<size_t>(pending) + 1) {
     if (copies_arrive_late) arrive(copies.front());
+    for (const Copy& copy : copies.front()) watch::end_copy(number(*current), copy.to, copy.size);
     copies.pop_front();
   }
 }

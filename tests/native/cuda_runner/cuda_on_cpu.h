@@ -1,9 +1,19 @@
 // The part of CUDA C++ that csrc/cuda uses, for a host compiler: each CUDA thread is a fiber of one CPU thread.
 //
 // A fiber runs until it waits: at a barrier, at a shuffle, at the end. So the order in which the threads of a block get
-// on is ours to choose, from "one runs as far ahead as it can" to "all in step", and code that needs a barrier which is
-// not there goes wrong in one of them. What this cannot show: effects of the memory model (a value that another thread
-// sees late), timing, the last bits of approximate intrinsics.
+// on is ours to choose, from "one runs as far ahead as it can" to "all in step". What they read and write meanwhile is
+// watched (memory_watch.h), so that code that needs a barrier which is not there is reported.
+//
+// Limits:
+// - No memory model: a write is seen by all at once. Without a barrier that is reported; atomics and fences, with which
+//   one could do without, are not known here, nor are votes: the kernels use none.
+// - No time, and no occupancy: blocks, or clusters, run one after the other.
+// - A thread that spins until another does something spins for ever.
+// - Approximate intrinsics differ in their last bits.
+// - In global memory a write after another thread's read is not seen as a race. In another order of the threads it is a
+//   read after a write, which is.
+// - Threads that write single bytes side by side in shared memory would be reported: memory is watched two bytes at a
+//   time. A __syncwarp orders the lanes of its mask with each other, and nothing through a third.
 #pragma once
 
 #include <cmath>
@@ -55,17 +65,22 @@ const Index& block_index();
 const Index& block_size();
 const Index& grid_size();
 unsigned char* shared_memory();
-void wait_for_block();
-void wait_for_cluster();
+// In the source, where a thread calls what makes it wait.
+struct Site {
+  const char* file;
+  int line;
+};
+void wait_for_block(Site site);
+void wait_for_cluster(Site site);
 int cluster_size();
 int cluster_rank();
 // The same place in the shared memory of another block of the cluster.
 const void* of_block(const void* local, int rank);
 // Each lane of mask gives its bytes and gets those of lane `from`, of its own warp, which takes part.
-void exchange(unsigned mask, int from, void* value, int size);
-void wait_for_warp(unsigned mask);
+void exchange(unsigned mask, int from, void* value, int size, Site site);
+void wait_for_warp(unsigned mask, Site site);
 int lane();
-void copy_async(void* to, const void* from);
+void copy_async(void* to, const void* from, int size);
 void commit_copies();
 void wait_copies(int pending);
 
@@ -76,16 +91,17 @@ void wait_copies(int pending);
 #define blockDim (::cuda_on_cpu::block_size())
 #define gridDim (::cuda_on_cpu::grid_size())
 
-inline void __syncthreads() {
-  cuda_on_cpu::wait_for_block();
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::wait_for_block({file, line});
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  cuda_on_cpu::wait_for_warp(mask);
+inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::wait_for_warp(mask, {file, line});
 }
 
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
-  cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value));
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
+  cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value), {file, line});
   return value;
 }
 
@@ -119,15 +135,20 @@ inline int cluster_size() {
 inline int cluster_rank() {
   return cuda_on_cpu::cluster_rank();
 }
-inline void sync_cluster() {
-  cuda_on_cpu::wait_for_cluster();
+inline void sync_cluster(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::wait_for_cluster({file, line});
 }
 template <typename A>
 const A* of_block(const A* local, int rank) {
   return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
 }
-inline void copy_async(void* to, const void* from) {
-  cuda_on_cpu::copy_async(to, from);
+// Inlined, so that a report names the caller.
+template <int kBytes>
+__attribute__((always_inline)) inline void copy_async(void* to, const void* from) {
+  cuda_on_cpu::copy_async(to, from, kBytes);
+}
+inline void store_vector(void* to, uint4 bits) {
+  *static_cast<uint4*>(to) = bits;
 }
 inline void commit_copies() {
   cuda_on_cpu::commit_copies();

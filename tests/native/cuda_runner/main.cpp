@@ -62,30 +62,32 @@ struct Launcher {
   const Case& test;
 
   template <typename... Expected, typename... Given>
-  void operator()(void (*kernel)(Expected...), int64_t blocks, int threads, int64_t shared_bytes, int cluster,
-                  const Given&... given) const {
+  void operator()(void (*kernel)(Expected...), const Launch& launch, int cluster, const Given&... given) const {
     const std::tuple<Expected...> arguments{Expected(given)...};
-    const cuda_on_cpu::Launch launch{blocks,
-                                     threads,
-                                     shared_bytes,
+    const cuda_on_cpu::Launch on_cpu{launch.blocks,
+                                     launch.threads,
+                                     launch.shared_bytes,
                                      cluster,
                                      static_cast<cuda_on_cpu::Order>(test.order),
                                      static_cast<unsigned>(test.seed),
                                      test.seed % 2 == 0,
                                      test.first_block};
-    cuda_on_cpu::run(launch, [&] { std::apply(kernel, arguments); });
+    cuda_on_cpu::run(on_cpu, [&] { std::apply(kernel, arguments); });
   }
 };
 
 // Which regime it was, for the test to know.
 void write_plan(const Plan& plan) {
   const int64_t facts[] = {static_cast<int64_t>(plan.regime),
-                           plan.blocks,
-                           plan.threads,
-                           plan.shared_bytes,
+                           plan.launch[0].blocks,
+                           plan.launch[0].threads,
+                           plan.launch[0].shared_bytes,
                            plan.layout.rows,
-                           plan.aligned,
-                           plan.cluster};
+                           plan.layout.aligned,
+                           plan.cluster,
+                           plan.launches,
+                           plan.layout.part_rows,
+                           plan.layout.copy_bytes};
   Array array(sizeof(facts));
   std::memcpy(array.data(), facts, sizeof(facts));
   array.write();
@@ -107,6 +109,11 @@ void run(const Case& test) {
     return Array(wanted ? count * int64_t{sizeof(A)} : -1);
   };
   const int capability = static_cast<int>(test.capability);
+  const auto plan_for = [&](Request request) {
+    request.shared_per_block = test.shared_per_block;
+    request.max_blocks = test.max_blocks;
+    return make_plan(request);
+  };
 
   if (!test.backward) {
     const Array out(test.clips * width * int64_t{sizeof(T)}),
@@ -114,8 +121,10 @@ void run(const Case& test) {
         alpha = accumulators(test.total_frames, test.return_weights),
         beta = accumulators(test.total_frames, test.return_weights && test.relation),
         final_weight = accumulators(test.total_frames, test.return_weights);
-    const ForwardOutputs<T> outputs{out.as<T>(), logits.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>()};
-    const Plan plan = plan_forward(clips, parameters, outputs, test.max_frames, capability, test.shared_per_block);
+    ForwardOutputs<T> outputs{out.as<T>(), logits.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>(), nullptr};
+    const Plan plan = plan_for(request_forward(clips, parameters, outputs, test.max_frames, capability));
+    const Array workspace = accumulators(plan.workspace);
+    set_workspace(outputs, workspace.as<A>());
     run_forward(clips, parameters, outputs, plan, Launcher{test});
     write_plan(plan);
     for (const Array* array : {&out, &logits, &alpha, &beta, &final_weight}) array->write();
@@ -128,12 +137,10 @@ void run(const Case& test) {
   const Array grad_features(test.features_need_grad ? test.total_frames * test.dim * int64_t{sizeof(T)} : -1),
       grad_q0 = accumulators(test.dim), grad_q1 = accumulators(2 * test.dim, test.relation), grad_b0 = accumulators(1),
       grad_b1 = accumulators(1, test.relation);
-  BackwardOutputs<T> outputs{grad_features.as<T>(), nullptr,         nullptr,        grad_q0.as<A>(),
-                             grad_q1.as<A>(),       grad_b0.as<A>(), grad_b1.as<A>()};
-  Plan plan = plan_backward(clips, parameters, inputs, outputs, test.max_frames, capability, test.shared_per_block);
-  // A small device: its blocks take several clips.
-  plan.blocks = std::min(plan.blocks, test.max_blocks * plan.cluster);
-  const Array workspace = accumulators(workspace_size(plan, test.dim, test.relation, test.total_frames));
+  BackwardOutputs<T> outputs{grad_features.as<T>(), nullptr,         nullptr,         nullptr,
+                             grad_q0.as<A>(),       grad_q1.as<A>(), grad_b0.as<A>(), grad_b1.as<A>()};
+  const Plan plan = plan_for(request_backward(clips, parameters, inputs, outputs, test.max_frames, capability));
+  const Array workspace = accumulators(plan.workspace);
   set_workspace(outputs, workspace.as<A>(), plan, test.dim, test.relation);
   run_backward(clips, parameters, inputs, outputs, plan, Launcher{test});
   write_plan(plan);

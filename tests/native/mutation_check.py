@@ -114,7 +114,8 @@ def main() -> int:
         failed = None if reason else run_tests(mutation)
         unnoticed += failed is None and reason is None
         by = f"not visible: {reason}" if reason else failed or "**nothing**"
-        print(f"| {mutation.file}:{mutation.line} | {mutation.kind} `{mutation.code}` | {by} |", flush=True)
+        code = mutation.code.replace("|", r"\|")
+        print(f"| {mutation.file}:{mutation.line} | {mutation.kind} `{code}` | {by} |", flush=True)
     return 1 if unnoticed else 0
 
 

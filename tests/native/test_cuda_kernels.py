@@ -315,6 +315,7 @@ def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displac
         Case(frames=53, dim=136, clips=1, shared_per_block=15_000),
         # Parts of clips; and several of them for a block of the backward pass.
         SPLIT,
+        replace(SPLIT, self_bias=-200.0),
         replace(SPLIT, dim=13, max_blocks=1),
         replace(SPLIT, frames=(0, 40, 70, 1), max_frames=66, stray=3, max_blocks=2),
         replace(SPLIT, dim=1200, frames=11, shared_per_block=20_000, clips=1),

@@ -51,7 +51,6 @@ _PATTERNS = (
 _INVISIBLE = {
     ("rows.cuh", "!rows.clip.present(i)", 0): "it only spares the copy of a row that nobody reads",
     ("rows.cuh", "&& rows.clip.present(first + j)", 0): "it only spares the reading of a row whose dots nobody reads",
-    ("team.cuh", "__syncwarp();", 1): "the shuffles before it hold the warp together here; on a GPU it orders memory",
 }
 
 

@@ -37,6 +37,25 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"{path}: cannot write in {target.parent} ({error.strerror})") from None
 
 
+def check_folder(folder: Path, names: Iterable[str]) -> None:
+    """Raises OutputError where files of these names could not be written to ``folder``; makes nothing."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"{folder}: {existing} is no folder; the name of a folder is wanted")
+    for name in names:
+        check_writable(existing / name)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder, and those that it is in. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
 def check_picture(path: Path) -> None:
     """Raises OutputError where the suffix does not name a format that plots are written in."""
     if path.suffix.lower() not in PICTURES:

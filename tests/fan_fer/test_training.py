@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from fan_fer.cli import main
 from fan_fer.commands.outcome import BAD_INPUT, DONE
 from fan_fer.datasets.prepared import PreparedSet, open_prepared
-from fan_fer.errors import DataError, FanFerError, TrainingError
+from fan_fer.errors import DataError, FanFerError, OutputError, TrainingError
 from fan_fer.network import VARIANTS, FrameAttentionNetwork
 from fan_fer.training.recipe import Recipe
 from fan_fer.training.result import RunResult
@@ -211,6 +211,18 @@ def test_refusals(afew, backbone, tmp_path, change, error, message) -> None:
     with pytest.raises(error, match=message):
         train_run(afew, spec(**arguments), tmp_path / "run", "cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_half_precision_of_the_gpu_is_refused_on_the_cpu(afew: PreparedSet, tmp_path: Path) -> None:
+    run = RunSpec("fan", "val", 0, Recipe("test", "test", WHOLE | {"precision": "16-mixed"}))
+    with pytest.raises(TrainingError, match='precision "16-mixed": needs a GPU'):
+        train_run(afew, run, tmp_path / "run", "cpu")
+
+
+def test_a_folder_that_cannot_be_made(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        train_run(afew, spec("fan", backbone), tmp_path / "file" / "run", "cpu")
 
 
 def test_other_classes_in_init_heads(ckplus: PreparedSet, backbone: Path, tmp_path: Path) -> None:

@@ -89,9 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.attention import load_truth
     from fan_fer.evaluation.clips import choose_prepared, choose_videos, evaluate_prepared, with_truths
-    from fan_fer.evaluation.files import check_folder, make_folder
     from fan_fer.evaluation.labels import parse_label_map
     from fan_fer.evaluation.summary import FILES, check_column, summarise, write_predictions, write_summary
+    from fan_fer.output import check_folder, make_folder
     from fan_fer.recognizer import find_device
 
     prepared = open_prepared(arguments.data) if arguments.data.is_dir() else None

@@ -65,8 +65,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.attention import load_truth
-    from fan_fer.evaluation.files import check_folder
     from fan_fer.evaluation.table import make_table, plan_runs
+    from fan_fer.output import check_folder
     from fan_fer.training.recipe import load_recipe
 
     variants = _variants(arguments.variants)
@@ -151,10 +151,9 @@ def _report(table: Table, out: Path) -> None:
     from rich.markdown import Markdown
     from rich.text import Text
 
-    from fan_fer.evaluation.files import make_folder
     from fan_fer.evaluation.pictures import write_confusion, write_table_plot
     from fan_fer.evaluation.table_report import table_markdown
-    from fan_fer.output import write_text
+    from fan_fer.output import make_folder, write_text
 
     make_folder(out)
     markdown = table_markdown(table)

@@ -64,8 +64,15 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu or cuda")
     parser.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="processes that read faces where the backbone learns too"
+        "--workers", type=_count, default=2, metavar="N", help="processes that read faces where the backbone learns too"
     )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number}; 0 or more is wanted")
+    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

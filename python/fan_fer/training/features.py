@@ -15,6 +15,7 @@ from fan_fer.cache import cached, fingerprint
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.errors import DataError
 from fan_fer.network import FrameAttentionNetwork
+from fan_fer.output import make_folder
 from fan_fer.runs import progress_bar
 from fan_fer.weights import Preprocessing
 
@@ -74,7 +75,7 @@ def prepared_features(
 
     key = fingerprint(backbone_key(network), prepared.key, asdict(preprocessing), mirror)
     folder = prepared.folder / "features"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     features = cached(folder / f"{key[:16]}.safetensors", key, compute)["features"]
     return PackedFeatures(features, lengths.cumsum(0))
 

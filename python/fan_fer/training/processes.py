@@ -29,6 +29,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
         raise TrainingError(f'device "{device}": unknown; "auto", "cpu" or "cuda" is wanted')
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError(f'device "cuda": torch {torch.__version__} finds no GPU here; use "cpu"')
+    if device == "cpu" and precision == "16-mixed":
+        raise TrainingError('precision "16-mixed": needs a GPU; "bf16-mixed" or "32-true" is wanted on the CPU')
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.output import make_folder
 from fan_fer.runs import check_settings, load_checkpoint, progress_bar
 from fan_fer.training.processes import make_fabric
 from fan_fer.training.result import RESULT_FILE, RunResult
@@ -55,7 +56,7 @@ def train_run(
     trainer = Trainer(prepared, spec, start, fabric, workers)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     writer = _open_tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else None
     name = f"{spec.variant} {spec.partition} seed {spec.seed}"
     with progress_bar() as progress, _threads(1 if trainer.frozen else torch.get_num_threads()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,8 +67,12 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | No
     """The checkpoint a run with the same settings left at ``path``; None where there is none."""
     if not path.exists():
         return None
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    check_settings(path, checkpoint["settings"], settings)
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = checkpoint["settings"]
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise FanFerError(f"{path}: no checkpoint of a run ({first_line(error)}); delete it to begin anew") from error
+    check_settings(path, found, settings)
     return checkpoint
 
 

@@ -176,6 +176,16 @@ def test_another_run_in_the_folder_is_refused(
         train_run(afew, spec("fan", backbone, seed=1, epochs=1, lr=0.1), tmp_path, "cpu")
 
 
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "text", "cut off"])
+def test_a_damaged_checkpoint(afew: PreparedSet, backbone: Path, tmp_path: Path, content: bytes | None) -> None:
+    train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")
+    (tmp_path / "result.json").unlink()
+    checkpoint = tmp_path / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(FanFerError, match=r"last\.pt: no checkpoint of a run \(.*\); delete it to begin anew"):
+        train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")
+
+
 def test_seeds_differ(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
     losses = [
         train_run(afew, spec("fan", backbone, seed=s, epochs=1), tmp_path / str(s), "cpu").values["epochs"][0]["loss"]

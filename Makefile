@@ -67,7 +67,7 @@ $(ASAN)/.built: $(BIN)/.tools $(BIN)/.installed $(NATIVE)
 	$(BIN)/cmake --build $(ASAN) >> $(ASAN).log || (cat $(ASAN).log; false)
 	touch $@
 
-# Takes each barrier, wait and mask test out of the CUDA kernels in turn: the tests must notice. About eight minutes on two cores.
+# Takes each barrier, wait and mask test out of the CUDA kernels in turn: the tests must notice. About ten minutes on two cores.
 mutation-check: $(BIN)/.installed
 	$(BIN)/python tests/native/mutation_check.py
 

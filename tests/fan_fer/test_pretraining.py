@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,44 @@ def test_augmentation_repeats_with_its_generator(change: type[augment]) -> None:
     assert first.max() <= 1
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_rare_emotions_come_more_often_when_balanced() -> None:
+    counts = [600, 30, 60, 300, 6, 120, 12]
+    labels = torch.eye(7).repeat_interleave(torch.tensor(counts), dim=0)
+    rng = torch.Generator().manual_seed(0)
+    plain = backbone.epoch_order(labels, 0.0, rng)
+    assert sorted(plain.tolist()) == list(range(len(labels)))
+    for balance in (0.5, 1.0):
+        drawn = torch.cat([backbone.epoch_order(labels, balance, rng) for _ in range(50)])
+        share = labels[drawn].sum(0) / len(drawn)
+        wanted = torch.tensor(counts).double() ** (1 - balance)
+        assert torch.allclose(share.double(), wanted / wanted.sum(), atol=0.01)
+
+
+def test_mixed_faces_have_mixed_labels() -> None:
+    rng = torch.Generator().manual_seed(0)
+    inputs, labels = torch.eye(16).view(16, 1, 4, 4), torch.eye(16)
+    assert backbone.mix(inputs, labels, 0.0, rng)[0] is inputs
+    shares = set()
+    for _ in range(20):
+        mixed, soft = backbone.mix(inputs, labels, 0.4, rng)
+        assert torch.equal(mixed.flatten(1), soft)  # an input of these is its own label
+        assert torch.allclose(soft.sum(1), torch.ones(16))
+        shares.add(round(float(soft.max(dim=1).values.min()), 3))
+    assert len(shares) > 10
+
+
+def test_a_run_starts_from_another(ferplus: Path, tmp_path: Path) -> None:
+    faces, valid = load_ferplus(ferplus, "train"), load_ferplus(ferplus, "valid")
+    backbone.train(faces, valid, tmp_path / "first", TINY)
+    source = tmp_path / "first" / "backbone.safetensors"
+    still = replace(TINY, epochs=1, lr=1e-12, mixup=0.2, balance=0.5)
+    second = backbone.train(faces, valid, tmp_path / "second", still, source)
+    for name, value in second.named_parameters():
+        assert torch.allclose(value, backbone.load_resnet(source)[name], atol=1e-6), name
+    with pytest.raises(FanFerError, match=r"start .* -> None"):
+        backbone.train(faces, valid, tmp_path / "second", still)
 
 
 def test_killed_backbone_run_goes_on_to_the_same_result(

@@ -1,6 +1,8 @@
-"""Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
+r"""Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
 
     python -m fan_fer.pretraining.backbone --data ferplus.npz --out runs/backbone
+    python -m fan_fer.pretraining.backbone --data ferplus.npz --out runs/larger --size 96 \
+        --start runs/backbone/backbone.safetensors
 
 Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights
 under torchvision's names) after each epoch. The same command goes on where a killed run stopped.
@@ -15,6 +17,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models import resnet18
 
+from fan_fer.cache import fingerprint
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
 from fan_fer.output import atomic_write
@@ -40,6 +44,8 @@ class Settings:
     lr: float = 0.1  # highest, after the warm-up
     weight_decay: float = 5e-4
     average: float = 0.998  # decay of the running average of the weights, per step
+    mixup: float = 0.0  # parameter of the Beta distribution that faces, and their labels, are mixed by; 0: not
+    balance: float = 0.0  # 0: every face once an epoch; 1: every emotion as often; between: by its count to this power
     seed: int = 0
 
 
@@ -74,22 +80,57 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, faces: FaceSet, size: int) -> float:
-    """Share of the faces whose most voted emotion the network gives the highest score."""
+def accuracy(network: nn.Module, faces: FaceSet, size: int) -> tuple[float, float]:
+    """How often the most voted emotion gets the highest score: share of the faces, and mean of the emotions' shares.
+
+    The scores are those of a face and its mirror image, averaged.
+    """
     network.eval()
-    right = 0
-    for images, labels in zip(faces.images.split(256), faces.labels.split(256), strict=True):
+    found = []
+    for images in faces.images.split(256):
+        inputs = normalise(resize(images, size))
         with torch.autocast("cpu", torch.bfloat16):
-            logits = network(normalise(resize(images, size)))
-        right += int((logits.argmax(dim=1) == labels.argmax(dim=1)).sum())
-    return right / len(faces)
+            logits = network(inputs).float() + network(inputs.flip(-1)).float()
+        found.append(logits.argmax(dim=1))
+    answers = faces.labels.argmax(dim=1)
+    right = torch.cat(found) == answers
+    recalls = [float(right[answers == emotion].float().mean()) for emotion in answers.unique()]
+    return float(right.float().mean()), sum(recalls) / len(recalls)
 
 
-def train(train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Settings) -> nn.Module:
-    """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights."""
+def epoch_order(labels: Tensor, balance: float, rng: torch.Generator) -> Tensor:
+    """As many faces as there are, in random order: each once, or drawn so that rare emotions come more often."""
+    if balance == 0:
+        return torch.randperm(len(labels), generator=rng)
+    emotion = labels.argmax(dim=1)
+    weights = emotion.bincount(minlength=labels.shape[1]).clamp_min(1).double() ** -balance
+    return torch.multinomial(weights[emotion], len(labels), replacement=True, generator=rng)
+
+
+def mix(inputs: Tensor, labels: Tensor, alpha: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al. 2018): every face and its label blended with another of the batch, by one random share."""
+    if alpha == 0:
+        return inputs, labels
+    seed = int(torch.randint(2**62, (), generator=rng))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    other = torch.randperm(len(inputs), generator=rng)
+    return share * inputs + (1 - share) * inputs[other], share * labels + (1 - share) * labels[other]
+
+
+def train(
+    train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Settings, start: Path | None = None
+) -> nn.Module:
+    """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights.
+
+    start: a backbone.safetensors whose weights the training begins with, in place of random ones.
+    """
+    made_with = asdict(settings) | {"start": None if start is None else fingerprint(start)}
+    tensors = None if start is None else load_resnet(start)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     network = resnet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
+    if tensors is not None:
+        network.load_state_dict(tensors)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]  # biases and batch norm
@@ -99,7 +140,7 @@ def train(train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Setti
     )  # fmt: skip
 
     first_epoch = 0
-    checkpoint = load_checkpoint(out / "last.pt", asdict(settings))
+    checkpoint = load_checkpoint(out / "last.pt", made_with)
     if checkpoint is not None:
         first_epoch = checkpoint["epoch"]
         network.load_state_dict(checkpoint["network"])
@@ -109,15 +150,18 @@ def train(train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Setti
     for epoch in range(first_epoch, settings.epochs):
         started = time.monotonic()
         loss = train_epoch(network, averaged, optimizer, train_faces, epoch, settings)
+        right, _ = accuracy(network, valid_faces, settings.size)
+        averaged_right, averaged_recall = accuracy(averaged, valid_faces, settings.size)
         figures = {
             "epoch": epoch + 1,
             "loss": round(loss, 4),
-            "valid_accuracy": round(accuracy(network, valid_faces, settings.size), 4),
-            "valid_accuracy_averaged": round(accuracy(averaged, valid_faces, settings.size), 4),
+            "valid_accuracy": round(right, 4),
+            "valid_accuracy_averaged": round(averaged_right, 4),
+            "valid_mean_recall_averaged": round(averaged_recall, 4),
             "seconds": round(time.monotonic() - started, 1),
         }
         save_checkpoint(out / "last.pt", {
-            "epoch": epoch + 1, "settings": asdict(settings), "network": network.state_dict(),
+            "epoch": epoch + 1, "settings": made_with, "network": network.state_dict(),
             "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
         })  # fmt: skip
         weights = {name: value.contiguous() for name, value in averaged.module.state_dict().items()}
@@ -135,7 +179,7 @@ def train_epoch(
 ) -> float:  # fmt: skip
     """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
     rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-    batches = torch.randperm(len(faces), generator=rng).split(settings.batch)
+    batches = epoch_order(faces.labels, settings.balance, rng).split(settings.batch)
     if len(batches) > 1 and len(batches[-1]) < settings.batch:
         batches = batches[:-1]
     network.train()
@@ -146,9 +190,10 @@ def train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, settings.epochs * len(batches), settings.lr)
             inputs = normalise(augment(faces.images[chosen], settings.size, rng))
+            inputs, labels = mix(inputs, faces.labels[chosen], settings.mixup, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(inputs)
-            loss = nn.functional.cross_entropy(logits.float(), faces.labels[chosen])
+            loss = nn.functional.cross_entropy(logits.float(), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -162,11 +207,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="fan_fer.pretraining.backbone", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
+    parser.add_argument("--start", type=Path, help="backbone.safetensors to begin with; default: random weights")
     for name, default in asdict(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
-    data, out = arguments.pop("data"), arguments.pop("out")
-    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, Settings(**arguments))
+    data, out, start = (arguments.pop(name) for name in ("data", "out", "start"))
+    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, Settings(**arguments), start)
 
 
 if __name__ == "__main__":

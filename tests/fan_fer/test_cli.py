@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import subprocess
@@ -335,6 +336,20 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         main(arguments)
     assert exit_.value.code == BAD_INPUT
     assert "usage: fan-fer" in capsys.readouterr().err
+
+
+def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights"]) == DONE
+    own = " ".join(capsys.readouterr().out.split())
+    for part in ("variant fan", "Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise", "64 x 64, grey", "FER+"):
+        assert part in own
+    assert "research use" in own
+    assert main(["weights", str(weights)]) == DONE
+    other = " ".join(capsys.readouterr().out.split())
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in other.replace(" ", "")
+    assert "32 x 32" in other
+    assert main(["weights", "none.safetensors"]) == BAD_INPUT
+    assert "none.safetensors: no such file" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

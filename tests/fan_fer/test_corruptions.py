@@ -1,0 +1,57 @@
+"""Corrupted faces: changed, recognisably the same size and type, and the same ones every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fan_fer.emotions import EMOTIONS
+from fan_fer.network import FrameAttentionNetwork
+from fan_fer.pretraining.corruptions import CORRUPTIONS, corrupt, measure
+from fan_fer.pretraining.ferplus import VOTE_COLUMNS
+from fan_fer.recognizer import Recognizer
+from fan_fer.weights import ModelCard
+
+from .fakes import PREPROCESSING
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_changes_faces_and_repeats(name: str) -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 3), np.uint8)
+    first = corrupt(faces, name)
+    assert first.shape == faces.shape
+    assert first.dtype == np.uint8
+    assert all((a != b).any() for a, b in zip(first, faces, strict=True))
+    assert np.array_equal(first, corrupt(faces, name))
+    assert not np.array_equal(first, corrupt(faces, name, seed=1))
+
+
+def test_what_each_does() -> None:
+    grey = np.full((4, 48, 48, 3), 128, np.uint8)
+    assert corrupt(grey, "low light").mean() < 50
+    assert (corrupt(grey, "blur") == 128).all()
+    assert np.ptp(corrupt(grey, "colour cast")[0].reshape(-1, 3).mean(0)) > 5
+    covered = (corrupt(grey, "half covered") != 128).any(-1).mean(axis=(1, 2))
+    assert ((covered > 0.3) & (covered < 0.55)).all()
+    # A vertical stripe in the middle becomes narrower when the head turns, and stays upright.
+    stripe = np.zeros((1, 48, 48, 3), np.uint8)
+    stripe[:, :, 12:36] = 255
+    turned = corrupt(stripe, "turned 25 to 40 degrees")[0, 24, :, 0] > 127
+    assert 16 <= turned.sum() < 24
+
+
+def test_measure(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    votes = np.array([[10 * (column == name) for column in VOTE_COLUMNS] for name in EMOTIONS * 2], np.uint8)
+    images = rng.integers(0, 256, (len(votes), 48, 48), np.uint8)
+    np.savez(tmp_path / "ferplus.npz", valid_images=images, valid_votes=votes)
+    torch.manual_seed(0)
+    recognizer = Recognizer(FrameAttentionNetwork(), ModelCard("fan", PREPROCESSING), weights_file="random")
+    results = measure(recognizer, tmp_path / "ferplus.npz")
+    assert list(results) == ["none", *CORRUPTIONS]
+    faces = np.repeat(images[..., None], 3, axis=-1)
+    right = recognizer.classify_faces(faces).argmax(1) == np.arange(len(votes)) % len(EMOTIONS)
+    assert results["none"] == (pytest.approx(right.mean()), pytest.approx(right.mean()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,10 @@ class Trainer:
             set_learning_rate(self.optimizer, settings, self.epoch + step / len(batches))
             frames, mask, labels = (part.to(self.fabric.device) for part in batch)
             loss, right = self.module(frames, mask, labels, weight)
-            if not torch.isfinite(loss):
+            value = float(loss.detach())
+            if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {float(loss)} in epoch {self.epoch + 1}; a lower lr in the recipe, "
+                    f"the loss is {value} in epoch {self.epoch + 1}; a lower lr in the recipe, "
                     "or clip_gradient, is wanted"
                 )
             self.optimizer.zero_grad()
@@ -134,7 +136,7 @@ class Trainer:
                 self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip_gradient)
             self.optimizer.step()
             self.seen += len(labels)
-            totals += torch.tensor([float(loss.detach()) * len(batches[step]) / world, float(right)])
+            totals += torch.tensor([value * len(batches[step]) / world, float(right)])
         if world > 1:
             totals = torch.as_tensor(self.fabric.all_reduce(totals.to(self.fabric.device), reduce_op="sum")).cpu()
         totals /= len(self.items)

@@ -86,7 +86,7 @@ class ImportReport:
         for reason in reasons:
             lines.append(f"not used, {reason}: {_grouped([n for n, r in self.skipped.items() if r == reason])}")
         if self.missing:
-            lines.append(f"not in the file, left at starting values: {_grouped(self.missing)}")
+            lines.append(f"left at starting values: {_grouped(self.missing)}")
         return lines
 
 

@@ -10,14 +10,22 @@ namespace {
 // What a block gets without asking for more.
 constexpr int64_t kDefaultSharedBytes = 48 * 1024;
 
+// What a block of the current device may ask for. A kernel's limit is set to it, not to what this launch needs: another
+// thread of the host may set the same kernel's limit between our setting and our launch.
+int most_shared_bytes() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes;
+}
+
 struct Launcher {
   void* stream;
 
   template <typename... Expected, typename... Given>
   void operator()(void (*kernel)(Expected...), const Launch& launch, int cluster, const Given&... arguments) const {
-    const int shared_bytes = static_cast<int>(launch.shared_bytes);
-    if (shared_bytes > kDefaultSharedBytes) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+    if (launch.shared_bytes > kDefaultSharedBytes) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared_bytes()));
     }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(launch.blocks));

@@ -1,6 +1,8 @@
 // Queues the kernels on a stream. One source file per type includes this, so that they compile side by side.
 #pragma once
 
+#include <limits>
+
 #include "check.h"
 #include "kernels.cuh"
 
@@ -19,6 +21,15 @@ int most_shared_bytes() {
   return bytes;
 }
 
+// A device that has clusters may run code compiled for one that has none (a build with PTX of 8.0 alone); its kernels
+// of clusters are empty.
+template <typename Kernel>
+void refuse_code_without_clusters(Kernel* kernel) {
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, kernel));
+  if (attributes.ptxVersion < 90) check(cudaErrorNoKernelImageForDevice);
+}
+
 struct Launcher {
   void* stream;
 
@@ -27,6 +38,8 @@ struct Launcher {
     if (launch.shared_bytes > kDefaultSharedBytes) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared_bytes()));
     }
+    if (cluster > 1) refuse_code_without_clusters(kernel);
+    if (launch.blocks > std::numeric_limits<int>::max()) check(cudaErrorInvalidConfiguration);
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
     config.blockDim = dim3(static_cast<unsigned>(launch.threads));

@@ -1,6 +1,8 @@
 // Queues the kernels on a stream. One source file per type includes this, so that they compile side by side.
 #pragma once
 
+#include <limits>
+
 #include "check.h"
 #include "kernels.cuh"
 
@@ -10,15 +12,34 @@ namespace {
 // What a block gets without asking for more.
 constexpr int64_t kDefaultSharedBytes = 48 * 1024;
 
+// What a block of the current device may ask for. A kernel's limit is set to it, not to what this launch needs: another
+// thread of the host may set the same kernel's limit between our setting and our launch.
+int most_shared_bytes() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes;
+}
+
+// A device that has clusters may run code compiled for one that has none (a build with PTX of 8.0 alone); its kernels
+// of clusters are empty.
+template <typename Kernel>
+void refuse_code_without_clusters(Kernel* kernel) {
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, kernel));
+  if (attributes.ptxVersion < 90) check(cudaErrorNoKernelImageForDevice);
+}
+
 struct Launcher {
   void* stream;
 
   template <typename... Expected, typename... Given>
   void operator()(void (*kernel)(Expected...), const Launch& launch, int cluster, const Given&... arguments) const {
-    const int shared_bytes = static_cast<int>(launch.shared_bytes);
-    if (shared_bytes > kDefaultSharedBytes) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+    if (launch.shared_bytes > kDefaultSharedBytes) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared_bytes()));
     }
+    if (cluster > 1) refuse_code_without_clusters(kernel);
+    if (launch.blocks > std::numeric_limits<int>::max()) check(cudaErrorInvalidConfiguration);
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
     config.blockDim = dim3(static_cast<unsigned>(launch.threads));

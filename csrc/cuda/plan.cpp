@@ -156,7 +156,8 @@ void add_launch(Plan& plan, const char* kernel, int64_t blocks, int threads, int
 void add_forward_launches(const Request& request, int threads, Plan& plan) {
   const Layout& layout = plan.layout;
   if (plan.regime != Regime::kSplit) {
-    const int64_t blocks = ceil_div(request.clips, plan.clips_per_block) * plan.cluster;
+    const int64_t teams = std::max<int64_t>(ceil_div(request.clips, plan.clips_per_block), 1);
+    const int64_t blocks = teams * plan.cluster;  // whole clusters, also of no clips
     add_launch(plan, "forward_kernel", blocks, threads, int64_t{layout.team_bytes} * plan.clips_per_block);
     return;
   }

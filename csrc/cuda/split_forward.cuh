@@ -125,7 +125,8 @@ class SplitForward {
       outputs_.out[b * width + column] = narrow<T>(sum * inverse_total(softmax));
     }
     if (outputs_.alpha == nullptr) return;
-    for (int64_t i = chunk * team_.size + team_.rank; i < clip.length; i += chunks * team_.size) {
+    const int64_t threads = static_cast<int64_t>(chunks) * team_.size;
+    for (int64_t i = chunk * team_.size + team_.rank; i < clip.length; i += threads) {
       write_weights(clip.first + i, clip.present(i), self, both);
     }
   }

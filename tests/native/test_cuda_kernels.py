@@ -200,6 +200,8 @@ LAYOUTS = [
     Case(frames=30, dim=16, scale=40.0),
     Case(frames=0, dim=16),
     Case(frames=4, dim=16, clips=0),
+    Case(frames=90, dim=136, clips=0, shared_per_block=32_000),  # of a cluster
+    Case(frames=(), dim=136, stray=2, max_frames=90, shared_per_block=32_000),
     Case(frames=(3, 0, 7, 1), dim=16),
     Case(frames=(3, 0, 7, 1), dim=16, max_frames=7),
     Case(frames=(3, 0, 37, 1), dim=16, max_frames=40, stray=2),

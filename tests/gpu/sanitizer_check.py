@@ -26,8 +26,11 @@ import fan_ext
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 LAYOUTS = ("dense", "masked", "packed", "self-only")
-# Frames and D: a warp per clip, a block, unaligned rows, a cluster or parts, parts.
-SIZES = ((3, 64), (20, 64), (20, 31), (300, 512), (3000, 64))
+# Frames and D: a warp per clip, a block, unaligned rows, a cluster or parts, parts: beyond a cluster in every dtype,
+# aligned and not.
+SIZES = ((3, 64), (20, 64), (20, 31), (300, 512), (1000, 1024), (1000, 1023))
+# Packed clips of a length that the host does not know: such as fit in shared memory, and such as do not.
+STREAMED = ((20, 31), (300, 512))
 _FOUND = 9  # exit code of a tool that found something
 
 
@@ -44,7 +47,13 @@ def make_calls(device: str) -> None:
             for dtype in DTYPES:
                 case = make_case(layout, frames, dim, dtype)
                 assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)
-    print(f"{len(SIZES) * len(LAYOUTS) * len(DTYPES)} calls on {device} are right")
+    for frames, dim in STREAMED:
+        for dtype in DTYPES:
+            case = make_case("packed", frames, dim, dtype)
+            del case.layout["max_frames"]
+            assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)
+    count = (len(SIZES) * len(LAYOUTS) + len(STREAMED)) * len(DTYPES)
+    print(f"{count} calls on {device} are right")
 
 
 def main() -> int:

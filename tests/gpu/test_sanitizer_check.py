@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from gpu.sanitizer_check import SIZES, STREAMED
+from operator_cases import DTYPES
+
+import fan_ext
 
 _SCRIPT = Path(__file__).with_name("sanitizer_check.py")
 
@@ -25,7 +30,16 @@ def _run(folder: Path, *arguments: str, tool: str | None) -> subprocess.Complete
 def test_calls_are_right(tmp_path: Path) -> None:
     result = _run(tmp_path, "--device", "cpu", "--calls-only", tool=None)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "80 calls on cpu are right" in result.stdout
+    assert "104 calls on cpu are right" in result.stdout
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("backward", [False, True])
+def test_calls_have_every_regime(capability: tuple[int, int], dtype: torch.dtype, backward: bool) -> None:
+    found = {fan_ext.cuda_launch_plan(2, *size, dtype, capability, backward)["regime"] for size in SIZES}
+    assert found == {"warp per clip", "resident", "split"} | ({"cluster"} if capability >= (9, 0) else set())
+    assert fan_ext.cuda_launch_plan(4, None, 512, dtype, capability, backward)["rows_in_shared"] < max(STREAMED)[0]
 
 
 @pytest.mark.parametrize(

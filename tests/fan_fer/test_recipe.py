@@ -76,6 +76,15 @@ def test_the_more_specific_table_wins(tmp_path: Path) -> None:
         ("epochs = 5\nlr = 1\nstd = [0, 1, 1]", "std is \\[0, 1, 1\\]; a list of three numbers above 0"),
         ("epochs = 5\nlr = 1\nframes = -1", "frames is -1; 0 or more"),
         ("epochs = ", "not a TOML file"),
+        ("epochs = 5\nlr = nan", "lr is nan; a number"),
+        ('epochs = 5\nlr = 1\nlayout = "afew"', r"layout is no table that is known; \[layout.ckplus\], "),
+        ("epochs = 5\nlr = 1\nvariant.fan = 3", r"variant fan is no table that is known; \[variant.fan\], "),
+        ("epochs = 5\nlr = 1\n[variant.FAN]\nlr = 2", r"\[variant.FAN\] is no table that is known; \[variant.fan\], "),
+        ("epochs = 5\nlr = 1\n[layout.avew]\nlr = 2", r"\[layout.avew\] is no table that is known"),
+        ("epochs = 5\nlr = 1\n[variant.fan.layout.afew]\nlr = 2", "key 'layout' is unknown"),
+        # What another variant, or a set of another layout, would be trained with.
+        ("epochs = 5\nlr = 1\n[variant.self]\nlearning_rate = 2", "key 'learning_rate' is unknown"),
+        ("epochs = 5\nlr = 1\n[layout.ckplus.variant.self]\nlr = 0", "lr is 0; a number above 0"),
     ],
 )
 def test_mistakes_in_a_recipe(tmp_path: Path, text: str, message: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from fan_fer.datasets.layouts import LAYOUTS
 from fan_fer.errors import TrainingError
+from fan_fer.network import VARIANTS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,16 +65,22 @@ _POSITIVE = ("lr", "gamma")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it stands in its file; ``settings`` picks what holds for a layout and a variant."""
+    """A recipe as it stands in its file; ``settings`` picks what holds for a layout and a variant.
+
+    Raises TrainingError for a table or key that is unknown, and for a value that cannot be, whichever run they are for.
+    """
 
     name: str
     source: str  # the file, for messages
     values: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        self._check_table(self.values, {"layout": tuple(LAYOUTS), "variant": VARIANTS})
+
     def settings(self, layout: str, variant: str) -> Settings:
         """The more specific table wins: layout over general, variant over layout, both together over all.
 
-        Raises TrainingError for a key that is unknown or missing, and for a value that cannot be.
+        Raises TrainingError for a key that is missing.
         """
         by_layout = _table(self.values, "layout", layout)
         merged: dict[str, Any] = {}
@@ -82,14 +91,30 @@ class Recipe:
             _table(by_layout, "variant", variant),
         ):
             merged |= {key: value for key, value in table.items() if key not in ("layout", "variant")}
-        known = {field.name: field for field in fields(Settings)}
-        checked = {key: self._check(key, value, known) for key, value in merged.items()}
+        checked = {key: self._check(key, value) for key, value in merged.items()}
         missing = [name for name in ("epochs", "lr") if name not in checked]
         if missing:
             raise TrainingError(f"{self.source}: without {' and '.join(missing)}; every recipe needs them")
         return Settings(**checked)
 
-    def _check(self, key: str, value: Any, known: Mapping[str, Any]) -> Any:
+    def _check_table(self, table: Mapping[str, Any], below: Mapping[str, tuple[str, ...]]) -> None:
+        """below: the kinds of tables that may be in this one, each with the names that there are."""
+        for key, value in table.items():
+            if key not in below:
+                self._check(key, value)
+                continue
+            named = value if isinstance(value, dict) else {"": value}
+            for name, inner in named.items():
+                if name not in below[key] or not isinstance(inner, dict):
+                    found = f"[{key}.{name}]" if name and isinstance(inner, dict) else f"{key} {name}".strip()
+                    raise TrainingError(
+                        f"{self.source}: {found} is no table that is known; "
+                        f"{', '.join(f'[{key}.{name}]' for name in below[key])} are"
+                    )
+                self._check_table(inner, {"variant": below["variant"]} if key == "layout" else {})
+
+    def _check(self, key: str, value: Any) -> Any:
+        known = {field.name: field for field in fields(Settings)}
         if key not in known:
             raise TrainingError(f"{self.source}: key {key!r} is unknown; known are {', '.join(known)}")
         kind = known[key].type
@@ -138,9 +163,8 @@ def load_recipe(name: str) -> Recipe:
 
 
 def _table(values: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
-    tables = values.get(kind, {})
-    return cast("Mapping[str, Any]", tables.get(name, {})) if isinstance(tables, dict) else {}
+    return cast("Mapping[str, Any]", values.get(kind, {}).get(name, {}))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -17,14 +18,13 @@ from fan_fer.output import atomic_write
 def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors at ``path`` if they were stored under the same ``key``; otherwise computed and stored.
 
-    None for the path: computed, not stored.
+    A damaged file counts as none. None for the path: computed, not stored.
     """
     if path is None:
         return compute()
-    if path.exists():
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") == key:
-                return load_file(path)
+    with suppress(FileNotFoundError, SafetensorError), safe_open(path, framework="pt") as file:
+        if (file.metadata() or {}).get("key") == key:
+            return load_file(path)
     tensors = compute()
     with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, {"key": key}))

@@ -250,6 +250,15 @@ def test_features_are_computed_again_only_when_their_source_changed(tmp_path: Pa
     assert [float(cached(path, key, compute)["features"][0]) for key in ("a", "a", "b")] == [1, 1, 2]
 
 
+@pytest.mark.parametrize("size", [0, 5, 60, -1])
+def test_damaged_features_are_computed_again(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "features.safetensors"
+    cached(path, "a", lambda: {"features": torch.zeros(3)})
+    path.write_bytes(path.read_bytes()[:size])
+    for _ in range(2):
+        assert cached(path, "a", lambda: {"features": torch.ones(3)})["features"].tolist() == [1, 1, 1]
+
+
 def test_ranking_is_the_area_under_the_curve() -> None:
     weights = [torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2]), torch.tensor([1.0])]
     informative = [torch.tensor([True, False, True]), torch.tensor([True, False]), torch.tensor([True])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
     for out in outs:
         _check_resume(out, arguments.resume)
     # Of the processes that torchrun started, the first speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", highlight=False, soft_wrap=True)
+    # Nothing needs to be folded to the width of a terminal where there is none.
+    width = None if sys.stdout.isatty() else 250
+    console = Console(width=width, quiet=os.environ.get("RANK", "0") != "0", highlight=False, soft_wrap=True)
     results = []
     for spec, out in zip(specs, outs, strict=True):
         results.append(

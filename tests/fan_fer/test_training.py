@@ -199,6 +199,21 @@ def test_no_networks_where_none_are_wanted(afew: PreparedSet, backbone: Path, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "result.json", "scores.safetensors"]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("values", [FROZEN, WHOLE], ids=["frozen", "whole"])
+def test_networks_of_a_run_that_was_made_without(
+    afew: PreparedSet, backbone: Path, tmp_path: Path, finished: bool, values: dict[str, object]
+) -> None:
+    """As `fan-fer train` after `fan-fer table`, whose runs lie in the same folders."""
+    run = RunSpec("fan", "val", 0, Recipe("test", "test", {**values, "epochs": 3}), backbone)
+    train_run(afew, run, tmp_path / "at once", "cpu")
+    train_run(afew, run, tmp_path / "later", "cpu", keep_networks=False)
+    if not finished:
+        (tmp_path / "later" / "result.json").unlink()
+    train_run(afew, run, tmp_path / "later", "cpu")
+    assert_same_run(tmp_path / "at once", tmp_path / "later")
+
+
 def test_test_clips_do_not_touch_the_training(ckplus: PreparedSet, backbone: Path) -> None:
     """Folds are of persons: nobody who is tested on is trained on."""
     subjects = {partition.name: {ckplus.clips[i].subject for i in partition.test} for partition in ckplus.partitions()}

@@ -13,13 +13,14 @@ from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.output import make_folder
 from fan_fer.runs import check_settings, load_checkpoint, progress_bar
 from fan_fer.training.processes import make_fabric
-from fan_fer.training.result import RESULT_FILE, RunResult
+from fan_fer.training.result import EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start, start_network
 from fan_fer.training.trainer import Trainer
 from fan_fer.weights import ModelCard, save_weights
 
 CHECKPOINT_FILE = "last.pt"
+NETWORKS = {which: f"{which}.safetensors" for which in EPOCHS}
 
 
 def train_run(
@@ -36,7 +37,7 @@ def train_run(
     """Trains, or goes on training, in the folder ``out``; a finished run with the same settings is only read.
 
     device: "auto", "cpu" or "cuda". Started by torchrun, all its processes take part.
-    keep_networks: write best.safetensors and last.safetensors.
+    keep_networks: write best.safetensors and last.safetensors, also of a finished run that was made without them.
     workers: processes that read faces, where the backbone learns too.
     report: gets lines for people: what was loaded from ``spec.init``, how fast it was.
     Raises FanFerError where ``out`` holds a run with other settings, and where the set, the weights or the recipe are
@@ -46,7 +47,8 @@ def train_run(
     if (out / RESULT_FILE).exists():
         result = RunResult.load(out)
         check_settings(out, result.values["settings"], identity)
-        return result
+        if not keep_networks or all((out / name).exists() for name in NETWORKS.values()):
+            return result
     checkpoint = load_checkpoint(out / CHECKPOINT_FILE, identity)
     fabric = make_fabric(device, spec.settings(prepared).precision)
     start = start_network(prepared, spec)
@@ -63,8 +65,6 @@ def train_run(
         task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
         while trainer.epoch < trainer.settings.epochs:
             entry = trainer.run_epoch()
-            if keep_networks and trainer.best["epoch"] == trainer.epoch:
-                _save_network(out / "best.safetensors", trainer, start, entry["accuracy"])
             trainer.save(out / CHECKPOINT_FILE)
             if writer is not None:
                 for key in ("loss", "train_accuracy", "accuracy"):
@@ -87,12 +87,13 @@ def run_folder(folder: Path, spec: RunSpec) -> Path:
 def _finish(out: Path, trainer: Trainer, start: Start, keep_networks: bool) -> RunResult:
     """Scores the last and the best network and writes the result."""
     prepared, spec = trainer.prepared, trainer.spec
-    scores = {"last": trainer.evaluate()}
-    last_accuracy = trainer.accuracy(scores["last"].probabilities)
-    if keep_networks:
-        _save_network(out / "last.safetensors", trainer, start, last_accuracy)
-    trainer.network.load_state_dict(trainer.best["network"], strict=False)
-    scores["best"] = trainer.evaluate()
+    scores, accuracy = {}, {}
+    for which, learnt in (("last", trainer.learnt()), ("best", trainer.best["network"])):
+        trainer.network.load_state_dict(learnt, strict=False)
+        scores[which] = trainer.evaluate()
+        accuracy[which] = trainer.accuracy(scores[which].probabilities)
+        if keep_networks:
+            _save_network(out / NETWORKS[which], trainer, start, accuracy[which])
     if trainer.fabric.is_global_zero:
         RunResult.save(
             out,
@@ -107,8 +108,8 @@ def _finish(out: Path, trainer: Trainer, start: Start, keep_networks: bool) -> R
                 "clips": [prepared.clips[index].name for index in trainer.partition.test],
                 "labels": trainer.test_labels,
                 "epochs": trainer.history,
-                "best": {"epoch": trainer.best["epoch"], "accuracy": trainer.accuracy(scores["best"].probabilities)},
-                "last": {"epoch": trainer.epoch, "accuracy": last_accuracy},
+                "best": {"epoch": trainer.best["epoch"], "accuracy": accuracy["best"]},
+                "last": {"epoch": trainer.epoch, "accuracy": accuracy["last"]},
             },
             scores,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -517,6 +518,23 @@ def test_new_clips_are_added_and_lost_crops_made_again(tmp_path: Path) -> None:
     assert preparation.settings.classes == ("Fury", "Joy")
     run("csv", source, tmp_path / "fresh")
     assert tree(tmp_path / "set") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("change", ["lost", "gained"])
+def test_a_clip_whose_images_are_no_longer_the_same_is_refused(tmp_path: Path, change: str) -> None:
+    source = draw_ckplus(tmp_path / "ckplus", subjects=2, sequences=1)
+    prepare("ckplus", source, tmp_path / "set", size=CROP, detector=DrawnFaces(), folds=2)
+    before = (tmp_path / "set" / "frames.csv").read_bytes()
+    images = source / "cohn-kanade-images" / "S001" / "001"
+    if change == "lost":
+        (images / "S001_001_00000002.png").unlink()
+    else:
+        shutil.copy(images / "S001_001_00000002.png", images / "S001_001_00000002b.png")
+    wanted = rf"S001/001 was done when it had 4 images, in .*ckplus it has {3 if change == 'lost' else 5}; another"
+    with pytest.raises(DataError, match=wanted):
+        prepare("ckplus", source, tmp_path / "set", size=CROP, detector=DrawnFaces(), folds=2)
+    assert (tmp_path / "set" / "frames.csv").read_bytes() == before
+    open_prepared(tmp_path / "set")
 
 
 def test_a_set_that_lies_elsewhere_is_the_same(tmp_path: Path) -> None:

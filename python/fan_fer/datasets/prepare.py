@@ -167,6 +167,13 @@ def _check_sources(source: Path, target: Path, listing: Source, records: dict[st
     ]
     if foreign:
         raise DataError(f"{target}: holds the clip {foreign[0]}, which is not in {source}; another folder is wanted")
+    for clip in listing.clips:
+        found, done = len(clip.images or ()), len(records.get(clip.name, {}).get("frames", ()))
+        if clip.images is not None and clip.name in records and found != done:
+            raise DataError(
+                f"{target}: the clip {clip.name} was done when it had {done} images, in {source} it has {found}; "
+                "another folder is wanted"
+            )
 
 
 def _write_tables(

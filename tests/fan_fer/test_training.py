@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from fan_fer.cli import main
 from fan_fer.commands.outcome import BAD_INPUT, DONE
 from fan_fer.datasets.prepared import PreparedSet, open_prepared
-from fan_fer.errors import DataError, FanFerError, OutputError, TrainingError
+from fan_fer.errors import DataError, FanFerError, OutputError, TrainingError, WeightsError
 from fan_fer.network import VARIANTS, FrameAttentionNetwork
 from fan_fer.training.recipe import Recipe
 from fan_fer.training.result import RunResult
@@ -252,7 +252,7 @@ def test_a_folder_that_cannot_be_made(afew: PreparedSet, backbone: Path, tmp_pat
 
 def test_other_classes_in_init_heads(ckplus: PreparedSet, backbone: Path, tmp_path: Path) -> None:
     run = RunSpec("fan", "fold-1", 0, Recipe("test", "test", FROZEN), backbone, init_heads=True)
-    with pytest.raises(TrainingError, match=r"its classifier is for Angry, Disgust.*; the set has Angry, Contempt"):
+    with pytest.raises(WeightsError, match=r"its classifier is for Angry, Disgust.*; the set has Angry, Contempt"):
         train_run(ckplus, run, tmp_path, "cpu")
 
 

@@ -107,6 +107,37 @@ def test_trained_published_network_into_either_variant(tmp_path: Path, variant: 
         assert torch.equal(network.attention.relation_weight, state["module.beta.0.weight"][0])
 
 
+@pytest.mark.parametrize("variant", ["fan", "self"])
+@pytest.mark.parametrize("layout", ["ckplus", "afew"])
+def test_outputs_of_a_published_network_are_put_in_the_order_of_the_classes(
+    tmp_path: Path, layout: str, variant: str
+) -> None:
+    path, state = tmp_path / "fan.pth.tar", published_fan()
+    torch.save({"state_dict": state}, path)
+    classes = tuple(sorted(PUBLISHED_CLASSES[layout]))
+    network = FrameAttentionNetwork(variant)
+    report = load_checkpoint_into(network, read_checkpoint(path).for_classes(classes), heads=True)
+    number = 2 if variant == "fan" else 1
+    for output, name in enumerate(classes):
+        row = PUBLISHED_CLASSES[layout].index(name)
+        for part in ("weight", "bias"):
+            wanted = state[f"module.pred_fc{number}.{part}"][row]
+            assert torch.equal(getattr(network.classifier, part)[output], wanted), (name, part)
+    assert f"taken for {', '.join(PUBLISHED_CLASSES[layout])}" in report.lines()[0]
+    assert report.skipped[f"pred_fc{3 - number}.weight"].startswith("it is for variant")
+
+
+def test_outputs_for_other_classes_are_refused(tmp_path: Path, container: Path) -> None:
+    torch.save(published_fan(), tmp_path / "fan.pth")
+    with pytest.raises(WeightsError, match="does not say which classes it is for; the set has Joy, Grief"):
+        read_checkpoint(tmp_path / "fan.pth").for_classes(("Joy", "Grief"))
+    save_weights(tmp_path / "own.safetensors", FrameAttentionNetwork("fan"), ModelCard("fan", PREPROCESSING))
+    with pytest.raises(WeightsError, match=r"is for Angry, .*; the set has Joy, Grief; take the backbone alone"):
+        read_checkpoint(tmp_path / "own.safetensors").for_classes(("Joy", "Grief"))
+    backbone = read_checkpoint(container)
+    assert backbone.for_classes(("Joy", "Grief")) is backbone, "there is no classifier"
+
+
 def test_trained_published_network_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "fan.pth.tar"
     torch.save({"state_dict": published_fan()}, path)
@@ -177,7 +208,7 @@ class Evil:
         ({"weight": torch.zeros(3)}, "none of its 1 tensors has a name of torchvision's resnet18"),
         ({"state_dict": 3}, "holds dict, not named tensors"),
         ([1, 2], "holds list, not named tensors"),
-        (Evil(), "not a torch checkpoint of tensors alone"),
+        (Evil(), r"not a torch checkpoint of tensors alone \(it holds other objects of Python, or is damaged\); a "),
     ],
     ids=["partial", "other names", "no state_dict", "a list", "code"],
 )

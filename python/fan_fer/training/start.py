@@ -41,12 +41,9 @@ def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
     if spec.init is None:
         return Start(network, own, None, None)
     checkpoint = read_checkpoint(spec.init)
+    if spec.init_heads:
+        checkpoint = checkpoint.for_classes(prepared.classes)
     card = checkpoint.card
-    if spec.init_heads and card is not None and card.classes != prepared.classes:
-        raise TrainingError(
-            f"{spec.init}: its classifier is for {', '.join(card.classes)}; the set has "
-            f"{', '.join(prepared.classes)}; take the backbone alone"
-        )
     report = load_checkpoint_into(network, checkpoint, spec.init_heads)
     if card is not None:
         check_alignment(card.preprocessing, prepared)

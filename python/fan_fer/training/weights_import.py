@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,34 @@ class Checkpoint:
     def for_variant(self, variant: str) -> dict[str, Tensor]:
         return {**self.tensors, **self.classifiers.get(variant, {})}
 
+    def for_classes(self, classes: tuple[str, ...]) -> Checkpoint:
+        """With the outputs of its classifiers in the order of ``classes``.
+
+        A published network does not say which classes it has; they are those of the published set with these classes.
+        Raises WeightsError where the classifier is for other classes, or nothing tells for which.
+        """
+        if not self.classifiers and "classifier.weight" not in self.tensors:
+            return self
+        published = next((names for names in PUBLISHED_CLASSES.values() if set(names) == set(classes)), ())
+        own = self.card.classes if self.card is not None else published if self.classifiers else ()
+        if sorted(own) != sorted(classes):
+            known = f"is for {', '.join(own)}" if own else "does not say which classes it is for"
+            raise WeightsError(
+                f"{self.path}: its classifier {known}; the set has {', '.join(classes)}; take the backbone alone"
+            )
+
+        def order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {
+                name: tensor[[own.index(label) for label in classes]]
+                if name.startswith("classifier.") and len(tensor) == len(own)
+                else tensor
+                for name, tensor in tensors.items()
+            }
+
+        kind = self.kind if self.card is not None else f"{self.kind}, its outputs taken for {', '.join(own)}"
+        classifiers = {variant: order(tensors) for variant, tensors in self.classifiers.items()}
+        return replace(self, kind=kind, tensors=order(self.tensors), classifiers=classifiers)
+
 
 @dataclass(frozen=True)
 class ImportReport:
@@ -118,6 +146,11 @@ def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint,
     expected = network.state_dict()
     loaded: dict[str, Tensor] = {}
     skipped = dict(checkpoint.unused)
+    for layer, variant in _PUBLISHED_CLASSIFIERS.items():
+        if variant != network.variant:
+            why = f'it is for variant "{variant}"' if heads else "only the backbone is wanted"
+            parts = checkpoint.classifiers.get(variant, {})
+            skipped |= {name.replace("classifier", layer): why for name in parts}
     for name, tensor in offered.items():
         if name.startswith(_HEADS) and not heads:
             skipped[name] = "only the backbone is wanted"
@@ -196,8 +229,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(harmless):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        # What torch says of a pickle is how to run its code all the same.
+        unpickled = isinstance(error, pickle.UnpicklingError)
+        why = "it holds other objects of Python, or is damaged" if unpickled else _first_line(error)
         raise WeightsError(
-            f"{path}: not a torch checkpoint of tensors alone ({_first_line(error)}); "
+            f"{path}: not a torch checkpoint of tensors alone ({why}); "
             "a .safetensors file or a state_dict is wanted"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

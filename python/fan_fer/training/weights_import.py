@@ -233,8 +233,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         unpickled = isinstance(error, pickle.UnpicklingError)
         why = "it holds other objects of Python, or is damaged" if unpickled else _first_line(error)
         raise WeightsError(
-            f"{path}: not a torch checkpoint of tensors alone ({why}); "
-            "a .safetensors file or a state_dict is wanted"
+            f"{path}: not a torch checkpoint of tensors alone ({why}); a .safetensors file or a state_dict is wanted"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

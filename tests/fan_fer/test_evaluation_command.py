@@ -163,8 +163,12 @@ def test_clip_without_a_face_is_listed_and_not_scored(evaluate, afew: Path, tmp_
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    code, out, _ = evaluate(copy, "--out", tmp_path / "out")
-    assert code == DONE
+    # Nor need it be told which of its frames are informative.
+    truth = afew.parent / "afew" / "Val_AFEW" / "frames.csv"
+    others = [line for line in truth.read_text().splitlines(True) if not line.startswith(clip.removeprefix("Val_AFEW/"))]
+    (tmp_path / "frames.csv").write_text("".join(others))
+    code, out, err = evaluate(copy, "--out", tmp_path / "out", "--frame-truth", tmp_path / "frames.csv")
+    assert (code, err) == (DONE, "")
     assert "6 of 7 clips scored, 1 without a prediction" in out
     (row,) = [row for row in read(tmp_path / "out" / "predictions.csv") if row["error"]]
     assert (row["clip"], row["error"], row["predicted"], row["right"]) == (clip, "no face", "", "")

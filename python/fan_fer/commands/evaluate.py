@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     network, card = _load(arguments, None if prepared is None else prepared.layout)
     clips = with_truths(clips, card.classes, label_map)
     if truth:
-        truth.check_clips(clip.name for clip in clips if clip.truth is not None)
+        truth.check_clips(clip.name for clip in clips if clip.truth is not None and not clip.error)
     interrupted = False
     if prepared is not None:
         formula = arguments.formula.replace("-", "_")

@@ -61,7 +61,7 @@ def _notes(table: Table) -> str:
             f"like {name} but is not {name} cannot be compared with it."
         )
     if table.no_face:
-        notes.append(f"{table.no_face} labelled clips of the set, in which no face was found, are in no score.")
+        notes.append(f"{table.no_face} labelled clips of the set, without a face or unreadable, are in no score.")
     return "\n".join(f"- {note}" for note in notes)
 
 

@@ -165,7 +165,7 @@ def test_clip_without_a_face_is_listed_and_not_scored(evaluate, afew: Path, tmp_
             writer.writerows(rows)
     # Nor need it be told which of its frames are informative.
     truth = afew.parent / "afew" / "Val_AFEW" / "frames.csv"
-    others = [line for line in truth.read_text().splitlines(True) if not line.startswith(clip.removeprefix("Val_AFEW/"))]
+    others = [row for row in truth.read_text().splitlines(True) if not row.startswith(clip.removeprefix("Val_AFEW/"))]
     (tmp_path / "frames.csv").write_text("".join(others))
     code, out, err = evaluate(copy, "--out", tmp_path / "out", "--frame-truth", tmp_path / "frames.csv")
     assert (code, err) == (DONE, "")

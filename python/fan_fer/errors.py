@@ -29,3 +29,8 @@ class DataError(FanFerError):
 
 class TrainingError(FanFerError):
     """A training run that cannot begin or go on as asked."""
+
+
+def first_line(text: object) -> str:
+    """The first line of a docstring or an error's message, or the error's name where it has none."""
+    return (str(text).strip() or type(text).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""What training shares: one-line errors, progress, and checkpoints that survive a kill."""
+"""What training shares: errors of scripts, progress, and checkpoints that survive a kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fan_fer.errors import FanFerError
+from fan_fer.errors import FanFerError, first_line
 from fan_fer.output import atomic_write
 
 
@@ -24,11 +24,6 @@ def run_main(main: Callable[[], None]) -> None:
     except FanFerError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def first_line(text: object) -> str:
-    """The first line of a docstring or an error's message, or the error's name where it has none."""
-    return (str(text).strip() or type(text).__name__).splitlines()[0]
 
 
 _active: Progress | None = None

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fan_fer.emotions import EMOTIONS
-from fan_fer.errors import OutputError, WeightsError
+from fan_fer.errors import OutputError, WeightsError, first_line
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.output import atomic_write
 
@@ -111,7 +111,7 @@ def load_weights(
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a safetensors file ({_first_line(error)})") from error
+        raise WeightsError(f"{path}: not a safetensors file ({first_line(error)})") from error
 
     card = _read_card(path, metadata, tensors)
     if variant is not None and card.variant != variant:
@@ -177,7 +177,7 @@ def _read_card(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor])
     try:
         return ModelCard.from_dict(json.loads(metadata["card"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its model card cannot be read ({_first_line(error)})") from error
+        raise WeightsError(f"{path}: its model card cannot be read ({first_line(error)})") from error
 
 
 def _check_names(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -200,7 +200,3 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
 def _some(names: list[str], shown: int = 8) -> str:
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 
 from fan_fer.align import TEMPLATE
+from fan_fer.commands.outcome import BAD_INPUT
 from fan_fer.emotions import EMOTIONS
 from fan_fer.faces import Face
 from fan_fer.prediction import ClipPrediction, FramePrediction
@@ -132,3 +134,11 @@ def make_clip(
             "license": "MIT",
         },
     )
+
+
+def assert_one_error(result: tuple[int, str, str], message: str, code: int = BAD_INPUT) -> None:
+    got, out, err = result
+    assert got == code
+    assert out == ""
+    assert re.fullmatch(r"fan-fer: error: .*\n", err), err
+    assert re.search(message, err), err

@@ -23,7 +23,7 @@ from fan_fer.cli import main
 from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.weights import ModelCard, save_weights
 
-from .fakes import PREPROCESSING, SquareDetector, every_nth, names, picture, write_video
+from .fakes import PREPROCESSING, SquareDetector, assert_one_error, every_nth, names, picture, write_video
 
 FACE = [(10, 10, 30)]
 
@@ -55,14 +55,6 @@ def predict(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         return code, out, err
 
     return run
-
-
-def assert_one_error(result: tuple[int, str, str], message: str, code: int = BAD_INPUT) -> None:
-    got, out, err = result
-    assert got == code
-    assert out == ""
-    assert re.fullmatch(r"fan-fer: error: .*\n", err), err
-    assert re.search(message, err), err
 
 
 # Good input

@@ -18,14 +18,14 @@ import torch
 from fan_fer import FrameAttentionNetwork, recognizer
 from fan_fer.align import TEMPLATE
 from fan_fer.cli import main
-from fan_fer.commands.outcome import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
+from fan_fer.commands.outcome import DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.datasets.prepared import open_prepared
 from fan_fer.emotions import EMOTIONS
 from fan_fer.network import NetworkOutput
 from fan_fer.weights import ModelCard, save_weights
 
 from .drawn_sets import prepared_afew, prepared_ckplus
-from .fakes import PREPROCESSING, SquareDetector, names, write_video
+from .fakes import PREPROCESSING, SquareDetector, assert_one_error, names, write_video
 
 FACE = [(10, 10, 30)]
 CONFUSION = "confusion.png"
@@ -73,13 +73,6 @@ def evaluate(model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return code, *capsys.readouterr()
 
     return run
-
-
-def assert_one_error(result: tuple[int, str, str], message: str) -> None:
-    code, out, err = result
-    assert (code, out) == (BAD_INPUT, "")
-    assert re.fullmatch(r"fan-fer: error: .*\n", err), err
-    assert re.search(message, err), err
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from fan_fer.training.result import RunResult
 from fan_fer.training.trainer import Trainer
 
 from .drawn_sets import prepared_afew, prepared_ckplus
-from .fakes import names
+from .fakes import assert_one_error, names
 
 FILES = ["confusion-fan.png", "confusion-score-fusion.png", "confusion-self.png", "table.json", "table.md", "table.png"]
 
@@ -56,13 +56,6 @@ def make(recipe: Path, capsys: pytest.CaptureFixture[str]):
         return code, *capsys.readouterr()
 
     return run
-
-
-def assert_one_error(result: tuple[int, str, str], message: str) -> None:
-    code, out, err = result
-    assert (code, out) == (BAD_INPUT, "")
-    assert re.fullmatch(r"fan-fer: error: .*\n", err), err
-    assert re.search(message, err), err
 
 
 def read(folder: Path) -> dict[str, Any]:

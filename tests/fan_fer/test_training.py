@@ -146,8 +146,8 @@ def test_resumes_to_the_same_bits(
 
             original = Trainer.save
 
-            def save_then_die(self: Trainer, path: Path) -> None:
-                original(self, path)  # noqa: B023 (called at once)
+            def save_then_die(self: Trainer, *arguments: object) -> None:
+                original(self, *arguments)  # noqa: B023 (called at once)
                 raise Killed
 
             patch.setattr(Trainer, "save", save_then_die)

@@ -24,6 +24,7 @@ from torch import Generator, Tensor
 
 from fan_fer.align import TEMPLATE
 from fan_fer.cache import cached, fingerprint
+from fan_fer.errors import first_line
 from fan_fer.faces import load_detector
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.pretraining.augment import augment, degrade
@@ -40,7 +41,7 @@ from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
 from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
 from fan_fer.pretraining.score import measure
 from fan_fer.recognizer import load_recognizer
-from fan_fer.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
+from fan_fer.runs import load_checkpoint, progress_bar, run_main, save_checkpoint
 from fan_fer.weights import ModelCard, Preprocessing, save_weights
 
 LICENSE = "research use: trained on FER2013 images"

@@ -27,11 +27,11 @@ from torchvision.models import resnet18
 
 from fan_fer.cache import fingerprint
 from fan_fer.emotions import EMOTIONS
-from fan_fer.errors import FanFerError
+from fan_fer.errors import FanFerError, first_line
 from fan_fer.output import atomic_write
 from fan_fer.pretraining.augment import augment
 from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
-from fan_fer.runs import first_line, load_checkpoint, progress_bar, run_main, save_checkpoint
+from fan_fer.runs import load_checkpoint, progress_bar, run_main, save_checkpoint
 
 MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
 

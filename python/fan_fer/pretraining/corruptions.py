@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fan_fer.errors import first_line
 from fan_fer.pretraining.ferplus import load_ferplus
 from fan_fer.recognizer import Recognizer, load_recognizer
-from fan_fer.runs import first_line, progress_bar, run_main
+from fan_fer.runs import progress_bar, run_main
 
 Face = NDArray[np.uint8]  # RGB (H, W, 3)
 SEED = 0

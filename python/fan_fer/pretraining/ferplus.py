@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from fan_fer.emotions import EMOTIONS
-from fan_fer.errors import FanFerError
-from fan_fer.runs import first_line
+from fan_fer.errors import FanFerError, first_line
 
 VOTE_COLUMNS = (
     "Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear", "Contempt", "Unknown", "Not a face",

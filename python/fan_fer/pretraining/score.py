@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fan_fer.errors import first_line
 from fan_fer.evaluation.attention import load_truth, mean_ranking
 from fan_fer.faces import load_detector
 from fan_fer.pretraining.augment import degrade
@@ -21,7 +22,7 @@ from fan_fer.pretraining.features import ClipSet, embed, load_faces, set_name
 from fan_fer.pretraining.ferplus import load_ferplus
 from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
 from fan_fer.recognizer import Recognizer, load_recognizer
-from fan_fer.runs import first_line, run_main
+from fan_fer.runs import run_main
 
 MIXED_CLIPS = 2000
 

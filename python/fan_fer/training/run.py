@@ -65,7 +65,7 @@ def train_run(
         task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
         while trainer.epoch < trainer.settings.epochs:
             entry = trainer.run_epoch()
-            trainer.save(out / CHECKPOINT_FILE)
+            trainer.save(out / CHECKPOINT_FILE, identity)
             if writer is not None:
                 for key in ("loss", "train_accuracy", "accuracy"):
                     writer.add_scalar(key, entry[key], trainer.epoch)
@@ -76,7 +76,7 @@ def train_run(
     if trainer.seconds > 0:
         what = "frames" if spec.variant == "score-fusion" else "clips"
         tell(f"{trainer.seen / trainer.seconds:.0f} {what} a second in training steps")
-    return _finish(out, trainer, start, keep_networks)
+    return _finish(out, trainer, start, identity, keep_networks)
 
 
 def run_folder(folder: Path, spec: RunSpec) -> Path:
@@ -84,7 +84,7 @@ def run_folder(folder: Path, spec: RunSpec) -> Path:
     return folder / "runs" / spec.recipe.name / spec.variant / spec.partition / f"seed-{spec.seed}"
 
 
-def _finish(out: Path, trainer: Trainer, start: Start, keep_networks: bool) -> RunResult:
+def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any], keep_networks: bool) -> RunResult:
     """Scores the last and the best network and writes the result."""
     prepared, spec = trainer.prepared, trainer.spec
     scores, accuracy = {}, {}
@@ -102,7 +102,7 @@ def _finish(out: Path, trainer: Trainer, start: Start, keep_networks: bool) -> R
                 "partition": spec.partition,
                 "seed": spec.seed,
                 "recipe": spec.recipe.name,
-                "settings": spec.identity(prepared),
+                "settings": identity,
                 "init": None if start.report is None else start.report.lines(),
                 "classes": list(prepared.classes),
                 "clips": [prepared.clips[index].name for index in trainer.partition.test],

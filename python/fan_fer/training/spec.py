@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fan_fer.cache import fingerprint
 from fan_fer.datasets.prepared import Partition, PreparedSet
 from fan_fer.errors import DataError, TrainingError
 from fan_fer.training.recipe import Recipe, Settings
@@ -65,4 +65,4 @@ def find_partition(prepared: PreparedSet, name: str) -> Partition:
 def _digest(path: Path) -> str:
     if not path.is_file():
         raise TrainingError(f"{path}: no such file; weights to start from are wanted")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return fingerprint(path)

@@ -167,10 +167,11 @@ class Trainer:
             if not (self.frozen and name.startswith("backbone."))
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, identity: dict[str, Any]) -> None:
+        """Writes what :meth:`restore` takes; ``identity`` is the run's, by which another run is told from it."""
         if self.fabric.is_global_zero:
             save_checkpoint(path, {
-                "settings": self.spec.identity(self.prepared), "epoch": self.epoch, "history": self.history,
+                "settings": identity, "epoch": self.epoch, "history": self.history,
                 "best": self.best, "network": self.learnt(), "optimizer": self.optimizer.state_dict(),
             })  # fmt: skip
         self.fabric.barrier()

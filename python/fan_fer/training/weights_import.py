@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fan_fer.align import TEMPLATE
-from fan_fer.errors import WeightsError
+from fan_fer.errors import WeightsError, first_line
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, Preprocessing
 
@@ -217,7 +217,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
         card = ModelCard.from_dict(json.loads(metadata["card"])) if "card" in metadata else None
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({_first_line(error)})") from error
+        raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({first_line(error)[:160]})") from error
     return tensors, card
 
 
@@ -231,7 +231,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         # What torch says of a pickle is how to run its code all the same.
         unpickled = isinstance(error, pickle.UnpicklingError)
-        why = "it holds other objects of Python, or is damaged" if unpickled else _first_line(error)
+        why = "it holds other objects of Python, or is damaged" if unpickled else first_line(error)[:160]
         raise WeightsError(
             f"{path}: not a torch checkpoint of tensors alone ({why}); a .safetensors file or a state_dict is wanted"
         ) from error
@@ -284,7 +284,3 @@ def _grouped(names: tuple[str, ...] | list[str]) -> str:
         ", ".join(members) if len(members) <= 4 else f"{group} ({len(members)} tensors)"
         for group, members in groups.items()
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

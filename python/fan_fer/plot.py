@@ -1,4 +1,4 @@
-"""The figure of a prediction: a film strip of the faces over the weights of the frames."""
+"""The figure of a prediction: a film strip of the faces, the weights of the frames, and what each frame shows."""
 
 from __future__ import annotations
 
@@ -31,16 +31,24 @@ BARS = 48  # more frames than this are drawn as an outline, because bars would b
 FACE_SIZE = 160  # pixels of a face in the strip
 ALPHA_LABEL, FINAL_LABEL, EQUAL_LABEL = "self-attention weights alone", "final weights", "equal shares"
 LEFT, RIGHT = 0.09, 0.985  # of the figure's width
+WEIGHTS, READINGS = 0.35, 0.155  # of its height: where these parts begin
+COLORS = {
+    "Angry": "#c8452c", "Disgust": "#6f8f2f", "Fear": "#8a5aa6", "Happy": "#f2c14b", "Neutral": "#d3d6da",
+    "Sad": "#2f5d8c", "Surprise": "#4fb6c6", "Contempt": "#9b6b43",
+}  # fmt: skip
+OTHERS = ("#e377c2", "#17202a", "#bcbd22", "#7f7f7f")  # classes of another name, in turn
 
 
 def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.uint8]]) -> Figure:
     """The figure; ``faces`` maps frame indices to RGB crops, at least those of :func:`strip_frames`.
 
+    Film strip, weights, and below them the probabilities of each frame as a clip of its own.
+
     Blue: the self-attention weights alone, divided by their sum so that both series share a scale. Orange: the final
     weights. Without relation-attention both would be the same, and only orange is drawn. Frames without a face are
     shaded.
     """
-    figure = Figure(figsize=(11, 5.4), facecolor="white")
+    figure = Figure(figsize=(11, 6.6), facecolor="white")
     FigureCanvasAgg(figure)
     strip = strip_frames(prediction)
     marks = _marks(prediction, strip)
@@ -49,8 +57,8 @@ def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.u
     slot = (RIGHT - LEFT) / slots
     width, height = figure.get_size_inches()
     side = 0.94 * min(slot, 0.105)
-    bottom = 0.85 - side * width / height
-    bars = figure.add_axes((LEFT, 0.15, RIGHT - LEFT, bottom - 0.15 - 0.13))
+    bottom = 0.875 - side * width / height
+    bars = figure.add_axes((LEFT, WEIGHTS, RIGHT - LEFT, bottom - WEIGHTS - 0.105))
     _draw_weights(bars, prediction, marks)
 
     for place, index in enumerate(strip):
@@ -61,6 +69,7 @@ def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.u
         else:
             _draw_face(face, faces[index], prediction.frames[index], marks.get(index))
             _tie(figure, face, bars, _positions(prediction)[index], ORANGE if index in marks else FAINT)
+    _draw_readings(figure.add_axes((LEFT, READINGS, RIGHT - LEFT, 0.11), sharex=bars), prediction)
     _draw_title(figure, prediction)
     return figure
 
@@ -157,19 +166,56 @@ def _draw_weights(axes: Axes, prediction: ClipPrediction, marks: Mapping[int, in
     _style(axes, prediction, height.max())
 
 
+def _draw_readings(axes: Axes, prediction: ClipPrediction) -> None:
+    """Probabilities of the classes, piled up to 1, for each frame on its own."""
+    edges = _edges(_positions(prediction), prediction.fps)
+    lower = np.zeros(len(prediction.frames))
+    others = iter(OTHERS * len(prediction.probabilities))
+    for name in prediction.probabilities:
+        share = [np.nan if frame.probabilities is None else frame.probabilities[name] for frame in prediction.frames]
+        upper = lower + np.array(share)
+        color = COLORS.get(name) or next(others)
+        axes.stairs(upper, edges, baseline=lower, fill=True, color=color, lw=0, label=name)
+        lower = upper
+    for first, last in _runs(np.isnan(lower)):
+        axes.axvspan(edges[first], edges[last + 1], color=GAP, lw=0, zorder=0)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 1], ["0", "100 %"])
+    axes.set_ylabel("each frame\non its own", color=INK, fontsize=9)
+    axes.yaxis.set_label_coords(-0.062, 0.5)
+    axes.set_xlabel("frame" if prediction.fps is None else "time in seconds", color=INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(
+        handles,
+        labels,
+        loc="lower right",
+        bbox_to_anchor=(RIGHT + 0.01, 0.004),
+        ncols=len(labels),
+        frameon=False,
+        fontsize=9,
+        handlelength=1.0,
+        columnspacing=1.4,
+    )
+
+
 def _style(axes: Axes, prediction: ClipPrediction, top: float) -> None:
     if len(prediction.frames) <= STRIP:
         axes.set_xticks([(f.time if f.time is not None else f.index) for f in prediction.frames])
         axes.xaxis.set_major_formatter("{x:.0f}" if prediction.fps is None else "{x:.2f}")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=prediction.fps is None))
-    axes.set_xlabel("frame" if prediction.fps is None else "time in seconds", color=INK)
     axes.set_ylabel("share of the clip\n(each series sums to 100 %)", color=INK, fontsize=9)
     axes.yaxis.set_label_coords(-0.062, 0.5)
     ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, 1.1 * top)
     axes.set_yticks([tick for tick in ticks if tick <= min(1.0, 1.2 * top)])
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     axes.tick_params(colors=INK, labelsize=9)
+    axes.tick_params(axis="x", labelbottom=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -180,7 +226,7 @@ def _style(axes: Axes, prediction: ClipPrediction, top: float) -> None:
         [entries[label] for label in order],
         order,
         loc="lower right",
-        bbox_to_anchor=(RIGHT + 0.01, 0.005),
+        bbox_to_anchor=(RIGHT + 0.01, READINGS + 0.107),
         ncols=3,
         frameon=False,
         fontsize=9,
@@ -230,13 +276,13 @@ def _tie(figure: Figure, face: Axes, bars: Axes, position: float, color: str) ->
 
 def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
     label, *others = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    figure.text(LEFT, 0.9, f"{label[0]} {label[1]:.0%}", fontsize=21, fontweight="bold", color=INK)
+    figure.text(LEFT, 0.918, f"{label[0]} {label[1]:.0%}", fontsize=21, fontweight="bold", color=INK)
     rest = " · ".join(f"{name} {value:.0%}" for name, value in others[:3] if value >= 0.005)
-    figure.text(RIGHT, 0.943, rest, ha="right", fontsize=10, color=INK)
+    figure.text(RIGHT, 0.953, rest, ha="right", fontsize=10, color=INK)
     faces = f"{prediction.frames_with_face} of {prediction.frames_total} frames show a face"
     if prediction.video is not None:
         faces = textwrap.shorten(Path(prediction.video).name, 60, placeholder="...") + "  |  " + faces
-    figure.text(RIGHT, 0.9, faces, ha="right", fontsize=9, color=FAINT, parse_math=False)
+    figure.text(RIGHT, 0.918, faces, ha="right", fontsize=9, color=FAINT, parse_math=False)
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

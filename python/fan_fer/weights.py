@@ -59,6 +59,7 @@ class ModelCard:
     trained_on: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     license: str = ""
+    temperature: float = 1.0  # that the trained logits were divided by; the stored classifier includes it
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelCard:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from fan_fer.emotions import EMOTIONS
+from fan_fer.faces import Face
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.pretraining.corruptions import CORRUPTIONS, corrupt, measure
+from fan_fer.pretraining.corruptions import CORRUPTIONS, corrupt, measure, realign
 from fan_fer.pretraining.ferplus import VOTE_COLUMNS
 from fan_fer.recognizer import Recognizer
 from fan_fer.weights import ModelCard
@@ -50,8 +51,38 @@ def test_measure(tmp_path: Path) -> None:
     np.savez(tmp_path / "ferplus.npz", valid_images=images, valid_votes=votes)
     torch.manual_seed(0)
     recognizer = Recognizer(FrameAttentionNetwork(), ModelCard("fan", PREPROCESSING), weights_file="random")
-    results = measure(recognizer, tmp_path / "ferplus.npz")
-    assert list(results) == ["none", *CORRUPTIONS]
+    finder = Finder()
+    rows = {row.corruption: row for row in measure(recognizer, tmp_path / "ferplus.npz", [finder])}
+    assert list(rows) == ["none", *CORRUPTIONS, "aligned by finder (finds 50.0 %)"]
     faces = np.repeat(images[..., None], 3, axis=-1)
     right = recognizer.classify_faces(faces).argmax(1) == np.arange(len(votes)) % len(EMOTIONS)
-    assert results["none"] == (pytest.approx(right.mean()), pytest.approx(right.mean()))
+    assert rows["none"].accuracy == pytest.approx(right.mean())
+    assert rows["none"].mean_recall == pytest.approx(right.mean())
+    assert rows["none"].change == 0
+    for row in rows.values():
+        assert row.interval.low <= row.accuracy <= row.interval.high
+        assert row.change_interval.low <= row.change <= row.change_interval.high
+    blurred = recognizer.classify_faces(corrupt(faces, "blur")).argmax(1) == np.arange(len(votes)) % len(EMOTIONS)
+    assert rows["blur"].change == pytest.approx(blurred.mean() - right.mean())
+
+
+class Finder:
+    """Finds a face, where the template expects it, in every other picture."""
+
+    name = "finder"
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        self.seen += 1
+        landmarks = np.array(PREPROCESSING.template, np.float32) * 192 + 96
+        return [Face((96, 96, 192, 192), landmarks, 0.9)] if self.seen % 2 else []
+
+
+def test_a_face_is_cut_out_where_the_detector_sees_it() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 48).astype(np.uint8)[None, :, None], 48, axis=0).repeat(3, axis=2)
+    crop = realign(ramp, Finder(), PREPROCESSING)
+    assert crop.shape == (PREPROCESSING.size, PREPROCESSING.size, 3)
+    wanted = np.linspace(0, 255, PREPROCESSING.size)
+    assert np.abs(crop[PREPROCESSING.size // 2, :, 0] - wanted).mean() < 8

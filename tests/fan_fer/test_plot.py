@@ -48,10 +48,26 @@ def test_bars_are_the_weights() -> None:
     assert "sums to 100 %" in axes.get_ylabel()
 
 
+def test_readings_are_piled_up_to_one() -> None:
+    clip = make_clip(60, missing=(1, 2))
+    readings = plot_prediction(clip, faces_for(clip)).axes[-1]
+    lower = np.zeros(60)
+    for step, name in zip(readings.patches, clip.probabilities, strict=False):
+        values, _, baseline = step.get_data()
+        np.testing.assert_array_equal(baseline, lower)
+        np.testing.assert_allclose(
+            values - baseline, [f.probabilities[name] if f.has_face else np.nan for f in clip.frames]
+        )
+        lower = values
+    assert np.nanmin(lower) == pytest.approx(1, abs=1e-6)
+    labels = [text.get_text() for text in readings.figure.legends[-1].get_texts()]
+    assert labels == list(clip.probabilities)
+
+
 def test_bars_stand_under_their_faces_in_a_short_clip() -> None:
     clip = make_clip(8)
     figure = plot_prediction(clip, faces_for(clip))
-    bars, *faces = figure.axes
+    bars, *faces, _ = figure.axes
     for frame, face in zip(clip.frames, faces, strict=True):
         below = bars.transData.transform((frame.time, 0))[0]
         above = face.transAxes.transform((0.5, 0))[0]

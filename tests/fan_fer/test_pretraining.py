@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -16,14 +17,18 @@ from fan_fer import runs
 from fan_fer.cache import cached
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
+from fan_fer.evaluation.attention import mean_ranking
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.pretraining import attention, backbone, score
-from fan_fer.pretraining.augment import augment, degrade
+from fan_fer.pretraining import attention, backbone, comparison
+from fan_fer.pretraining.augment import augment, degrade, random_jpeg
 from fan_fer.pretraining.features import ClipSet, load_backbone
 from fan_fer.pretraining.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
 from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
+from fan_fer.pretraining.pooling import POOLINGS, clip_logits, make_heads
+from fan_fer.pretraining.training_data import load_intensities, preprocessing_of
+from fan_fer.weights import ModelCard
 
-TINY = backbone.Settings(epochs=3, size=32, batch=8, lr=0.01)
+TINY = backbone.Settings(sizes="32x2,40x1", batch=8, lr=0.01)
 
 
 def votes(**counts: int) -> list[int]:
@@ -133,11 +138,26 @@ def test_mixed_faces_have_mixed_labels() -> None:
     assert len(shares) > 10
 
 
+@pytest.mark.parametrize("sizes", ["", "64", "64x0", "x3", "64x20,", "64x20 96x10"])
+def test_wrong_sizes_are_refused(sizes: str) -> None:
+    with pytest.raises(FanFerError, match="wanted side x epochs"):
+        backbone.Settings(sizes=sizes)
+
+
+def test_an_eighth_of_the_faces_passes_through_jpeg() -> None:
+    rng = torch.Generator().manual_seed(0)
+    faces = torch.rand((16, 1, 64, 64), generator=rng)
+    stored = random_jpeg(faces, rng)
+    error = (stored - faces).abs().mean(dim=(1, 2, 3))
+    assert (error > 0).sum() == 2
+    assert error.max() < 0.5
+
+
 def test_a_run_starts_from_another(ferplus: Path, tmp_path: Path) -> None:
     faces, valid = load_ferplus(ferplus, "train"), load_ferplus(ferplus, "valid")
     backbone.train(faces, valid, tmp_path / "first", TINY)
     source = tmp_path / "first" / "backbone.safetensors"
-    still = replace(TINY, epochs=1, lr=1e-12, mixup=0.2, balance=0.5)
+    still = replace(TINY, sizes="32x1", lr=1e-12, mixup=0.2, balance=0.5)
     second = backbone.train(faces, valid, tmp_path / "second", still, source)
     for name, value in second.named_parameters():
         assert torch.allclose(value, backbone.load_resnet(source)[name], atol=1e-6), name
@@ -164,10 +184,11 @@ def test_killed_backbone_run_goes_on_to_the_same_result(
     resumed = backbone.train(faces, valid, tmp_path / "killed", TINY).state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
-    assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == TINY.epochs
+    log = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert [line["size"] for line in log] == [32, 32, 40]
 
-    with pytest.raises(FanFerError, match="epochs 3 -> 4"):
-        backbone.train(faces, valid, tmp_path / "killed", backbone.Settings(epochs=4, size=32, batch=8, lr=0.01))
+    with pytest.raises(FanFerError, match="sizes 32x2,40x1 -> 32x4"):
+        backbone.train(faces, valid, tmp_path / "killed", replace(TINY, sizes="32x4"))
     network, weight, _ = load_backbone(tmp_path / "killed" / "backbone.safetensors")
     assert torch.equal(network.backbone.conv1.weight, resumed["conv1.weight"])
     assert torch.equal(weight, resumed["fc.weight"])
@@ -179,7 +200,7 @@ def test_mixed_clips_hold_what_they_claim(pool: FacePool) -> None:
     assert lengths.min() >= 4
     assert lengths.max() <= 16
     assert set(clips.labels.tolist()) == set(range(len(EMOTIONS)))
-    assert not (clips.informative & ~clips.mask).any()
+    assert (clips.informative[~clips.mask] == 0).all()
     directions = clips.features[..., : len(EMOTIONS)].argmax(-1)
     shown = clips.informative.nonzero()
     assert (directions[shown[:, 0], shown[:, 1]] == clips.labels[shown[:, 0]]).all()
@@ -196,31 +217,80 @@ def ranking(network: FrameAttentionNetwork, maker: ClipMaker) -> float:
     with torch.inference_mode():
         final = network.classify(clips.features, clips.mask).weights.final
     rows = zip(final, clips.informative, clips.mask, strict=True)
-    pairs = [(weight[mask], informative[mask]) for weight, informative, mask in rows]
-    return score.mean_ranking([weight for weight, _ in pairs], [informative for _, informative in pairs])
+    pairs = [(weight[mask], informative[mask] > 0) for weight, informative, mask in rows]
+    return mean_ranking([weight for weight, _ in pairs], [informative for _, informative in pairs])
 
 
-def test_attention_learns_and_a_killed_run_goes_on_to_the_same_result(
-    pool: FacePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def data(pool: FacePool) -> attention.TrainingData:
+    """Video clips of the same kind as the mixed ones."""
     maker = ClipMaker(pool)
     drawn = maker.draw(30, torch.Generator().manual_seed(3))
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), drawn.mask.sum(1).cumsum(0)])
-    clips = ClipSet(drawn.features[drawn.mask], torch.arange(int(offsets[-1])), offsets, drawn.labels, ["clip"] * 30)
-    data = attention.TrainingData(clips, maker, pool)
-    settings = attention.Settings(epochs=3, steps=10, batch=8, lr=0.03)
+    features = drawn.features[drawn.mask]
+    clips = ClipSet(features, torch.arange(int(offsets[-1])), offsets, drawn.labels, ["clip"] * 30)
+    return attention.TrainingData(clips, features + 100, drawn.informative[drawn.mask], maker, pool)
+
+
+def heads(pooling: str) -> FrameAttentionNetwork:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork("fan")
+    return make_heads(network, pooling, network.classifier.weight[:, :512].detach().clone(), torch.zeros(7))
+
+
+def test_clips_are_drawn_mirrored_or_not(data: attention.TrainingData) -> None:
+    clips = attention.draw_clips(data, 50, 6, torch.Generator().manual_seed(0))
+    assert clips.mask.sum(1).max() == 6
+    assert clips.mask.sum(1).min() >= 4
+    mirrored = clips.features[:, 0].mean(dim=1) > 50
+    assert 10 < mirrored.sum() < 40
+    plain = clips.features - 100 * mirrored[:, None, None]
+    emotion = plain[..., : len(EMOTIONS)].argmax(-1)
+    shown = (clips.informative > 0) & clips.mask
+    assert (emotion == clips.labels[:, None])[shown].all()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_heads_start_as_the_mean_of_the_frames(pooling: str, pool: FacePool) -> None:
+    network = heads(pooling)
+    clips = ClipMaker(pool).draw(20, torch.Generator().manual_seed(0))
+    first = replace(clips, mask=torch.arange(clips.mask.shape[1]).expand_as(clips.mask) == 0)
+    alone = network.classify(clips.features[:, :1]).logits
+    torch.testing.assert_close(clip_logits(network, pooling, first).softmax(-1), alone.softmax(-1))
+    if pooling != "oracle":
+        lengths = clips.mask.sum(1).tolist()
+        scores = network.classify(clips.features[clips.mask].unsqueeze(1)).logits
+        if pooling == "score-fusion":
+            scores = scores.softmax(-1)
+        mean = torch.stack([rows.mean(0) for rows in scores.split(lengths)])
+        wanted = mean if pooling == "score-fusion" else mean.softmax(-1)
+        torch.testing.assert_close(clip_logits(network, pooling, clips).softmax(-1), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_the_oracle_sees_what_is_informative(pool: FacePool) -> None:
+    network = heads("oracle")
+    clips = ClipMaker(pool).draw(20, torch.Generator().manual_seed(0))
+    hidden = replace(clips, features=clips.features * clips.informative.unsqueeze(-1))
+    torch.testing.assert_close(
+        clip_logits(network, "oracle", clips), clip_logits(network, "oracle", hidden), atol=5e-3, rtol=0
+    )
+
+
+def test_attention_learns_and_a_killed_run_goes_on_to_the_same_result(
+    data: attention.TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(data, mirrored=data.clips.frames)
+    settings = attention.Settings(epochs=3, steps=10, batch=8, lr=0.03, attention_lr=1)
 
     def run(out: Path) -> FrameAttentionNetwork:
         out.mkdir(exist_ok=True)
-        torch.manual_seed(0)
-        network = FrameAttentionNetwork("fan")
-        attention.start_from_backbone(network, network.classifier.weight[:, :512].clone(), torch.zeros(7))
-        assert ranking(network, maker) == 0.5
+        network = heads("fan")
+        assert ranking(network, data.mixed) == 0.5
         attention.train(network, data, out, settings)
         return network
 
     whole = run(tmp_path / "whole")
-    assert ranking(whole, maker) > 0.8
+    assert ranking(whole, data.mixed) > 0.8
 
     train_epoch = attention.train_epoch
 
@@ -237,6 +307,61 @@ def test_attention_learns_and_a_killed_run_goes_on_to_the_same_result(
     for name, value in whole.attention.state_dict().items():
         assert torch.equal(value, resumed.attention.state_dict()[name]), name
     assert torch.equal(whole.classifier.weight, resumed.classifier.weight)
+
+
+def test_confidence_is_set_right(ferplus: Path) -> None:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork("fan")
+    before = network.classifier.weight.detach().clone()
+    card = attention.calibrate(network, ModelCard("fan", preprocessing_of(32)), ferplus)
+    assert card.temperature != 1
+    torch.testing.assert_close(network.classifier.weight, before / card.temperature, rtol=1e-3, atol=1e-5)
+
+
+def test_comparison_of_poolings(data: attention.TrainingData, tmp_path: Path) -> None:
+    lengths = data.clips.offsets.diff().tolist()
+    names = [f"Happy/{number}" for number in range(len(lengths))]
+    numbers = torch.cat([torch.arange(length) for length in lengths])
+    clips = replace(data.clips, names=names, frame_numbers=numbers)
+    truth = tmp_path / "frames.csv"
+    places = [(name, number) for name, length in zip(names, lengths, strict=True) for number in range(length)]
+    rows = [
+        f"{name},{number},{shown},0" for (name, number), shown in zip(places, data.intensities.tolist(), strict=True)
+    ]
+    truth.write_text("\n".join(["clip,frame,intensity,occluded", *rows]))
+    assert torch.equal(load_intensities(truth, clips), data.intensities)
+
+    settings = attention.Settings(epochs=1, steps=30, batch=8, frames=20, lr=0.03, attention_lr=1)
+    data = replace(data, mirrored=data.clips.frames)
+    outcomes = {}
+    for pooling in POOLINGS:
+        found = []
+        for seed in (0, 1):
+            network = heads(pooling)
+            (tmp_path / f"{pooling}{seed}").mkdir()
+            attention.train(network, data, tmp_path / f"{pooling}{seed}", replace(settings, seed=seed), pooling)
+            found.append(comparison.evaluate(network, pooling, clips, truth))
+        outcomes[pooling] = comparison.Outcome(*(np.stack(values) for values in zip(*found, strict=True)))
+    assert outcomes["fan"].probabilities.shape == (2, 30, 7)
+    labels = clips.labels.numpy()
+    right = {name: (one.probabilities.argmax(-1) == labels).mean() for name, one in outcomes.items()}
+    assert right["oracle"] > right["mean"]
+    share, _ = comparison.closed(labels, outcomes["fan"], outcomes["mean"], outcomes["oracle"])
+    assert share == pytest.approx((right["fan"] - right["mean"]) / (right["oracle"] - right["mean"]))
+    assert np.nanmean(outcomes["oracle"].areas) == 1
+    assert np.nanmean(outcomes["mean"].areas) == 0.5
+
+    table = comparison.report(labels, outcomes)
+    assert f"| fan | {100 * right['fan']:.1f} (" in table
+    assert "| fan - mean | " in table
+    assert f"| {100 * share:.0f} % (" in table
+
+
+def test_intensities_that_are_not_there(data: attention.TrainingData, tmp_path: Path) -> None:
+    assert load_intensities(tmp_path / "none.csv", data.clips).eq(1).all()
+    (tmp_path / "frames.csv").write_text("clip,frame,intensity\nclip,0,0.5\n")
+    with pytest.raises(FanFerError, match=r"frames\.csv: KeyError.*a row with clip, frame and intensity"):
+        load_intensities(tmp_path / "frames.csv", data.clips)
 
 
 def test_features_are_computed_again_only_when_their_source_changed(tmp_path: Path) -> None:
@@ -262,4 +387,4 @@ def test_damaged_features_are_computed_again(tmp_path: Path, size: int) -> None:
 def test_ranking_is_the_area_under_the_curve() -> None:
     weights = [torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2]), torch.tensor([1.0])]
     informative = [torch.tensor([True, False, True]), torch.tensor([True, False]), torch.tensor([True])]
-    assert score.mean_ranking(weights, informative) == pytest.approx((0.5 + 0.5) / 2)
+    assert mean_ranking(weights, informative) == pytest.approx((0.5 + 0.5) / 2)

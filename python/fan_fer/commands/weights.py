@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         "classes": ", ".join(card.classes),
         "input": f"aligned faces, {image.size} x {image.size}, {'grey' if image.grayscale else 'colour'}",
         "trained on": card.trained_on or "not said",
+        "temperature": f"{card.temperature:.3g}, already in the classifier",
         "licence": card.license or "not said",
     }
     rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in card.scores.items()}

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import binned_statistic
 
-from fan_fer.evaluation.metrics import Scores
+from fan_fer.evaluation.metrics import BINS, Floats, Labels, Scores, calibration_error, wilson_interval
 from fan_fer.output import atomic_write, check_picture
 from fan_fer.plot import BLUE, FAINT, GAP, INK, ORANGE
 
@@ -66,6 +67,46 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
 def write_confusion(path: Path, scores: Scores, title: str) -> None:
     """Writes :func:`plot_confusion`, whole or not at all. Raises OutputError."""
     _save(path, plot_confusion(scores, title))
+
+
+def plot_reliability(labels: Labels, probabilities: Floats, title: str) -> Figure:
+    """How often the most probable class is right, by how probable it was: true classes (n,), probabilities (n, C).
+
+    Below: how many clips were that sure. Raises ValueError where the shapes do not fit each other.
+    """
+    confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
+    edges = np.linspace(0, 1, BINS + 1)
+    counts, mean = (
+        binned_statistic(confidence, values, kind, edges).statistic
+        for values, kind in ((confidence, "count"), (right, "mean"))
+    )
+    figure = Figure(figsize=(5.2, 5.4), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.13, 0.33, 0.82, 0.5))
+    below = figure.add_axes((0.13, 0.11, 0.82, 0.16), sharex=axes)
+    centres, width = (edges[:-1] + edges[1:]) / 2, 1 / BINS
+    for k in np.flatnonzero(counts):
+        low, high = wilson_interval(round(mean[k] * counts[k]), int(counts[k]))
+        axes.bar(centres[k], mean[k], 0.92 * width, color=BLUE, alpha=0.75)
+        axes.plot([centres[k]] * 2, [low, high], color=INK, lw=1.2)
+    axes.plot([0, 1], [0, 1], color=ORANGE, lw=1.4)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("right, with 95 % interval", color=INK, fontsize=9)
+    below.bar(centres, counts, 0.92 * width, color=FAINT)
+    below.set_xlabel("probability of the most probable class", color=INK, fontsize=9)
+    below.set_ylabel("how many", color=INK, fontsize=9)
+    for part in (axes, below):
+        _style(part)
+    error = calibration_error(labels, probabilities)
+    figure.text(0.03, 0.945, textwrap.shorten(title, 48, placeholder=" ..."), **_HEAD)
+    figure.text(0.03, 0.885, f"calibration error {error:.3f}; on the line it would be 0", fontsize=9, color=FAINT)
+    return figure
+
+
+def write_reliability(path: Path, labels: Labels, probabilities: Floats, title: str) -> None:
+    """Writes :func:`plot_reliability`, whole or not at all. Raises OutputError."""
+    _save(path, plot_reliability(labels, probabilities, title))
 
 
 def plot_table(table: Table) -> Figure:

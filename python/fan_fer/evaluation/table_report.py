@@ -27,14 +27,14 @@ def _scores(table: Table) -> str:
     for result in table.variants:
         row = [result.title]
         for scores in (result.last, result.best):
-            row += [_share(scores.accuracy, scores.accuracy_interval)]
-            row += [_share(scores.mean_recall, scores.mean_recall_interval)]
+            row += [share_text(scores.accuracy, scores.accuracy_interval)]
+            row += [share_text(scores.mean_recall, scores.mean_recall_interval)]
         if published is not None:
             row.append(f"{published.accuracy[result.variant]:.2f}")
         rows.append(row)
     if published is not None:
         headings.append(f"published, on {published.name}")
-    return _markdown(headings, rows)
+    return markdown_table(headings, rows)
 
 
 def _notes(table: Table) -> str:
@@ -72,9 +72,9 @@ def _gains(table: Table) -> str:
     for name, both in table.differences.items():
         row = [f"FAN - {TITLES[name]}"]
         for which in EPOCHS:
-            row += _difference(both[which])
+            row += difference_texts(both[which])
         rows.append(row)
-    return _markdown(headings, rows)
+    return markdown_table(headings, rows)
 
 
 def _attention(table: Table) -> str:
@@ -96,13 +96,14 @@ def _attention(table: Table) -> str:
         f"another of its clip; averaged over the {clips} test clips that have both kinds among their frames with a "
         "face. 95 % bootstrap intervals over the clips."
     )
-    parts = [_markdown(headings, rows), note]
+    parts = [markdown_table(headings, rows), note]
     if gains:
-        parts.append(_markdown(["difference", "paired"], gains))
+        parts.append(markdown_table(["difference", "paired"], gains))
     return "\n\n".join(parts)
 
 
-def _share(value: float, interval: Interval | None) -> str:
+def share_text(value: float, interval: Interval | None) -> str:
+    """ "50.0 (43.3 to 56.7)", in percent."""
     return f"{100 * value:.1f} ({interval_text(interval)})"
 
 
@@ -110,7 +111,8 @@ def _seeds(scores: Scores) -> str:
     return ", ".join(f"{100 * value:.1f}" for value in scores.accuracy_of_seeds)
 
 
-def _difference(value: Difference) -> list[str]:
+def difference_texts(value: Difference) -> list[str]:
+    """Accuracy and mean recall: "+2.9 (+0.2 to +5.7)", in points."""
     pairs = ((value.accuracy, value.accuracy_interval), (value.mean_recall, value.mean_recall_interval))
     return [f"{100 * gain:+.1f} ({_signed(interval)})" for gain, interval in pairs]
 
@@ -124,6 +126,7 @@ def _gain(ranking: Ranking) -> str:
     return f"{ranking.mean:+.3f}{ends}"
 
 
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; all columns but the first hold numbers."""
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

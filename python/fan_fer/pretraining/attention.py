@@ -5,97 +5,72 @@
         --backbone runs/backbone/backbone.safetensors --out runs/attention
 
 Three losses, added: clips of a video set, clips mixed from FER+ faces, and FER+ faces on their own, so that the
-classifier stays one of single frames too. Faces and features are computed once and kept in ``--out``; the weights
-file there is ``fan_resnet18.safetensors``. The same command goes on where a killed run stopped.
+classifier stays one of single frames too. Its confidence is then set right on the FER+ valid faces. Faces and features
+are computed once and kept in ``--out``; the weights file there is ``fan_resnet18.safetensors``. The same command goes
+on where a killed run stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator
 
-from fan_fer.align import TEMPLATE
-from fan_fer.cache import cached, fingerprint
 from fan_fer.errors import first_line
-from fan_fer.faces import load_detector
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.pretraining.augment import augment, degrade
-from fan_fer.pretraining.backbone import MEAN, STD, normalise, resize
-from fan_fer.pretraining.features import (
-    ClipSet,
-    embed,
-    embed_clips,
-    load_backbone,
-    load_faces,
-    set_name,
-)
-from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
-from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
+from fan_fer.pretraining.calibration import divide_logits, fit_temperature
+from fan_fer.pretraining.features import load_backbone, set_name
+from fan_fer.pretraining.ferplus import load_ferplus, rgb
+from fan_fer.pretraining.pooling import Clips, clip_loss, make_heads, pad_clips
 from fan_fer.pretraining.score import measure
-from fan_fer.recognizer import load_recognizer
+from fan_fer.pretraining.training_data import (
+    TrainingData,
+    add_arguments,
+    features_source,
+    load_clip_faces,
+    load_training_data,
+    preprocessing_of,
+)
+from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.runs import load_checkpoint, progress_bar, run_main, save_checkpoint
-from fan_fer.weights import ModelCard, Preprocessing, save_weights
+from fan_fer.weights import ModelCard, save_weights
 
 LICENSE = "research use: trained on FER2013 images"
 
 
 @dataclass(frozen=True)
 class Settings:
-    epochs: int = 40
+    epochs: int = 20
     steps: int = 100  # per epoch
     batch: int = 64  # clips of each kind in a step; four times as many single faces
-    lr: float = 3e-3  # of the attention; the classifier, which starts as the backbone's head, learns at a third
+    frames: int = 8  # of each video clip that a step sees, drawn at random; all, where there are fewer
+    lr: float = 3e-3  # highest, of the heads; of the classifier, which starts as the backbone's head, a third
+    attention_lr: float = 3.0  # how many times as fast the attention's few numbers learn
     smoothing: float = 0.1  # of the clips' labels
     size: int = 64  # side of the square faces, pixels: the one the backbone was trained at
-    faces: float = 10.0  # weight of the single faces' loss
+    mixed: float = 1.0  # weight of the loss of clips mixed from single faces
+    faces: float = 10.0  # weight of the loss of single faces
     seed: int = 0
-    uniform: bool = False  # leave every frame the same weight, as a baseline
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    clips: ClipSet  # features
-    mixed: ClipMaker
-    faces: FacePool
-
-
-def face_pool(network: FrameAttentionNetwork, faces: FaceSet, size: int, seed: int) -> dict[str, Tensor]:
-    """Features of ``faces`` as they are and augmented, and of blurred or covered copies of a third of them."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def run(change: Callable[[Tensor], Tensor], images: Tensor, what: str) -> Tensor:
-        return embed(network, lambda start, end: normalise(change(images[start:end])), len(images), what)
-
-    third = torch.randperm(len(faces), generator=rng)[: max(1, len(faces) // 3)]
-    as_they_are = run(lambda images: resize(images, size), faces.images, "FER+ faces")
-    augmented = run(lambda images: augment(images, size, rng), faces.images, "augmented FER+ faces")
-    return {
-        "features": torch.cat([as_they_are, augmented]),
-        "labels": faces.labels.repeat(2, 1),
-        "degraded": run(lambda images: degrade(images, size, rng), faces.images[third], "degraded FER+ faces"),
-    }
-
-
-def draw_clips(clips: ClipSet, count: int, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """``count`` clips, each a random half or more of its frames: features (B, N, D), mask (B, N), labels (B,)."""
+def draw_clips(data: TrainingData, count: int, frames: int, rng: Generator) -> Clips:
+    """``count`` clips, up to ``frames`` of the frames of each, mirrored or not."""
+    clips = data.clips
     chosen = torch.randint(0, len(clips), (count,), generator=rng)
-    rows = []
+    rows, shown = [], []
     for clip in chosen.tolist():
         start, end = int(clips.offsets[clip]), int(clips.offsets[clip + 1])
-        length = end - start
-        kept = int(torch.randint((length + 1) // 2, length + 1, (1,), generator=rng))
-        rows.append(clips.frames[start + torch.randperm(length, generator=rng)[:kept]])
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), mask, clips.labels[chosen]
+        places = start + torch.randperm(end - start, generator=rng)[:frames]
+        source = clips.frames if torch.rand((), generator=rng) < 0.5 else data.mirrored
+        rows.append(source[places])
+        shown.append(data.intensities[places])
+    return pad_clips(rows, clips.labels[chosen], shown)
 
 
 def train_epoch(
@@ -104,6 +79,7 @@ def train_epoch(
     data: TrainingData,
     epoch: int,
     settings: Settings,
+    pooling: str,
 ) -> float:
     """``settings.steps`` steps; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
     rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
@@ -112,21 +88,15 @@ def train_epoch(
         progress = (epoch * settings.steps + step) / (settings.epochs * settings.steps)
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] * 0.5 * (1 + math.cos(math.pi * progress))
-        features, mask, labels = draw_clips(data.clips, settings.batch, rng)
-        mixed = data.mixed.draw(settings.batch, rng)
-        single = torch.randint(0, len(data.faces.labels), (4 * settings.batch,), generator=rng)
-        loss = (
-            F.cross_entropy(network.classify(features, mask).logits, labels, label_smoothing=settings.smoothing)
-            + F.cross_entropy(
-                network.classify(mixed.features, mixed.mask).logits,
-                mixed.labels,
-                label_smoothing=settings.smoothing,
-            )
-            + settings.faces
-            * F.cross_entropy(
-                network.classify(data.faces.features[single].unsqueeze(1)).logits, data.faces.labels[single]
-            )
-        )
+        clips = draw_clips(data, settings.batch, settings.frames, rng)
+        loss = clip_loss(network, pooling, clips, settings.smoothing)
+        if settings.mixed:
+            mixed = data.mixed.draw(settings.batch, rng)
+            loss = loss + settings.mixed * clip_loss(network, pooling, mixed, settings.smoothing)
+        if settings.faces:
+            single = torch.randint(0, len(data.faces.labels), (4 * settings.batch,), generator=rng)
+            logits = network.classify(data.faces.features[single].unsqueeze(1)).logits
+            loss = loss + settings.faces * F.cross_entropy(logits, data.faces.labels[single])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -134,30 +104,26 @@ def train_epoch(
     return total / settings.steps
 
 
-def start_from_backbone(network: FrameAttentionNetwork, weight: Tensor, bias: Tensor) -> None:
-    """The clip classifier starts as the backbone's head on the mean of both halves, attention as a plain average."""
-    attention = network.attention
-    assert attention is not None
-    with torch.no_grad():
-        for parameter in attention.parameters():
-            parameter.zero_()
-        network.classifier.weight.copy_(torch.cat([weight, weight], dim=1) / 2)
-        network.classifier.bias.copy_(bias)
+def train(
+    network: FrameAttentionNetwork,
+    data: TrainingData,
+    out: Path,
+    settings: Settings,
+    pooling: str = "fan",
+    source: str = "",
+) -> None:
+    """Trains the heads of ``network`` from where they are, or goes on from the checkpoint in ``out``.
 
-
-def train(network: FrameAttentionNetwork, data: TrainingData, out: Path, settings: Settings, source: str = "") -> None:
-    """Trains ``network`` from where it is, or goes on from the checkpoint in ``out``.
-
+    pooling: one of :mod:`fan_fer.pretraining.pooling`, that ``network`` was made for.
     source: identifies the features; a checkpoint trained on others is refused.
     """
-    made_with = asdict(settings) | {"source": source}
-    assert network.attention is not None
-    attention = [] if settings.uniform else list(network.attention.parameters())
+    made_with = asdict(settings) | {"pooling": pooling, "source": source}
     groups = [{"params": list(network.classifier.parameters()), "highest": settings.lr / 3}]
-    if attention:
-        groups.append({"params": attention, "highest": settings.lr})
+    heads = torch.nn.ModuleDict({"classifier": network.classifier})
+    if network.attention is not None:
+        heads["attention"] = network.attention
+        groups.append({"params": list(network.attention.parameters()), "highest": settings.lr * settings.attention_lr})
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=1e-2)
-    heads = torch.nn.ModuleDict({"attention": network.attention, "classifier": network.classifier})
 
     checkpoint = load_checkpoint(out / "last.pt", made_with)
     first_epoch = 0
@@ -166,72 +132,66 @@ def train(network: FrameAttentionNetwork, data: TrainingData, out: Path, setting
         heads.load_state_dict(checkpoint["heads"])
         optimizer.load_state_dict(checkpoint["optimizer"])
     with progress_bar() as progress:
-        task = progress.add_task("attention", total=settings.epochs, completed=first_epoch)
+        task = progress.add_task(pooling, total=settings.epochs, completed=first_epoch)
         for epoch in range(first_epoch, settings.epochs):
-            loss = train_epoch(network, optimizer, data, epoch, settings)
+            loss = train_epoch(network, optimizer, data, epoch, settings, pooling)
             save_checkpoint(out / "last.pt", {
                 "epoch": epoch + 1, "settings": made_with,
                 "heads": heads.state_dict(), "optimizer": optimizer.state_dict(),
             })  # fmt: skip
-            progress.update(task, advance=1, description=f"attention, loss {loss:.3f}")
+            progress.update(task, advance=1, description=f"{pooling}, loss {loss:.3f}")
+
+
+def calibrate(network: FrameAttentionNetwork, card: ModelCard, data: Path) -> ModelCard:
+    """Sets the network's confidence right on the FER+ valid faces; returns the card with the temperature it took."""
+    valid = load_ferplus(data, "valid")
+    probabilities = Recognizer(network, card, weights_file="").classify_faces(rgb(valid)).astype(np.float64)
+    temperature = fit_temperature(np.log(np.maximum(probabilities, 1e-12)), valid.labels.argmax(dim=1).numpy())
+    divide_logits(network, temperature)
+    return replace(card, temperature=round(temperature, 4))
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for each of :class:`Settings`."""
+    for name, default in asdict(Settings()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """What :func:`add_settings` read."""
+    return Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fan_fer.pretraining.attention", description=first_line(__doc__))
-    parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
-    parser.add_argument("--clips", type=Path, required=True, help="folder with a folder of videos per emotion")
-    parser.add_argument("--valid-clips", type=Path, required=True, help="the same, of other people")
-    parser.add_argument("--detector", default="mtcnn", help='"mtcnn" or "yunet:FILE"')
-    parser.add_argument("--backbone", type=Path, required=True, help="what the backbone script wrote")
-    parser.add_argument("--out", type=Path, required=True, help="directory for features, checkpoint and weights")
-    for name, default in asdict(Settings()).items():
-        if isinstance(default, bool):
-            parser.add_argument(f"--{name}", action="store_true")
-        else:
-            parser.add_argument(f"--{name}", type=type(default), default=default)
-    arguments = vars(parser.parse_args())
-    paths = {name: arguments.pop(name) for name in ("data", "clips", "valid_clips", "detector", "backbone", "out")}
-    out: Path = paths["out"]
-    settings = Settings(**arguments)
-    template = tuple((round(x, 3), round(y, 3)) for x, y in TEMPLATE.tolist())
-    preprocessing = Preprocessing(settings.size, grayscale=True, mean=(MEAN,) * 3, std=(STD,) * 3, template=template)
+    add_arguments(parser)
+    add_settings(parser)
+    paths = parser.parse_args()
+    settings = settings_of(paths)
+    out: Path = paths.out
 
-    faces = load_ferplus(paths["data"], "train")
-    network, weight, bias = load_backbone(paths["backbone"])
-    detector = load_detector(paths["detector"])
-    source = fingerprint(paths["backbone"], paths["data"], str(paths["clips"]), asdict(preprocessing))[:12]
-    load_checkpoint(out / "last.pt", asdict(settings) | {"source": source})  # refuses now, not after minutes
+    network, weight, bias = load_backbone(paths.backbone)
+    source = features_source(paths, settings.size)
+    # Refuses now, not after minutes.
+    load_checkpoint(out / "last.pt", asdict(settings) | {"pooling": "fan", "source": source})
     out.mkdir(parents=True, exist_ok=True)
-    clips, valid_clips = (
-        load_faces(paths[name], detector, preprocessing, out / f"faces_{paths[name].name}.safetensors")
-        for name in ("clips", "valid_clips")
-    )
-    clip_features = cached(
-        out / "features_clips.safetensors",
-        source,
-        lambda: {"frames": embed_clips(network, clips, preprocessing, f"frames of {paths['clips'].name}")},
-    )
-    pool = FacePool(**cached(
-        out / "features_faces.safetensors",
-        f"{source} seed {settings.seed}",
-        lambda: face_pool(network, faces, settings.size, settings.seed),
-    ))  # fmt: skip
-
-    start_from_backbone(network, weight, bias)
-    data = TrainingData(replace(clips, frames=clip_features["frames"]), ClipMaker(pool), pool)
-    train(network, data, out, settings, source)
+    data = load_training_data(paths, network, settings.size, settings.seed)
+    network = make_heads(network, "fan", weight, bias)
+    train(network, data, out, settings, "fan", source)
 
     card = ModelCard(
         variant="fan",
-        preprocessing=preprocessing,
-        trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths['clips'])}",
+        preprocessing=preprocessing_of(settings.size),
+        trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
         license=LICENSE,
     )
+    card = calibrate(network, card, paths.data)
     weights_file = out / "fan_resnet18.safetensors"
     save_weights(weights_file, network, card, half=True)
-    scores = measure(load_recognizer(weights_file), paths["data"], paths["valid_clips"], valid_clips)
-    save_weights(weights_file, network, replace(card, scores=scores), half=True)
-    print(json.dumps(scores, indent=2))
+    valid_clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
+    figures = measure(load_recognizer(weights_file), paths.data, paths.valid_clips, valid_clips)
+    save_weights(weights_file, network, replace(card, scores=figures.to_scores()), half=True)
+    print(figures.to_markdown())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -19,7 +20,9 @@ def augment(images: Tensor, size: int, rng: Generator) -> Tensor:
     faces = random_resolution(faces, rng)
     faces = random_sharpness(faces, rng)
     faces = random_light(faces, rng)
-    return random_cutout(faces, rng)
+    faces = random_darkness(faces, rng)
+    faces = random_cutout(faces, rng)
+    return random_jpeg(faces, rng)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, rng: Generator) -> Tensor:
@@ -93,13 +96,36 @@ def random_light(faces: Tensor, rng: Generator) -> Tensor:
     return (faces + noise * torch.randn(faces.shape, generator=rng)).clamp(0, 1)
 
 
+def random_darkness(faces: Tensor, rng: Generator) -> Tensor:
+    """One face in eight is seen in little light: dark, of low contrast, noisy."""
+    batch = len(faces)
+    gamma = _uniform((batch, 1, 1, 1), 1, 2.2, rng)
+    dark = faces**gamma * _uniform((batch, 1, 1, 1), 0.2, 0.6, rng)
+    dark = (dark + 0.03 * torch.randn(faces.shape, generator=rng)).clamp(0, 1)
+    return torch.where(_chance(batch, 0.125, rng), dark, faces)
+
+
+def random_jpeg(faces: Tensor, rng: Generator) -> Tensor:
+    """An eighth of the batch is stored as JPEG of quality 5 to 50."""
+    chosen = torch.randperm(len(faces), generator=rng)[: len(faces) // 8]
+    faces = faces.clone()
+    for number in chosen.tolist():
+        pixels = (faces[number, 0] * 255).round().to(torch.uint8).numpy()
+        quality = int(torch.randint(5, 51, (), generator=rng))
+        _, code = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+        assert decoded is not None
+        faces[number, 0] = torch.from_numpy(decoded).float() / 255
+    return faces
+
+
 def random_cutout(faces: Tensor, rng: Generator) -> Tensor:
-    """Half of the faces get a flat rectangle, a fifth to nearly half of the side, over part of them."""
+    """Half of the faces get a flat rectangle, a fifth to three fifths of the side, over part of them."""
     batch, _, height, width = faces.shape
 
     def band(length: int) -> Tensor:
         centre = _uniform((batch, 1), 0, length, rng)
-        half = _uniform((batch, 1), 0.1, 0.22, rng) * length
+        half = _uniform((batch, 1), 0.1, 0.3, rng) * length
         return (torch.arange(length) + 0.5 - centre).abs() < half
 
     rectangle = band(height)[:, None, :, None] & band(width)[:, None, None, :]

@@ -1,7 +1,7 @@
 r"""Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
 
     python -m fan_fer.pretraining.backbone --data ferplus.npz --out runs/backbone
-    python -m fan_fer.pretraining.backbone --data ferplus.npz --out runs/larger --size 96 \
+    python -m fan_fer.pretraining.backbone --data ferplus.npz --out runs/larger --sizes 96x10,128x5 --lr 0.02 \
         --start runs/backbone/backbone.safetensors
 
 Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from fan_fer.errors import FanFerError, first_line
 from fan_fer.output import atomic_write
 from fan_fer.pretraining.augment import augment
 from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
+from fan_fer.pretraining.matrix_conv import use_matrix_products
 from fan_fer.runs import load_checkpoint, progress_bar, run_main, save_checkpoint
 
 MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
@@ -38,8 +40,7 @@ MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
 
 @dataclass(frozen=True)
 class Settings:
-    epochs: int = 20
-    size: int = 64  # side of the square faces, pixels
+    sizes: str = "64x20"  # side of the square faces in pixels x epochs, one after the other: "64x20,96x10"
     batch: int = 128
     lr: float = 0.1  # highest, after the warm-up
     weight_decay: float = 5e-4
@@ -47,6 +48,15 @@ class Settings:
     mixup: float = 0.0  # parameter of the Beta distribution that faces, and their labels, are mixed by; 0: not
     balance: float = 0.0  # 0: every face once an epoch; 1: every emotion as often; between: by its count to this power
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*(,[1-9]\d*x[1-9]\d*)*", self.sizes):
+            raise FanFerError(f"--sizes {self.sizes}: wanted side x epochs, one or more, such as 64x20 or 64x20,96x10")
+
+    def size_of_epochs(self) -> list[int]:
+        """The side of the faces in each epoch of the run."""
+        stages = (map(int, stage.split("x")) for stage in self.sizes.split(","))
+        return [size for size, epochs in stages for _ in range(epochs)]
 
 
 def normalise(faces: Tensor) -> Tensor:
@@ -129,6 +139,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     network = resnet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
+    use_matrix_products(network.layer4)
     if tensors is not None:
         network.load_state_dict(tensors)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
@@ -147,17 +158,16 @@ def train(
         averaged.load_state_dict(checkpoint["averaged"])
         optimizer.load_state_dict(checkpoint["optimizer"])
 
-    for epoch in range(first_epoch, settings.epochs):
+    for epoch, size in list(enumerate(settings.size_of_epochs()))[first_epoch:]:
         started = time.monotonic()
         loss = train_epoch(network, averaged, optimizer, train_faces, epoch, settings)
-        right, _ = accuracy(network, valid_faces, settings.size)
-        averaged_right, averaged_recall = accuracy(averaged, valid_faces, settings.size)
+        right, recall = accuracy(averaged, valid_faces, size)
         figures = {
             "epoch": epoch + 1,
+            "size": size,
             "loss": round(loss, 4),
             "valid_accuracy": round(right, 4),
-            "valid_accuracy_averaged": round(averaged_right, 4),
-            "valid_mean_recall_averaged": round(averaged_recall, 4),
+            "valid_mean_recall": round(recall, 4),
             "seconds": round(time.monotonic() - started, 1),
         }
         save_checkpoint(out / "last.pt", {
@@ -178,6 +188,7 @@ def train_epoch(
     settings: Settings,
 ) -> float:  # fmt: skip
     """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
+    sizes = settings.size_of_epochs()
     rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
     batches = epoch_order(faces.labels, settings.balance, rng).split(settings.batch)
     if len(batches) > 1 and len(batches[-1]) < settings.batch:
@@ -185,11 +196,11 @@ def train_epoch(
     network.train()
     total = 0.0
     with progress_bar() as progress:
-        task = progress.add_task(f"epoch {epoch + 1} of {settings.epochs}", total=len(batches))
+        task = progress.add_task(f"epoch {epoch + 1} of {len(sizes)}", total=len(batches))
         for step, chosen in enumerate(batches, start=epoch * len(batches)):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, settings.epochs * len(batches), settings.lr)
-            inputs = normalise(augment(faces.images[chosen], settings.size, rng))
+                group["lr"] = learning_rate(step, len(sizes) * len(batches), settings.lr)
+            inputs = normalise(augment(faces.images[chosen], sizes[epoch], rng))
             inputs, labels = mix(inputs, faces.labels[chosen], settings.mixup, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(inputs)

@@ -1,24 +1,45 @@
 """What real video does to a face, applied to single faces with a fixed seed: how much accuracy each costs.
 
-    python -m fan_fer.pretraining.corruptions --data ferplus.npz [--weights FILE]
+    python -m fan_fer.pretraining.corruptions --data ferplus.npz --detector mtcnn [--weights FILE]
 
-Prints accuracy and mean recall on the FER+ valid split as it is and under each corruption, as a Markdown table.
+Prints accuracy and mean recall on the FER+ valid split as it is, under each corruption, and as our detectors align
+it, as a Markdown table with 95 % intervals.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fan_fer.align import align_face
 from fan_fer.errors import first_line
-from fan_fer.pretraining.ferplus import load_ferplus
+from fan_fer.evaluation.metrics import Interval, bootstrap_interval, wilson_interval
+from fan_fer.evaluation.report import interval_text
+from fan_fer.evaluation.table_report import markdown_table, share_text
+from fan_fer.faces import Detector, load_detector
+from fan_fer.pretraining.ferplus import load_ferplus, rgb
 from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.runs import progress_bar, run_main
+from fan_fer.weights import Preprocessing
+
+
+@dataclass(frozen=True)
+class Row:
+    """Shares of 1; ``change`` against the same faces uncorrupted, with a paired interval."""
+
+    corruption: str
+    accuracy: float
+    interval: Interval
+    change: float
+    change_interval: Interval | None
+    mean_recall: float
+
 
 Face = NDArray[np.uint8]  # RGB (H, W, 3)
 SEED = 0
@@ -110,19 +131,54 @@ def corrupt(faces: NDArray[np.uint8], name: str, seed: int = SEED) -> NDArray[np
     return np.stack([CORRUPTIONS[name](face, rng) for face in faces])
 
 
-def measure(recognizer: Recognizer, data: Path) -> dict[str, tuple[float, float]]:
-    """Accuracy and mean recall on the FER+ valid split, as it is ("none") and under each corruption."""
+def measure(recognizer: Recognizer, data: Path, detectors: Sequence[Detector] = ()) -> list[Row]:
+    """The FER+ valid split as it is ("none"), under each corruption, and as each detector finds and aligns it."""
     valid = load_ferplus(data, "valid")
-    faces = np.repeat(valid.images.numpy()[..., None], 3, axis=-1)
+    faces = rgb(valid)
     answers = valid.labels.argmax(dim=1).numpy()
-    results = {}
+    clean = recognizer.classify_faces(faces).argmax(axis=1) == answers
+    rows = [_row("none", answers, clean, clean)]
     with progress_bar() as progress:
-        for name in progress.track(["none", *CORRUPTIONS], description="corruptions"):
-            seen = faces if name == "none" else corrupt(faces, name)
-            right = recognizer.classify_faces(seen).argmax(axis=1) == answers
-            recalls = [right[answers == emotion].mean() for emotion in np.unique(answers)]
-            results[name] = float(right.mean()), float(np.mean(recalls))
-    return results
+        for name in progress.track(CORRUPTIONS, description="corruptions"):
+            right = recognizer.classify_faces(corrupt(faces, name)).argmax(axis=1) == answers
+            rows.append(_row(name, answers, right, clean))
+        for detector in detectors:
+            settings = recognizer.card.preprocessing
+            aligned = [realign(face, detector, settings) for face in progress.track(faces, description=detector.name)]
+            found = np.array([crop is not None for crop in aligned])
+            crops = [crop for crop in aligned if crop is not None]
+            right = recognizer.classify_faces(crops).argmax(axis=1) == answers[found]
+            name = f"aligned by {detector.name} (finds {100 * found.mean():.1f} %)"
+            rows.append(_row(name, answers[found], right, clean[found]))
+    return rows
+
+
+def realign(face: Face, detector: Detector, settings: Preprocessing) -> Face | None:
+    """A FER2013 face as it would come out of a video: enlarged four times, found, aligned; None where it is not found.
+
+    The picture ends at the face, so it is continued by its edges for the detector to have something around it.
+    """
+    edge = len(face) // 2
+    picture = cv2.copyMakeBorder(face, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
+    picture = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    found = detector.detect(np.asarray(picture, np.uint8))
+    if not found:
+        return None
+    largest = max(found, key=lambda one: one.box[2] * one.box[3])
+    return align_face(picture, largest.landmarks, settings.size, np.array(settings.template, np.float32))
+
+
+def _row(name: str, answers: NDArray[np.int64], right: NDArray[np.bool_], clean: NDArray[np.bool_]) -> Row:
+    change = right.astype(float) - clean
+    recalls = [right[answers == emotion].mean() for emotion in np.unique(answers)]
+    return Row(
+        name,
+        float(right.mean()),
+        wilson_interval(int(right.sum()), len(right)),
+        float(change.mean()),
+        bootstrap_interval(lambda faces: change[faces].mean(-1), len(change)),
+        float(np.mean(recalls)),
+    )
 
 
 def _as_face(image: NDArray[np.generic]) -> Face:
@@ -133,12 +189,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="fan_fer.pretraining.corruptions", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--weights", type=Path, help="weights file; default: the packaged one")
+    parser.add_argument("--detector", action="append", default=[], help='"mtcnn" or "yunet:FILE"; may be repeated')
     arguments = parser.parse_args()
-    results = measure(load_recognizer(arguments.weights), arguments.data)
-    clean = results["none"][0]
-    print("| corruption | accuracy % | change | mean recall % |\n|---|---:|---:|---:|")
-    for name, (accuracy, recall) in results.items():
-        print(f"| {name} | {100 * accuracy:.1f} | {100 * (accuracy - clean):+.1f} | {100 * recall:.1f} |")
+    detectors = [load_detector(spec) for spec in arguments.detector]
+    rows = [
+        [
+            row.corruption,
+            share_text(row.accuracy, row.interval),
+            f"{100 * row.change:+.1f} ({interval_text(row.change_interval)})",
+            f"{100 * row.mean_recall:.1f}",
+        ]
+        for row in measure(load_recognizer(arguments.weights), arguments.data, detectors)
+    ]
+    print(markdown_table(["corruption", "accuracy %", "change", "mean recall %"], rows))
 
 
 if __name__ == "__main__":

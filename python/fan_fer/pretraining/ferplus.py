@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fan_fer.emotions import EMOTIONS
@@ -26,6 +27,11 @@ class FaceSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def rgb(faces: FaceSet) -> NDArray[np.uint8]:
+    """The faces as the recognizer takes them: RGB (N, H, W, 3)."""
+    return np.repeat(faces.images.numpy()[..., None], 3, axis=-1)
 
 
 def label_distributions(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

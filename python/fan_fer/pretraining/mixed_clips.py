@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError
+from fan_fer.pretraining.pooling import Clips, pad_clips
 
 NEUTRAL = EMOTIONS.index("Neutral")
 
@@ -23,16 +24,6 @@ class FacePool:
     features: Tensor  # (M, D)
     labels: Tensor  # (M, 7) label distributions
     degraded: Tensor  # (L, D) features of blurred or covered faces
-
-
-@dataclass(frozen=True)
-class MixedClips:
-    """Clips padded to the longest."""
-
-    features: Tensor  # (B, N, D)
-    mask: Tensor  # (B, N) bool, True where there is a frame
-    labels: Tensor  # (B,) int64
-    informative: Tensor  # (B, N) bool, True where the frame shows the clip's emotion
 
 
 class ClipMaker:
@@ -50,17 +41,11 @@ class ClipMaker:
             names = ", ".join(EMOTIONS[c] for c in lacking)
             raise FanFerError(f"the FER+ faces are too few to make clips of: {names}; clear and weak ones are wanted")
 
-    def draw(self, count: int, rng: Generator) -> MixedClips:
+    def draw(self, count: int, rng: Generator) -> Clips:
         chosen = [self._draw_one(rng) for _ in range(count)]
-        longest = max(len(features) for features, _, _ in chosen)
-        features = self.pool.features.new_zeros(count, longest, self.pool.features.shape[1])
-        mask = torch.zeros(count, longest, dtype=torch.bool)
-        informative = torch.zeros(count, longest, dtype=torch.bool)
-        for row, (frames, shown, _) in enumerate(chosen):
-            features[row, : len(frames)] = frames
-            mask[row, : len(frames)] = True
-            informative[row, :shown] = True
-        return MixedClips(features, mask, torch.tensor([label for _, _, label in chosen]), informative)
+        labels = torch.tensor([label for _, _, label in chosen])
+        informative = [(torch.arange(len(frames)) < shown).float() for frames, shown, _ in chosen]
+        return pad_clips([frames for frames, _, _ in chosen], labels, informative)
 
     def _draw_one(self, rng: Generator) -> tuple[Tensor, int, int]:
         """Frames (n, D), how many of them, from the first, show the emotion, and the emotion."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class MTCNN:
 
     STEP = 0.709  # from level to level of the image pyramid: half the area
     THRESHOLDS = (0.6, 0.7, 0.8)  # scores that the three networks ask for
+    SURE = 0.95  # score below which a face that is followed counts as lost
 
     def __init__(self, smallest: float = 1 / 15) -> None:
         self.smallest = smallest
@@ -63,10 +64,7 @@ class MTCNN:
             return self._detect(image)
 
     def _detect(self, image: np.ndarray) -> list[Face]:
-        # The last network sees 48 x 48 pixels, so the smallest face need not have more.
-        shrink = min(1.0, 48 / (self.smallest * min(image.shape[:2])))
-        if shrink < 1:
-            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        image, shrink = self._shrunk(image)
         boxes = self._proposals(image)
         if not len(boxes):
             return []
@@ -76,17 +74,42 @@ class MTCNN:
         boxes = _square(_move(boxes[kept], moves[kept]))
         if not len(boxes):
             return []
+        faces = self._look(image, boxes, shrink)
+        scores = np.array([face.score for face in faces])
+        corners = np.array([_corners(face) for face in faces]).reshape(-1, 4)
+        sure = np.flatnonzero(scores > self.THRESHOLDS[2])
+        return [faces[sure[i]] for i in _suppress(corners[sure], scores[sure], 0.7, of_smaller=True)]
+
+    def follow(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
+        """Each of ``faces``, from the frame before, in ``image``, by the last network alone.
+
+        None for one that it is not sure of, and for the second of two that have become one.
+        """
+        with _one_thread():
+            image, shrink = self._shrunk(image)
+            before = _square(np.array([_corners(face) for face in faces]) * shrink)
+            now = self._look(image, before, shrink)
+        scores = np.array([face.score for face in now])
+        kept = _suppress(np.array([_corners(face) for face in now]), scores, 0.7, of_smaller=True)
+        return [face if face.score > self.SURE and i in kept else None for i, face in enumerate(now)]
+
+    def _shrunk(self, image: np.ndarray) -> tuple[np.ndarray, float]:
+        """The image as the networks see it, and how much smaller it is."""
+        # The last network sees 48 x 48 pixels, so the smallest face need not have more.
+        shrink = min(1.0, 48 / (self.smallest * min(image.shape[:2])))
+        if shrink < 1:
+            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        return image, shrink
+
+    def _look(self, image: np.ndarray, boxes: np.ndarray, shrink: float) -> list[Face]:
+        """What the last network makes of each box (n, 4); lengths are those before shrinking."""
         scores, moves, points = self._accept(_crops(image, boxes, 48))
-        kept = np.flatnonzero(scores > self.THRESHOLDS[2])
-        boxes, scores, moves = boxes[kept], scores[kept], moves[kept]
-        points = points[kept].reshape(-1, 2, 5).transpose(0, 2, 1)  # fractions of the box
+        points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # fractions of the box
         landmarks = boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
-        boxes = _move(boxes, moves)
         faces = []
-        for i in _suppress(boxes, scores, 0.7, of_smaller=True):
-            x1, y1, x2, y2 = (boxes[i] / shrink).tolist()
-            points = (landmarks[i] / shrink).astype(np.float32)
-            faces.append(Face((x1, y1, x2 - x1, y2 - y1), points, float(scores[i])))
+        for box, place, score in zip(_move(boxes, moves), landmarks, scores, strict=True):
+            x1, y1, x2, y2 = (box / shrink).tolist()
+            faces.append(Face((x1, y1, x2 - x1, y2 - y1), (place / shrink).astype(np.float32), float(score)))
         return faces
 
     def _proposals(self, image: np.ndarray) -> np.ndarray:
@@ -109,6 +132,11 @@ class MTCNN:
             scale *= self.STEP
         boxes = np.concatenate(found)
         return _square(boxes[_suppress(boxes, np.concatenate(found_scores), 0.7)])
+
+
+def _corners(face: Face) -> tuple[float, float, float, float]:
+    x, y, width, height = face.box
+    return x, y, x + width, y + height
 
 
 @contextmanager

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fan_fer.embedding import Embedder
 from fan_fer.errors import FanFerError, VideoError
 from fan_fer.faces import Detector, Face, load_detector
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.profile import Profile
 from fan_fer.subject import cut_out, find_subject
 from fan_fer.video import Video
 from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
@@ -25,24 +26,26 @@ Progress = Callable[[str, int, "int | None"], None]
 """Called after every frame with the stage ("faces", then "emotions"), the frames done, and how many there are
 according to the video's header (None where it does not say)."""
 
-BATCH = 32
-
 
 def load_recognizer(
     weights: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     detector: str | Detector = "mtcnn",
+    precision: str = "auto",
 ) -> Recognizer:
     """A recognizer with the weights file that ships in the package, or with ``weights``.
 
     device: "cpu" or "cuda".
     detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``. A detector that
         is named is loaded when a video first needs it.
+    precision: of the backbone, as for :class:`fan_fer.embedding.Embedder`.
     Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
     """
     target = find_device(device)
     network, card = load_weights(weights)
-    return Recognizer(network, card, weights_file=weights or DEFAULT_WEIGHTS, device=target, detector=detector)
+    return Recognizer(
+        network, card, weights_file=weights or DEFAULT_WEIGHTS, device=target, detector=detector, precision=precision
+    )
 
 
 class Recognizer:
@@ -56,10 +59,11 @@ class Recognizer:
         weights_file: str | os.PathLike[str],
         device: torch.device | str = "cpu",
         detector: str | Detector = "mtcnn",
+        precision: str = "auto",
     ) -> None:
+        # Stays on the CPU, for its attention and classifier: a clip's features are a few kilobytes.
         self.network = network.eval()
-        # Attention and classifier stay on the CPU: a clip's features are a few kilobytes.
-        self.network.backbone.to(device)
+        self._embed = Embedder(network, card.preprocessing, torch.device(device), precision)
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self.device = torch.device(device)
@@ -72,35 +76,40 @@ class Recognizer:
             self._detector = load_detector(self._detector)
         return self._detector
 
-    def predict(self, path: str | os.PathLike[str], progress: Progress | None = None) -> ClipPrediction:
+    def predict(
+        self, path: str | os.PathLike[str], progress: Progress | None = None, profile: Profile | None = None
+    ) -> ClipPrediction:
         """The emotion of the person in a video, and what every frame contributed.
 
-        The video is decoded twice, to find the faces and to look at the chosen one, so that memory holds one frame,
+        The video is decoded twice, to find the faces and to look at the chosen one, so that memory holds a few frames,
         a batch of face crops, and 512 numbers per frame, whatever the length. A frame without the subject's face
-        counts as absent. Raises VideoError where the video cannot be read or shows no face.
+        counts as absent. ``profile`` learns where the time went. Raises VideoError where the video cannot be read or
+        shows no face.
         """
         report = progress or (lambda stage, done, total: None)
+        profile = profile or Profile()
         detector = self.detector
         video = Video(path)
-        times, subject = find_subject(video, detector, lambda done: report("faces", done, video.frame_count))
+        times, subject = find_subject(video, detector, lambda done: report("faces", done, video.frame_count), profile)
         seen: list[int] = []
 
         def crops() -> Iterator[Image]:
             settings = self.card.preprocessing
-            for index, crop in cut_out(video, subject, settings.size, settings.template):
+            for index, crop in cut_out(video, subject, settings.size, settings.template, profile):
                 if crop is not None:
                     seen.append(index)
                     yield crop
                 report("emotions", index + 1, len(times))
 
-        features = self._embed(crops()) if any(subject) else None
+        features = self._embed(crops(), profile) if any(subject) else None
         if features is None or not seen:
             raise VideoError(
                 f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
                 "a clip that shows a face, not too small and not turned away, is wanted"
             )
         frames = [FramePrediction(index, time) for index, time in enumerate(times)]
-        prediction = self._classify(features, frames, seen, subject)
+        with profile.measure("pool"):
+            prediction = self._classify(features, frames, seen, subject)
         return replace(
             prediction,
             video=os.fspath(path),
@@ -138,17 +147,6 @@ class Recognizer:
         if not crops:
             return np.zeros((0, len(self.card.classes)), np.float32)
         return self._frame_probabilities(self._embed(crops)).numpy()
-
-    @torch.inference_mode()
-    def _embed(self, crops: Iterable[Image]) -> Tensor:
-        """Features (N, D) on the CPU."""
-        remaining = iter(crops)
-        features = []
-        while batch := list(islice(remaining, BATCH)):
-            # One by one, because the crops of a list may differ in size.
-            frames = torch.cat([self.card.preprocessing(crop[None]) for crop in batch])
-            features.append(self.network.embed(frames.to(self.device)).float().cpu())
-        return torch.cat(features) if features else torch.empty(0)
 
     @torch.inference_mode()
     def _frame_probabilities(self, features: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.profile import STAGES, Profile
 
 HEAVIEST = 5  # frames listed
 BAR = 30  # characters of a probability of 1
@@ -44,6 +45,16 @@ class _Report:
             self._stage = stage
             self._bar.reset(self._task, description=f"{self._name}: {_STAGES.get(stage, stage)}")
         self._bar.update(self._task, completed=done, total=total)
+
+
+def profile_report(profile: Profile, prediction: ClipPrediction, seconds: float) -> RenderableType:
+    """Where the time of one clip went. Decoding is a thread of its own: the parts may sum to more than the whole."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("part", "seconds", "ms a frame"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for name, spent in [*((stage, profile.seconds[stage]) for stage in STAGES), ("whole", seconds)]:
+        table.add_row(name, f"{spent:.2f}", f"{1000 * spent / prediction.frames_total:.2f}")
+    return table
 
 
 def clip_report(prediction: ClipPrediction, seconds: float) -> RenderableType:

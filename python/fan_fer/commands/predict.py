@@ -56,6 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )
+    predict.add_argument("--profile", action="store_true", help="say where the time went")
     predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
@@ -86,7 +87,8 @@ def _recognize(
     the user ended it early, which keeps what is done."""
     from rich.console import Console
 
-    from fan_fer.report import progress_bar
+    from fan_fer.profile import Profile
+    from fan_fer.report import profile_report, progress_bar
     from fan_fer.video import Video
 
     failures: dict[Path, str] = {}
@@ -108,11 +110,13 @@ def _recognize(
         if video in failures:
             continue
         name = video.name if single else f"{number + 1}/{len(videos)} {video.name}"
-        start = time.perf_counter()
+        start, profile = time.perf_counter(), Profile()
         try:
             with progress_bar(console, name) as progress:
-                prediction = recognizer.predict(video, progress)
+                prediction = recognizer.predict(video, progress, profile)
             done.append((prediction, time.perf_counter() - start))
+            if arguments.profile:
+                console.print(profile_report(profile, *done[-1]))
             if plots:
                 _plot(plots[number], prediction)
         except FanFerError as error:

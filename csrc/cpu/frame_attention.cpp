@@ -37,12 +37,15 @@ struct Clip {
   int64_t length;               // its frames, masked or not
   std::vector<int64_t> frames;  // numbers of the frames that take part
   std::vector<const T*> rows;   // their features
+  const T* next;                // the rows of the clip after it, one after the other; null where there are none such
 
   void gather(const Clips<T>& clips, int64_t b) {
     const bool packed = clips.offsets != nullptr;
     first = packed ? clips.offsets[b] : b * clips.frames;
     length = packed ? clips.offsets[b + 1] - first : clips.frames;
     const T* base = clips.features + (packed ? first * clips.frame_stride : b * clips.clip_stride);
+    next = b + 1 < clips.clips && clips.frame_stride == clips.dim ? base + length * clips.frame_stride : nullptr;
+    if (!packed && clips.clip_stride != clips.frames * clips.dim) next = nullptr;
     frames.clear();
     rows.clear();
     for (int64_t i = 0; i < length; ++i) {
@@ -77,8 +80,13 @@ void dot_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&v
 
 // sums[k] += sum_i weights[k][i] * rows[i]
 template <typename T, typename A, size_t K>
-void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
+void add_rows(const Clip<T>& clip, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
               const Threads& threads) {
+  const std::vector<const T*>& rows = clip.rows;
+  if (chunk_count(rows.size()) == 1) {
+    weighted_sums<T>(rows.data(), rows.size(), dim, weights, K, sums, clip.next);
+    return;
+  }
   std::vector<A> partial(chunk_count(rows.size()) * K * dim);
   for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
     for (int64_t from = first; from < first + count; from += kChunkFrames) {
@@ -88,7 +96,8 @@ void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&w
         w[k] = weights[k] + from;
         to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
       }
-      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to);
+      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to,
+                       clip.next == nullptr ? nullptr : clip.next + from * dim);
     }
   });
   for (const A* part = partial.data(); part < partial.data() + partial.size(); part += K * dim) {
@@ -96,30 +105,6 @@ void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&w
       for (int64_t d = 0; d < dim; ++d) sums[k][d] += part[k * dim + d];
     }
   }
-}
-
-template <typename A>
-A sigmoid(A x) {
-  const A e = std::exp(-std::abs(x));
-  return (x < 0 ? e : A(1)) / (1 + e);
-}
-
-// The sigmoids' product, normalised: softmax(logsigmoid(s) + logsigmoid(z)), z null for softmax(logsigmoid(s)).
-// sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)); the largest exponent is taken out first, so that no sum underflows.
-template <typename A>
-void normalise(const A* s, const A* z, int64_t n, A* weights) {
-  const auto exponent = [&](int64_t i) { return std::min(s[i], A(0)) + (z == nullptr ? A(0) : std::min(z[i], A(0))); };
-  A largest = -std::numeric_limits<A>::infinity();
-  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, exponent(i));
-  double total = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    A denominator = 1 + std::exp(-std::abs(s[i]));
-    if (z != nullptr) denominator *= 1 + std::exp(-std::abs(z[i]));
-    // Not max(): a NaN logit must stay NaN.
-    weights[i] = std::exp(exponent(i) - largest) / denominator;
-    total += weights[i];
-  }
-  for (int64_t i = 0; i < n; ++i) weights[i] = static_cast<A>(weights[i] / total);
 }
 
 template <typename A>
@@ -169,8 +154,8 @@ class Forward {
     if (!relation) {
       dot_rows<T, A>(clip_.rows, dim, {q_.self_weight}, {s_.data()}, threads_);
       for (A& s : s_) s += q_.self_bias;
-      normalise<A>(s_.data(), nullptr, n, p_.data());
-      add_rows<T, A>(clip_.rows, dim, {p_.data()}, {g}, threads_);
+      normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
+      add_rows<T, A>(clip_, dim, {p_.data()}, {g}, threads_);
     } else {
       z_.resize(n);
       u_.resize(n);
@@ -178,11 +163,11 @@ class Forward {
       dot_rows<T, A>(clip_.rows, dim, {q_.self_weight, q_.relation_weight, q_.relation_weight + dim},
                      {s_.data(), z_.data(), u_.data()}, threads_);
       for (A& s : s_) s += q_.self_bias;
-      normalise<A>(s_.data(), nullptr, n, p_.data());
+      normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
       const A shift = static_cast<A>(dot(p_.data(), u_.data(), n) + q_.relation_bias);
       for (A& z : z_) z += shift;
-      normalise<A>(s_.data(), z_.data(), n, r_.data());
-      add_rows<T, A>(clip_.rows, dim, {r_.data(), p_.data()}, {sums_.data(), g}, threads_);
+      normalised_sigmoids<A>(s_.data(), z_.data(), n, r_.data());
+      add_rows<T, A>(clip_, dim, {r_.data(), p_.data()}, {sums_.data(), g}, threads_);
     }
     round_row<T>(sums_.data(), width, outputs_.out + b * width);
     write_per_frame(relation);
@@ -199,12 +184,18 @@ class Forward {
         outputs_.logits[total + frame] = z_[i];
         outputs_.logits[2 * total + frame] = u_[i];
       }
-      if (outputs_.alpha != nullptr) {
-        outputs_.alpha[frame] = sigmoid(s_[i]);
-        if (relation) outputs_.beta[frame] = sigmoid(z_[i]);
-        outputs_.final[frame] = relation ? r_[i] : p_[i];
-      }
     }
+    if (outputs_.alpha == nullptr) return;
+    const std::vector<A>& final = relation ? r_ : p_;
+    u_.resize(s_.size());
+    sigmoids<A>(s_.data(), s_.size(), false, u_.data());
+    for (int64_t i = 0; i < clip_.size(); ++i) {
+      outputs_.alpha[clip_.frames[i]] = u_[i];
+      outputs_.final[clip_.frames[i]] = final[i];
+    }
+    if (!relation) return;
+    sigmoids<A>(z_.data(), z_.size(), false, u_.data());
+    for (int64_t i = 0; i < clip_.size(); ++i) outputs_.beta[clip_.frames[i]] = u_[i];
   }
 
   const Clips<T>& clips_;
@@ -260,19 +251,21 @@ class Backward {
 
     load_per_frame(in_.logits, s_);
     resize_all(n);
-    normalise<A>(s_.data(), nullptr, n, p_.data());
+    normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
     if (relation) {
       load_per_frame(in_.logits + total, z_);
       load_per_frame(in_.logits + 2 * total, u_);
-      normalise<A>(s_.data(), z_.data(), n, r_.data());
+      normalised_sigmoids<A>(s_.data(), z_.data(), n, r_.data());
       dot_rows<T, A>(clip_.rows, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
       double C = 0;
+      sigmoids<A>(z_.data(), n, true, rest_.data());  // 1 - beta
+      if (in_.grad_beta != nullptr) sigmoids<A>(z_.data(), n, false, sigmoids_.data());
       const double vV = dot(r_.data(), fV_.data(), n);
       for (int64_t i = 0; i < n; ++i) {
         const double h = r_[i] * (fV_[i] - vV);
         double slope = h;
-        if (in_.grad_beta != nullptr) slope += static_cast<double>(in_.grad_beta[clip_.frames[i]]) * sigmoid(z_[i]);
-        const double dz = slope * sigmoid(-z_[i]);
+        if (in_.grad_beta != nullptr) slope += static_cast<double>(in_.grad_beta[clip_.frames[i]]) * sigmoids_[i];
+        const double dz = slope * rest_[i];
         C += dz;
         dz_[i] = static_cast<A>(dz);
         ds_[i] = static_cast<A>(h);
@@ -293,28 +286,30 @@ class Backward {
       std::fill(ds_.begin(), ds_.end(), A(0));
     }
 
+    sigmoids<A>(s_.data(), n, true, rest_.data());  // 1 - alpha
+    if (in_.grad_alpha != nullptr) sigmoids<A>(s_.data(), n, false, sigmoids_.data());
     const double gdg = dot(p_.data(), fG_.data(), n);
     for (int64_t i = 0; i < n; ++i) {
       const double k = p_[i] * (fG_[i] - gdg);
       double slope = ds_[i] + k;
-      if (in_.grad_alpha != nullptr) slope += static_cast<double>(in_.grad_alpha[clip_.frames[i]]) * sigmoid(s_[i]);
-      const double ds = slope * sigmoid(-s_[i]);
+      if (in_.grad_alpha != nullptr) slope += static_cast<double>(in_.grad_alpha[clip_.frames[i]]) * sigmoids_[i];
+      const double ds = slope * rest_[i];
       sums.b0 += ds;
       ds_[i] = static_cast<A>(ds);
     }
 
     if (relation) {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {sums.q0.data(), sums.q1a.data()}, threads_);
+      add_rows<T, A>(clip_, dim, {ds_.data(), dz_.data()}, {sums.q0.data(), sums.q1a.data()}, threads_);
       write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.self_weight, V, q_.relation_weight});
     } else {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {sums.q0.data()}, threads_);
+      add_rows<T, A>(clip_, dim, {ds_.data()}, {sums.q0.data()}, threads_);
       write_features({p_.data(), ds_.data()}, {dg, q_.self_weight});
     }
   }
 
  private:
   void resize_all(int64_t n) {
-    for (std::vector<A>* values : {&p_, &r_, &fV_, &fG_, &ds_, &dz_}) values->resize(n);
+    for (std::vector<A>* values : {&p_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) values->resize(n);
   }
 
   void load_per_frame(const A* values, std::vector<A>& to) {
@@ -345,7 +340,7 @@ class Backward {
   const Threads& threads_;
   Clip<T> clip_;
   std::vector<T*> rows_;
-  std::vector<A> grad_, g_, s_, z_, u_, p_, r_, fV_, fG_, ds_, dz_;
+  std::vector<A> grad_, g_, s_, z_, u_, p_, r_, fV_, fG_, ds_, dz_, rest_, sigmoids_;
 };
 
 // Many clips: a thread takes whole clips. Few clips: the threads share the chunks of one clip after the other.

@@ -1,5 +1,8 @@
 #include "row_kernels.h"
 
+#include <algorithm>
+#include <limits>
+
 // One copy of each kernel per x86-64 level, chosen at load time; empty where the compiler cannot (CMakeLists.txt asks
 // it).
 #ifdef FAN_HAVE_TARGET_CLONES
@@ -13,12 +16,16 @@ namespace {
 
 // Rows worked on together, so that their accumulators hide the latency of the additions: 4 x 3 of 16 registers.
 constexpr int kRowBlock = 4;
+// Rows added to the sums at a time, which then are read and written that much less often.
+constexpr int kSumBlock = 8;
 
 template <typename A>
 FAN_INLINE A sum_lanes(const Vec<A>& value) {
-  A total = 0;
-  for (int64_t lane = 0; lane < kLanes<A>; ++lane) total += value[lane];
-  return total;
+  if constexpr (kLanes<A> == 4) {
+    return (value[0] + value[2]) + (value[1] + value[3]);
+  } else {
+    return ((value[0] + value[4]) + (value[2] + value[6])) + ((value[1] + value[5]) + (value[3] + value[7]));
+  }
 }
 
 template <typename T, int kRows, int kVectors>
@@ -56,14 +63,16 @@ FAN_INLINE void all_dots(const T* const* rows, int64_t n, int64_t dim, const Acc
   for (; i < n; ++i) dot_block<T, 1, kVectors>(rows + i, dim, vectors, dots, i);
 }
 
-template <typename T, int kSums, int kWidth>
-FAN_INLINE void sum_columns(const T* const* rows, int64_t n, int64_t d, const Accumulator<T>* const* weights,
-                            Accumulator<T>* const* sums) {
+template <typename T, int kRows, int kSums, int kWidth>
+FAN_INLINE void add_columns(const T* const* rows, const Accumulator<T> (&weights)[kSums][kRows],
+                            Accumulator<T>* const* sums, int64_t d) {
   using A = Accumulator<T>;
   constexpr int64_t step = kLanes<A>;
-  Vec<A> totals[kSums][kWidth] = {};
-  Vec<A> x;
-  for (int64_t i = 0; i < n; ++i) {
+  Vec<A> x, totals[kSums][kWidth];
+  for (int k = 0; k < kSums; ++k) {
+    for (int w = 0; w < kWidth; ++w) load(totals[k][w], sums[k] + d + w * step);
+  }
+  for (int i = 0; i < kRows; ++i) {
     for (int w = 0; w < kWidth; ++w) {
       load(x, rows[i] + d + w * step);
       for (int k = 0; k < kSums; ++k) totals[k][w] += x * weights[k][i];
@@ -74,22 +83,104 @@ FAN_INLINE void sum_columns(const T* const* rows, int64_t n, int64_t d, const Ac
   }
 }
 
-template <typename T, int kSums>
-FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
-                         Accumulator<T>* const* sums) {
+template <typename T, int kRows, int kSums>
+FAN_INLINE void add_block(const T* const* rows, int64_t dim, const Accumulator<T>* const* weights,
+                          Accumulator<T>* const* sums, int64_t at, const T* ahead) {
   using A = Accumulator<T>;
-  constexpr int64_t step = kLanes<A>;
+  constexpr int64_t step = kLanes<A>, line = 64 / sizeof(T);
+  A w[kSums][kRows];
+  for (int k = 0; k < kSums; ++k) {
+    for (int i = 0; i < kRows; ++i) w[k][i] = weights[k][at + i];
+  }
   int64_t d = 0;
-  for (; d + 4 * step <= dim; d += 4 * step) sum_columns<T, kSums, 4>(rows, n, d, weights, sums);
-  for (; d + step <= dim; d += step) sum_columns<T, kSums, 1>(rows, n, d, weights, sums);
+  for (; d + line <= dim; d += line) {
+    if (ahead != nullptr) {
+      for (int i = 0; i < kRows; ++i) __builtin_prefetch(ahead + (at + i) * dim + d, 0, 2);
+    }
+    add_columns<T, kRows, kSums, line / step>(rows, w, sums, d);
+  }
+  for (; d + step <= dim; d += step) add_columns<T, kRows, kSums, 1>(rows, w, sums, d);
   if (d < dim) {
-    Vec<A> totals[kSums] = {};
-    Vec<A> x;
-    for (int64_t i = 0; i < n; ++i) {
+    Vec<A> x, totals[kSums];
+    for (int k = 0; k < kSums; ++k) load_tail(totals[k], sums[k] + d, dim - d);
+    for (int i = 0; i < kRows; ++i) {
       load_tail(x, rows[i] + d, dim - d);
-      for (int k = 0; k < kSums; ++k) totals[k] += x * weights[k][i];
+      for (int k = 0; k < kSums; ++k) totals[k] += x * w[k][i];
     }
     for (int k = 0; k < kSums; ++k) store_tail(sums[k] + d, totals[k], dim - d);
+  }
+}
+
+template <typename T, int kSums>
+FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
+                         Accumulator<T>* const* sums, const T* ahead) {
+  int64_t i = 0;
+  for (; i + kSumBlock <= n; i += kSumBlock) add_block<T, kSumBlock, kSums>(rows + i, dim, weights, sums, i, ahead);
+  for (; i + 2 <= n; i += 2) add_block<T, 2, kSums>(rows + i, dim, weights, sums, i, ahead);
+  if (i < n) add_block<T, 1, kSums>(rows + i, dim, weights, sums, i, ahead);
+}
+
+template <typename A>
+FAN_INLINE void load_some(Vec<A>& to, const A* from, int64_t count) {
+  if (count < kLanes<A>) {
+    load_tail(to, from, count);
+  } else {
+    load(to, from);
+  }
+}
+
+template <typename A>
+FAN_INLINE void store_some(A* to, const Vec<A>& value, int64_t count) {
+  if (count < kLanes<A>) {
+    store_tail(to, value, count);
+  } else {
+    store(to, value);
+  }
+}
+
+template <typename A>
+FAN_INLINE Vec<A> negative_part(const Vec<A>& x) {
+  return x > 0 ? Vec<A>{} : x;  // NaN stays
+}
+
+// sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)); the largest exponent is taken out first, so that no sum underflows.
+template <typename A>
+FAN_INLINE void normalise(const A* s, const A* z, int64_t n, A* weights) {
+  constexpr int64_t step = kLanes<A>;
+  Vec<A> x, y;
+  A largest = -std::numeric_limits<A>::infinity();
+  for (int64_t i = 0; i < n; ++i) {
+    const A exponent = std::min(s[i], A(0)) + (z == nullptr ? A(0) : std::min(z[i], A(0)));
+    largest = std::max(largest, exponent);
+  }
+  double total = 0;
+  for (int64_t i = 0; i < n; i += step) {
+    const int64_t count = std::min(step, n - i);
+    load_some(x, s + i, count);
+    Vec<A> exponent = negative_part<A>(x);
+    Vec<A> denominator = 1 + exp_of_nonpositive(x > 0 ? -x : x);
+    if (z != nullptr) {
+      load_some(y, z + i, count);
+      exponent += negative_part<A>(y);
+      denominator *= 1 + exp_of_nonpositive(y > 0 ? -y : y);
+    }
+    const Vec<A> value = exp_of_nonpositive(exponent - largest) / denominator;
+    store_some(weights + i, value, count);
+    for (int64_t lane = 0; lane < count; ++lane) total += value[lane];
+  }
+  for (int64_t i = 0; i < n; ++i) weights[i] = static_cast<A>(weights[i] / total);
+}
+
+template <typename A>
+FAN_INLINE void all_sigmoids(const A* from, int64_t n, bool negated, A* to) {
+  constexpr int64_t step = kLanes<A>;
+  Vec<A> x;
+  for (int64_t i = 0; i < n; i += step) {
+    const int64_t count = std::min(step, n - i);
+    load_some(x, from + i, count);
+    if (negated) x = -x;
+    const Vec<A> e = exp_of_nonpositive(x > 0 ? -x : x);
+    store_some(to + i, (x > 0 ? Vec<A>{} + 1 : e) / (1 + e), count);
   }
 }
 
@@ -159,9 +250,9 @@ FAN_INLINE void convert(const From* from, int64_t dim, To* to) {
   }                                                                                                                    \
   template <>                                                                                                          \
   FAN_CLONES void weighted_sums<T>(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, \
-                                   int count, Accumulator<T>* const* sums) {                                           \
-    if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums);                                                       \
-    if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums);                                                       \
+                                   int count, Accumulator<T>* const* sums, const T* ahead) {                           \
+    if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums, ahead);                                                \
+    if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums, ahead);                                                \
   }                                                                                                                    \
   template <>                                                                                                          \
   FAN_CLONES void combine<T>(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,             \
@@ -178,6 +269,18 @@ FAN_INLINE void convert(const From* from, int64_t dim, To* to) {
     convert(from, dim, to);                                                                                            \
   }
 
+#define FAN_DEFINE_FRAME_KERNELS(A)                                                       \
+  template <>                                                                             \
+  FAN_CLONES void normalised_sigmoids<A>(const A* s, const A* z, int64_t n, A* weights) { \
+    normalise<A>(s, z, n, weights);                                                       \
+  }                                                                                       \
+  template <>                                                                             \
+  FAN_CLONES void sigmoids<A>(const A* from, int64_t n, bool negated, A* to) {            \
+    all_sigmoids<A>(from, n, negated, to);                                                \
+  }
+
+FAN_DEFINE_FRAME_KERNELS(float)
+FAN_DEFINE_FRAME_KERNELS(double)
 FAN_DEFINE_ROW_KERNELS(float)
 FAN_DEFINE_ROW_KERNELS(double)
 FAN_DEFINE_ROW_KERNELS(Half)

@@ -16,10 +16,21 @@ template <typename T>
 void row_dots(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors, int count,
               Accumulator<T>* const* dots);
 
-// sums[k] = sum_i weights[k][i] * rows[i], k < count <= 2
+// sums[k] += sum_i weights[k][i] * rows[i], k < count <= 2
+//
+// Meanwhile fetches n rows from `ahead`, one after the other, into the second-level cache: the rows of this call come
+// from there, so that memory would have nothing to do. Null: fetches nothing.
 template <typename T>
 void weighted_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, int count,
-                   Accumulator<T>* const* sums);
+                   Accumulator<T>* const* sums, const T* ahead);
+
+// The sigmoids' product, normalised: softmax(logsigmoid(s) + logsigmoid(z)), z null for softmax(logsigmoid(s)).
+template <typename A>
+void normalised_sigmoids(const A* s, const A* z, int64_t n, A* weights);
+
+// to[i] = sigmoid(from[i]), or sigmoid(-from[i])
+template <typename A>
+void sigmoids(const A* from, int64_t n, bool negated, A* to);
 
 // rows[i] = sum_k weights[k][i] * vectors[k], k < count, count 2 or 4
 template <typename T>

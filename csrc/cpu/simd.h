@@ -4,6 +4,7 @@
 // them.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -107,6 +108,30 @@ FAN_INLINE void store_tail(T* to, const Vec<Accumulator<T>>& value, int64_t coun
   T padded[kLanes<Accumulator<T>>];
   store(padded, value);
   std::memcpy(to, padded, count * sizeof(T));
+}
+
+// exp(x) for x <= 0, below -87.3 zero, NaN for NaN. Float: to 1.2 units in the last place, by a polynomial on |r| <=
+// ln(2) / 2.
+FAN_INLINE Vec<float> exp_of_nonpositive(Vec<float> x) {
+  const Vec<float> round = Vec<float>{} + 0x1.8p23f;  // adding it drops what is behind the point
+  const Vec<float> powers = (x * 1.44269504f + round) - round;
+  const Vec<float> r = (x - powers * 0.693359375f) - powers * -2.12194440e-4f;  // ln(2) in two parts
+  Vec<float> y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.0f;
+  // Not max(): a NaN must stay NaN, and no power may leave the range of the exponent.
+  const I32x8 too_small = x < -87.3f;
+  const I32x8 exponents = __builtin_convertvector(too_small ? Vec<float>{} : powers, I32x8);
+  const Vec<float> scale = (Vec<float>)((exponents + 127) << 23);
+  return too_small ? Vec<float>{} : y * scale;
+}
+
+FAN_INLINE Vec<double> exp_of_nonpositive(Vec<double> x) {
+  for (int64_t lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::exp(x[lane]);
+  return x;
 }
 
 }  // namespace fan

@@ -1,0 +1,177 @@
+"""Writes a page with plots from what bench_grid.py and bench_video.py measured.
+
+python benchmarks/report.py OPERATOR.json... --video VIDEO.md --out docs/benchmarks.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from cpu_cases import FLOOR, FORMS, FUSED
+
+from fan_fer.evaluation.table_report import markdown_table
+from fan_fer.output import atomic_write, write_text
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+PASSES = ("forward", "backward", "both")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size, dtype, layout and pass on so many threads."""
+
+    size: tuple[int, int, int]
+    dtype: str
+    layout: str
+    passes: str
+    threads: int
+    seconds: dict[str, float]
+
+    @property
+    def speedup(self) -> float:
+        """Times as fast as the fastest of PyTorch's forms."""
+        forms = [seconds for name, seconds in self.seconds.items() if name not in (FUSED, FLOOR)]
+        return min(forms) / self.seconds[FUSED]
+
+    @property
+    def over_floor(self) -> float:
+        return self.seconds[FUSED] / self.seconds[FLOOR]
+
+    @property
+    def name(self) -> str:
+        return " x ".join(map(str, self.size))
+
+
+def read_points(paths: Iterable[Path]) -> list[Point]:
+    """What bench_grid.py left."""
+    points = []
+    for path in paths:
+        for benchmark in json.loads(path.read_text())["benchmarks"]:
+            values: dict[str, Any] = dict(benchmark["extra_info"])
+            points.append(Point(**(values | {"size": tuple(values["size"])})))
+    return points
+
+
+def machine() -> str:
+    """Processor, threads, versions and commit, in a line."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    levels = torch.backends.cpu.get_cpu_capability()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    return f"{model} ({levels}), {torch.get_num_threads()} cores, torch {torch.__version__}, commit {commit}"
+
+
+def summary(points: Sequence[Point]) -> str:
+    """Geometric mean and worst of the speed-ups, by pass, dtype and number of threads."""
+    groups = defaultdict(list)
+    for point in points:
+        groups[point.threads, point.passes, point.dtype].append(point)
+    rows = []
+    for (threads, passes, dtype), members in sorted(
+        groups.items(), key=lambda item: (item[0][0], PASSES.index(item[0][1]))
+    ):
+        worst = min(members, key=lambda point: point.speedup)
+        rows.append([
+            f"{passes}, {dtype}, {threads} thread{'s' * (threads > 1)}",
+            f"{statistics.geometric_mean(point.speedup for point in members):.1f}",
+            f"{worst.speedup:.1f} ({worst.name}, {worst.layout})",
+            f"{statistics.geometric_mean(point.over_floor for point in members):.1f}",
+        ])  # fmt: skip
+    headings = ["", "times as fast as the fastest form, geometric mean", "worst", "times the floor, geometric mean"]
+    return markdown_table(headings, rows)
+
+
+def details(points: Sequence[Point]) -> str:
+    """Every point of one pass."""
+    rows = []
+    for point in points:
+        forms = [
+            f"{point.seconds[name] / point.seconds[FUSED]:.1f}"
+            for form in FORMS
+            for name in (form, f"{form}, compiled")
+        ]
+        label = f"{point.name}, {point.dtype}, {point.layout}, {point.threads}"
+        rows.append([label, f"{1e6 * point.seconds[FUSED]:.0f}", f"{point.over_floor:.1f}", *forms])
+    headings = [
+        "size, dtype, layout, threads",
+        "ours, us",
+        "floor",
+        *(n for form in FORMS for n in (form, f"{form}, compiled")),
+    ]
+    return markdown_table(headings, rows)
+
+
+def plot(points: Sequence[Point], path: Path) -> None:
+    """Speed-up over the fastest form, dense float32 and bfloat16, a panel per pass."""
+    threads = max(point.threads for point in points)
+    figure, panels = plt.subplots(1, len(PASSES), figsize=(12, 4), sharey=True)
+    for panel, passes in zip(panels, PASSES, strict=True):
+        for dtype, color, offset in (("float32", "#3b75af", -0.2), ("bfloat16", "#ef8636", 0.2)):
+            chosen = [
+                point for point in points
+                if (point.threads, point.passes, point.dtype, point.layout) == (threads, passes, dtype, "dense")
+            ]  # fmt: skip
+            panel.bar(
+                [k + offset for k in range(len(chosen))], [p.speedup for p in chosen], 0.4, color=color, label=dtype
+            )
+            panel.set_xticks(range(len(chosen)), [p.name for p in chosen], rotation=40, ha="right", fontsize=8)
+        panel.axhline(1, color="#22262b", lw=0.8, ls="--")
+        panel.set_title(passes, fontsize=11)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("times as fast as the fastest\nof PyTorch's four forms")
+    panels[-1].legend(frameon=False)
+    figure.tight_layout()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def page(points: Sequence[Point], video: str) -> str:
+    parts = [
+        "# Benchmarks",
+        "Machine: " + machine() + ".",
+        "Medians of at least fifteen rounds in which all implementations take turns. *Forms*: eager as the paper "
+        "writes it; its best form, without [f : g] of every frame and with matrix products; torch.compile of both. "
+        "*Floor*: `torch.sum` of the features for forward, `torch.add(features, 1, out=...)` for backward, one after "
+        "the other for both. Packed clips are padded for PyTorch's forms; masked ones lack an eighth of their frames.",
+        "## The operator",
+        summary(points),
+        "![Times as fast as the fastest form](benchmarks/operator.png)",
+    ]
+    note = "Ours in microseconds, how many times the floor that is, and how many times as long each form takes."
+    for passes in PASSES:
+        chosen = [point for point in points if point.passes == passes]
+        parts += [f"### {passes.capitalize()}", note, details(chosen)]
+    parts += ["## From video to label", video]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("operator", nargs="+", type=Path, help="what bench_grid.py left, a file per number of threads")
+    parser.add_argument("--video", type=Path, required=True, help="what bench_video.py printed")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    arguments = parser.parse_args()
+    points = read_points(arguments.operator)
+    pictures = arguments.out.with_suffix("")
+    pictures.mkdir(exist_ok=True)
+    plot(points, pictures / "operator.png")
+    write_text(arguments.out, page(points, arguments.video.read_text()))
+
+
+if __name__ == "__main__":
+    main()

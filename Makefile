@@ -35,9 +35,12 @@ demo: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
 
 # A YuNet face detector (OpenCV's zoo has one), if you have it; its tests are skipped without.
 YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)
+# The FER+ faces as docs/model-card.md describes them, if you have them; skipped without.
+FERPLUS ?= $(wildcard ../shared/data/ferplus.npz)
 
 test: lint native-asan $(CLIPS)/WolfgangLanger_Pexels.mp4
-	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) $(BIN)/pytest
+	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) FAN_TEST_FERPLUS=$(abspath $(FERPLUS)) \
+		$(BIN)/pytest
 
 # On a machine with a GPU: the tests, compute-sanitizer, the benchmark. Nothing is skipped: without a GPU this fails.
 gpu-check: $(BIN)/.installed

@@ -4,10 +4,10 @@
         --valid-clips ict-afew/Val_AFEW --detector yunet:yunet_n_640_640.onnx \
         --backbone runs/backbone/backbone.safetensors --out runs/attention
 
-Three losses, added: clips of a video set, clips mixed from FER+ faces, and FER+ faces on their own, so that the
-classifier stays one of single frames too. Its confidence is then set right on the FER+ valid faces. Faces and features
-are computed once and kept in ``--out``; the weights file there is ``fan_resnet18.safetensors``. The same command goes
-on where a killed run stopped.
+Three losses, added: clips of a video set; clips mixed from FER+ faces, whose informative frames are known and ought to
+weigh most; and FER+ faces on their own, so that the classifier stays one of single frames too. Its confidence is then
+set right on the FER+ valid faces. Faces and features are computed once and kept in ``--out``; the weights file there
+is ``fan_resnet18.safetensors``. The same command goes on where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ class Settings:
     epochs: int = 20
     steps: int = 100  # per epoch
     batch: int = 64  # clips of each kind in a step; four times as many single faces
-    frames: int = 8  # of each video clip that a step sees, drawn at random; all, where there are fewer
+    frames: int = 64  # of each video clip that a step sees, drawn at random; all, where there are fewer
     lr: float = 3e-3  # highest, of the heads; of the classifier, which starts as the backbone's head, a third
-    attention_lr: float = 3.0  # how many times as fast the attention's few numbers learn
+    attention_lr: float = 1.0  # how many times as fast the attention learns
     smoothing: float = 0.1  # of the clips' labels
-    size: int = 64  # side of the square faces, pixels: the one the backbone was trained at
-    mixed: float = 1.0  # weight of the loss of clips mixed from single faces
-    faces: float = 10.0  # weight of the loss of single faces
+    size: int = 128  # side of the square faces, pixels: the one the backbone was trained at last
+    mixed: float = 0.3  # weight of the loss of clips mixed from single faces
+    follow: float = 1.0  # of that of their informative frames' share in the weights, within the former
+    faces: float = 3.0  # weight of the loss of single faces
     seed: int = 0
 
 
@@ -92,7 +93,7 @@ def train_epoch(
         loss = clip_loss(network, pooling, clips, settings.smoothing)
         if settings.mixed:
             mixed = data.mixed.draw(settings.batch, rng)
-            loss = loss + settings.mixed * clip_loss(network, pooling, mixed, settings.smoothing)
+            loss = loss + settings.mixed * clip_loss(network, pooling, mixed, settings.smoothing, settings.follow)
         if settings.faces:
             single = torch.randint(0, len(data.faces.labels), (4 * settings.batch,), generator=rng)
             logits = network.classify(data.faces.features[single].unsqueeze(1)).logits

@@ -29,7 +29,9 @@ class Clips:
     features: Tensor  # (B, N, D)
     mask: Tensor  # (B, N) bool, True where there is a frame
     labels: Tensor  # (B,) int64
-    informative: Tensor  # (B, N) float, 0 to 1: how strongly the frame shows the clip's emotion; only the oracle looks
+    informative: (
+        Tensor  # (B, N) float, 0 to 1: how strongly the frame shows the clip's emotion; for the oracle and for `follow`
+    )
 
 
 def pad_clips(rows: list[Tensor], labels: Tensor, informative: list[Tensor]) -> Clips:
@@ -66,9 +68,21 @@ def clip_logits(network: FrameAttentionNetwork, pooling: str, clips: Clips) -> T
     return network.classifier(pooled)  # type: ignore[no-any-return]
 
 
-def clip_loss(network: FrameAttentionNetwork, pooling: str, clips: Clips, smoothing: float) -> Tensor:
-    """Cross-entropy of the clips' labels; for score fusion of the label in every frame, as the paper trains it."""
+def clip_loss(
+    network: FrameAttentionNetwork, pooling: str, clips: Clips, smoothing: float, follow: float = 0.0
+) -> Tensor:
+    """Cross-entropy of the clips' labels; for score fusion of the label in every frame, as the paper trains it.
+
+    follow: where there is attention, the weight of minus the logarithm of the share that informative frames have in
+        the final weights.
+    """
     if pooling == "score-fusion":
         logits = network.classifier(clips.features[clips.mask])
         return F.cross_entropy(logits, clips.labels.repeat_interleave(clips.mask.sum(1)), label_smoothing=smoothing)
-    return F.cross_entropy(clip_logits(network, pooling, clips), clips.labels, label_smoothing=smoothing)
+    if network.attention is None or follow == 0:
+        return F.cross_entropy(clip_logits(network, pooling, clips), clips.labels, label_smoothing=smoothing)
+    logits, weights = network.classify(clips.features, clips.mask)
+    final = weights.alpha if weights.beta is None else weights.alpha * weights.beta
+    share = (final * clips.informative).sum(dim=1) / final.sum(dim=1).clamp_min(_FAINTEST)
+    loss = F.cross_entropy(logits, clips.labels, label_smoothing=smoothing)
+    return loss - follow * share.clamp_min(_FAINTEST).log().mean()

@@ -333,7 +333,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights"]) == DONE
     own = " ".join(capsys.readouterr().out.split())
-    for part in ("variant fan", "Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise", "64 x 64, grey", "FER+"):
+    for part in ("variant fan", "Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise", "128 x 128, grey", "FER+"):
         assert part in own
     assert "research use" in own
     assert main(["weights", str(weights)]) == DONE

@@ -672,7 +672,7 @@ def living(group: int) -> list[str]:
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(tmp_path: Path, end: signal.Signals) -> None:
-    source = draw_ckplus(tmp_path / "source", subjects=6, sequences=3)
+    source = draw_ckplus(tmp_path / "source", subjects=15, sequences=4)
     run("ckplus", source, tmp_path / "whole")
     options = ["prepare", "--layout", "ckplus", "--size", str(CROP), "--folds", "2", "--workers", "2"]
     process = subprocess.Popen(
@@ -699,7 +699,7 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(tmp_path: P
     while living(process.pid):
         assert time.monotonic() < deadline, living(process.pid)
         time.sleep(0.05)
-    assert 3 <= len(list((tmp_path / "set").glob("crops/*/*/record.json"))) < 18
+    assert 3 <= len(list((tmp_path / "set").glob("crops/*/*/record.json"))) < 60
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "set")
     assert run("ckplus", source, tmp_path / "set").found_done >= 3

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -672,13 +673,14 @@ def living(group: int) -> list[str]:
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(tmp_path: Path, end: signal.Signals) -> None:
-    source = draw_ckplus(tmp_path / "source", subjects=15, sequences=4)
+    source = draw_ckplus(tmp_path / "source", subjects=6, sequences=3)
     run("ckplus", source, tmp_path / "whole")
     options = ["prepare", "--layout", "ckplus", "--size", str(CROP), "--folds", "2", "--workers", "2"]
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *options, str(source), str(tmp_path / "set")],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -699,7 +701,7 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(tmp_path: P
     while living(process.pid):
         assert time.monotonic() < deadline, living(process.pid)
         time.sleep(0.05)
-    assert 3 <= len(list((tmp_path / "set").glob("crops/*/*/record.json"))) < 60
+    assert 3 <= len(list((tmp_path / "set").glob("crops/*/*/record.json"))) < 18
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "set")
     assert run("ckplus", source, tmp_path / "set").found_done >= 3

@@ -14,9 +14,11 @@ import fan_ext
 Function = Callable[..., Tensor]
 
 
-def eager(features: Tensor, q0: Tensor, q1: Tensor, b0: Tensor, b1: Tensor) -> Tensor:
-    """Equations 2 to 5 as the paper writes them, on (B, N, D)."""
+def eager(features: Tensor, q0: Tensor, q1: Tensor, b0: Tensor, b1: Tensor, present: Tensor | None = None) -> Tensor:
+    """Equations 2 to 5 as the paper writes them, on (B, N, D); ``present`` (B, N) is 1 for a frame that is there."""
     alpha = torch.sigmoid(features @ q0 + b0)
+    if present is not None:
+        alpha = alpha * present
     g = (alpha.unsqueeze(-1) * features).sum(1) / alpha.sum(1, keepdim=True)
     pairs = torch.cat([features, g.unsqueeze(1).expand_as(features)], dim=-1)
     weight = alpha * torch.sigmoid(pairs @ q1 + b1)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fan_fer.align import align_face
+from fan_fer.evaluation.table_report import markdown_table
 from fan_fer.profile import STAGES, Profile
 from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.tracking import select_subject
@@ -74,8 +75,7 @@ def main() -> None:
     recognizer.predict(arguments.clips[0])  # the first steps of a process are slow
     head = ["clip", "frames", "frames/s, straightforward", "frames/s, ours", "ratio", "labels", "probabilities apart",
             "ms a frame, ours"]  # fmt: skip
-    rows = [head, ["---", *["---:"] * 7], *(compare(recognizer, path, arguments.rounds) for path in arguments.clips)]
-    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    print(markdown_table(head, [compare(recognizer, path, arguments.rounds) for path in arguments.clips]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from baselines import Size, compiled
+from baselines import Size, compiled, eager
 from torch import Tensor
 
 import fan_ext
@@ -21,19 +21,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FUSED, FLOOR = "fused", "floor"
 
 
-def as_written(f: Tensor, q0: Tensor, q1: Tensor, b0: Tensor, b1: Tensor, present: Tensor | None = None) -> Tensor:
-    """Equations 2 to 5 as the paper writes them; ``present`` (B, N) is 1 for a frame that is there, else 0."""
-    alpha = torch.sigmoid(f @ q0 + b0)
-    if present is not None:
-        alpha = alpha * present
-    g = (alpha.unsqueeze(-1) * f).sum(1) / alpha.sum(1, keepdim=True)
-    pairs = torch.cat([f, g.unsqueeze(1).expand_as(f)], dim=-1)
-    weight = alpha * torch.sigmoid(pairs @ q1 + b1)
-    return (weight.unsqueeze(-1) * pairs).sum(1) / weight.sum(1, keepdim=True)
-
-
 def best_form(f: Tensor, q0: Tensor, q1: Tensor, b0: Tensor, b1: Tensor, present: Tensor | None = None) -> Tensor:
-    """The same without [f : g] of every frame, its sums as matrix products."""
+    """The same as ``eager`` without [f : g] of every frame, its sums as matrix products."""
     q1a, q1b = q1.chunk(2)
     s, z = (f @ torch.stack([q0, q1a], dim=1)).unbind(-1)
     alpha = torch.sigmoid(s + b0)
@@ -45,7 +34,7 @@ def best_form(f: Tensor, q0: Tensor, q1: Tensor, b0: Tensor, b1: Tensor, present
     return torch.cat([v, g], dim=-1)
 
 
-FORMS: dict[str, Callable[..., Tensor]] = {"as written": as_written, "best form": best_form}
+FORMS: dict[str, Callable[..., Tensor]] = {"as written": eager, "best form": best_form}
 
 
 @dataclass(frozen=True)
@@ -92,7 +81,7 @@ def _pass(forward: Callable[[], Tensor], leaves: list[Tensor], passes: str) -> C
     return lambda: torch.autograd.grad(out, leaves, upstream, retain_graph=True)
 
 
-def make_case(size: Size, dtype: torch.dtype, layout: str, requires_grad: bool = True) -> Case:
+def make_case(size: Size, dtype: torch.dtype, layout: str) -> Case:
     """Features of one standard deviation, parameters that keep the logits near it; the same for the same arguments.
 
     Masked: an eighth of the frames is absent, never the first. Packed: clips of half to all of N frames.
@@ -110,7 +99,7 @@ def make_case(size: Size, dtype: torch.dtype, layout: str, requires_grad: bool =
     present[:, 0] = True
 
     def leaves(first: Tensor) -> list[Tensor]:
-        return [t.to(dtype).clone().requires_grad_(requires_grad) for t in (first, *parameters)]
+        return [t.to(dtype).clone().requires_grad_() for t in (first, *parameters)]
 
     theirs = leaves(features.masked_fill(~present.unsqueeze(-1), 0))
     if layout == "dense":

@@ -18,6 +18,7 @@ from typing import Any
 
 import matplotlib
 import torch
+from baselines import PASSES
 from cpu_cases import FLOOR, FORMS, FUSED
 
 from fan_fer.evaluation.table_report import markdown_table
@@ -25,8 +26,6 @@ from fan_fer.output import atomic_write, write_text
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-PASSES = ("forward", "backward", "both")
 
 
 @dataclass(frozen=True)

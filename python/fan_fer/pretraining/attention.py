@@ -17,14 +17,13 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator
 
 from fan_fer.errors import first_line
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.pretraining.calibration import divide_logits, fit_temperature
+from fan_fer.pretraining.calibration import divide_logits, fit_temperature, logits_of
 from fan_fer.pretraining.features import load_backbone, set_name
 from fan_fer.pretraining.ferplus import load_ferplus, rgb
 from fan_fer.pretraining.pooling import Clips, clip_loss, make_heads, pad_clips
@@ -146,8 +145,8 @@ def train(
 def calibrate(network: FrameAttentionNetwork, card: ModelCard, data: Path) -> ModelCard:
     """Sets the network's confidence right on the FER+ valid faces; returns the card with the temperature it took."""
     valid = load_ferplus(data, "valid")
-    probabilities = Recognizer(network, card, weights_file="").classify_faces(rgb(valid)).astype(np.float64)
-    temperature = fit_temperature(np.log(np.maximum(probabilities, 1e-12)), valid.labels.argmax(dim=1).numpy())
+    logits = logits_of(Recognizer(network, card, weights_file="").classify_faces(rgb(valid)))
+    temperature = fit_temperature(logits, valid.labels.argmax(dim=1).numpy())
     divide_logits(network, temperature)
     return replace(card, temperature=round(temperature, 4))
 

@@ -25,6 +25,11 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
+def logits_of(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Logits (n, C) whose softmax these probabilities are."""
+    return np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+
+
 def held_out_error(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Expected calibration error (0 to 1) where each half of the faces is judged by the temperature of the other."""
     probabilities = np.empty_like(logits)

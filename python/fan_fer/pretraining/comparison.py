@@ -25,17 +25,17 @@ from torch import Tensor
 from fan_fer.cache import cached
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import FanFerError, first_line
-from fan_fer.evaluation.attention import frame_ranking, load_truth, summarize
+from fan_fer.evaluation.attention import frame_ranking, summarize
 from fan_fer.evaluation.metrics import Interval, bootstrap_interval, difference, score
 from fan_fer.evaluation.report import interval_text, ranking_text
 from fan_fer.evaluation.table_report import difference_texts, markdown_table, share_text
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.pretraining.attention import add_settings, settings_of, train
-from fan_fer.pretraining.features import ClipSet, embed_clips, load_backbone
+from fan_fer.pretraining.features import FRAME_TRUTH, ClipSet, embed_clips, load_backbone
 from fan_fer.pretraining.mixed_clips import NEUTRAL
 from fan_fer.pretraining.pooling import POOLINGS, clip_logits, make_heads, pad_clips
+from fan_fer.pretraining.score import informative_frames
 from fan_fer.pretraining.training_data import (
-    FRAME_TRUTH,
     add_arguments,
     features_source,
     load_clip_faces,
@@ -71,9 +71,7 @@ def evaluate(
             final = network.classify(clips.frames, offsets=clips.offsets).weights.final.split(lengths)
         elif pooling != "oracle":
             final = [torch.ones(length) for length in lengths]
-    frames = load_truth(truth)
-    numbers = clips.frame_numbers.split(lengths)
-    informative = [frames.informative(name, some.tolist()) for name, some in zip(clips.names, numbers, strict=True)]
+    informative = informative_frames(truth, clips)
 
     def areas(weights: Sequence[Tensor]) -> NDArray[np.float64]:
         return np.array([frame_ranking(one, kinds) for one, kinds in zip(weights, informative, strict=True)])

@@ -22,6 +22,7 @@ from fan_fer.video import Video, list_videos
 from fan_fer.weights import Preprocessing
 
 BATCH = 128
+FRAME_TRUTH = "frames.csv"  # in a folder of clips, where the set tells what each frame shows
 
 
 @dataclass(frozen=True)

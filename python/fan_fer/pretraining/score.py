@@ -28,8 +28,8 @@ from fan_fer.evaluation.table_report import markdown_table, share_text
 from fan_fer.faces import load_detector
 from fan_fer.output import make_folder
 from fan_fer.pretraining.augment import degrade
-from fan_fer.pretraining.calibration import held_out_error
-from fan_fer.pretraining.features import ClipSet, embed, load_faces, set_name
+from fan_fer.pretraining.calibration import held_out_error, logits_of
+from fan_fer.pretraining.features import FRAME_TRUTH, ClipSet, embed, load_faces, set_name
 from fan_fer.pretraining.ferplus import load_ferplus, rgb
 from fan_fer.pretraining.mixed_clips import NEUTRAL, ClipMaker, FacePool
 from fan_fer.recognizer import Recognizer, load_recognizer
@@ -93,7 +93,7 @@ class Figures:
         faces = self.sets[FACES]
         counts = np.bincount(faces.labels, minlength=len(EMOTIONS))
         recalls = [faces.scores.recalls[name] for name in EMOTIONS]
-        error = held_out_error(np.log(np.maximum(faces.probabilities, 1e-12)), faces.labels)
+        error = held_out_error(logits_of(faces.probabilities), faces.labels)
         return "\n\n".join([
             markdown_table(headings, rows),
             f"{FACES}, each half under the temperature of the other: calibration error {error:.3f}",
@@ -129,7 +129,8 @@ def measure(recognizer: Recognizer, data: Path, clips: Path, faces: ClipSet) -> 
     }
 
     features = _embed(recognizer, faces.frames.numpy(), f"frames of {clips.name}")
-    informative = _informative(clips / "frames.csv", faces) if (clips / "frames.csv").is_file() else None
+    truth = clips / FRAME_TRUTH
+    informative = informative_frames(truth, faces) if truth.is_file() else None
     found[set_name(clips)] = _measure_clips(recognizer, features, faces.offsets, faces.labels, informative)
     return Figures(found)
 
@@ -169,7 +170,7 @@ def _embed(recognizer: Recognizer, crops: np.ndarray, what: str) -> Tensor:
     return embed(recognizer.network, lambda start, end: settings(crops[start:end]), len(crops), what)
 
 
-def _informative(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:
+def informative_frames(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:
     """For each clip (n,): the frame shows its clip's emotion and nothing covers the face, as the set itself tells."""
     truth = load_truth(path)
     numbers = faces.frame_numbers.split(faces.offsets.diff().tolist())

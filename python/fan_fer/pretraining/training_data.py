@@ -18,12 +18,10 @@ from fan_fer.faces import load_detector
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.pretraining.augment import augment, degrade
 from fan_fer.pretraining.backbone import MEAN, STD, normalise, resize
-from fan_fer.pretraining.features import ClipSet, embed, embed_clips, load_faces
+from fan_fer.pretraining.features import FRAME_TRUTH, ClipSet, embed, embed_clips, load_faces
 from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
 from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
 from fan_fer.weights import Preprocessing
-
-FRAME_TRUTH = "frames.csv"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import resnet18
 
 from fan_fer import runs
 from fan_fer.cache import cached
@@ -20,7 +21,7 @@ from fan_fer.errors import FanFerError
 from fan_fer.evaluation.attention import mean_ranking
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.pretraining import attention, backbone, comparison
-from fan_fer.pretraining.augment import augment, degrade, random_jpeg
+from fan_fer.pretraining.augment import augment, degrade, random_jpeg, random_resolution
 from fan_fer.pretraining.features import ClipSet, load_backbone
 from fan_fer.pretraining.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
 from fan_fer.pretraining.mixed_clips import ClipMaker, FacePool
@@ -67,8 +68,9 @@ def test_votes_become_distributions() -> None:
         votes(Not_a_face=10),
         votes(Angry=1, Sad=1, Fear=1),
     ])  # fmt: skip
-    labels, kept = label_distributions(rows)
+    labels, kept, agreed = label_distributions(rows)
     assert kept.tolist() == [0, 2]
+    assert agreed.tolist() == [True, False]  # 6 of 9 and 5 of 10 votes
     expected = np.zeros((2, len(EMOTIONS)))
     expected[0, EMOTIONS.index("Happy")], expected[0, EMOTIONS.index("Neutral")] = 6 / 9, 3 / 9
     expected[1, EMOTIONS.index("Fear")] = 1
@@ -151,6 +153,28 @@ def test_an_eighth_of_the_faces_passes_through_jpeg() -> None:
     error = (stored - faces).abs().mean(dim=(1, 2, 3))
     assert (error > 0).sum() == 2
     assert error.max() < 0.5
+
+
+def test_half_of_the_small_faces_pass_through_jpeg_too() -> None:
+    rng = torch.Generator().manual_seed(0)
+    row = torch.linspace(0.2, 0.8, 64)
+    smooth = row.expand(16, 1, 64, 64).contiguous()  # a smaller size hardly changes it, JPEG's blocks do
+    changed = (random_resolution(smooth, rng) - smooth)[..., 4:-4].abs().amax(dim=(1, 2, 3))
+    assert (changed == 0).sum() == 10
+    assert (changed > 0.01).sum() == 3
+
+
+def test_targets_may_be_distilled(ferplus: Path, tmp_path: Path) -> None:
+    faces = load_ferplus(ferplus, "train")
+    network = resnet18(num_classes=len(EMOTIONS))
+    torch.nn.init.zeros_(network.fc.weight)
+    torch.nn.init.zeros_(network.fc.bias)
+    labels = backbone.distilled(faces, network, 32, share=0.25).labels  # that network finds all emotions alike
+    assert torch.allclose(labels, 0.75 * faces.labels + 0.25 / len(EMOTIONS), atol=1e-6)
+    with pytest.raises(FanFerError, match=r"--distil 0\.5: wants --start"):
+        backbone.train(faces, faces, tmp_path, replace(TINY, distil=0.5))
+    with pytest.raises(FanFerError, match=r"--distil 2: wanted a share"):
+        replace(TINY, distil=2)
 
 
 def test_a_run_starts_from_another(ferplus: Path, tmp_path: Path) -> None:

@@ -52,15 +52,17 @@ def random_affine(faces: Tensor, size: int, rng: Generator) -> Tensor:
 
 
 def random_resolution(faces: Tensor, rng: Generator) -> Tensor:
-    """A quarter of the batch passes through a smaller size, as small faces in a video do."""
-    size, count = faces.shape[-1], len(faces) // 4
+    """Three eighths of the batch pass through a smaller size, as small faces in a video do; half of them as JPEG."""
+    size, count = faces.shape[-1], len(faces) // 8
     if count == 0:
         return faces
-    small = int(torch.randint(size // 4, size * 2 // 3, (1,), generator=rng))
-    chosen = torch.randperm(len(faces), generator=rng)[:count]
-    shrunk = F.interpolate(faces[chosen], size=(small, small), mode="bilinear", antialias=True)
     faces = faces.clone()
-    faces[chosen] = F.interpolate(shrunk, size=(size, size), mode="bilinear")
+    for chosen in torch.randperm(len(faces), generator=rng)[: 3 * count].split(count):
+        small = round(size * math.exp(float(_uniform((), math.log(0.22), math.log(0.67), rng))))
+        shrunk = F.interpolate(faces[chosen], size=(small, small), mode="bilinear", antialias=True)
+        for number in range(count // 2):
+            shrunk[number, 0] = _as_jpeg(shrunk[number, 0], rng)
+        faces[chosen] = F.interpolate(shrunk, size=(size, size), mode="bilinear")
     return faces
 
 
@@ -106,17 +108,22 @@ def random_darkness(faces: Tensor, rng: Generator) -> Tensor:
 
 
 def random_jpeg(faces: Tensor, rng: Generator) -> Tensor:
-    """An eighth of the batch is stored as JPEG of quality 5 to 50."""
+    """An eighth of the batch is stored as JPEG."""
     chosen = torch.randperm(len(faces), generator=rng)[: len(faces) // 8]
     faces = faces.clone()
     for number in chosen.tolist():
-        pixels = (faces[number, 0] * 255).round().to(torch.uint8).numpy()
-        quality = int(torch.randint(5, 51, (), generator=rng))
-        _, code = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
-        assert decoded is not None
-        faces[number, 0] = torch.from_numpy(decoded).float() / 255
+        faces[number, 0] = _as_jpeg(faces[number, 0], rng)
     return faces
+
+
+def _as_jpeg(face: Tensor, rng: Generator) -> Tensor:
+    """A face (H, W) as it looks after JPEG of quality 5 to 50."""
+    pixels = (face * 255).round().to(torch.uint8).numpy()
+    quality = int(torch.randint(5, 51, (), generator=rng))
+    _, code = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None
+    return torch.from_numpy(decoded).float() / 255
 
 
 def random_cutout(faces: Tensor, rng: Generator) -> Tensor:

@@ -15,7 +15,7 @@ import json
 import math
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +47,14 @@ class Settings:
     average: float = 0.998  # decay of the running average of the weights, per step
     mixup: float = 0.0  # parameter of the Beta distribution that faces, and their labels, are mixed by; 0: not
     balance: float = 0.0  # 0: every face once an epoch; 1: every emotion as often; between: by its count to this power
+    distil: float = 0.0  # share of the targets that the network of --start gives, the voters giving the rest
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[1-9]\d*x[1-9]\d*(,[1-9]\d*x[1-9]\d*)*", self.sizes):
             raise FanFerError(f"--sizes {self.sizes}: wanted side x epochs, one or more, such as 64x20 or 64x20,96x10")
+        if not 0 <= self.distil <= 1:
+            raise FanFerError(f"--distil {self.distil}: wanted a share of the targets, 0 to 1")
 
     def size_of_epochs(self) -> list[int]:
         """The side of the faces in each epoch of the run."""
@@ -90,20 +93,31 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, faces: FaceSet, size: int) -> tuple[float, float]:
-    """How often the most voted emotion gets the highest score: share of the faces, and mean of the emotions' shares.
-
-    The scores are those of a face and its mirror image, averaged.
-    """
+def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
+    """(N, 7): the mean logits of each face and its mirror image."""
     network.eval()
     found = []
     for images in faces.images.split(256):
         inputs = normalise(resize(images, size))
         with torch.autocast("cpu", torch.bfloat16):
-            logits = network(inputs).float() + network(inputs.flip(-1)).float()
-        found.append(logits.argmax(dim=1))
+            found.append((network(inputs).float() + network(inputs.flip(-1)).float()) / 2)
+    return torch.cat(found)
+
+
+def distilled(faces: FaceSet, network: nn.Module, size: int, share: float) -> FaceSet:
+    """The faces with labels that are, to ``share``, what ``network`` says of them (Hinton et al. 2015)."""
+    if share == 0:
+        return faces
+    return replace(faces, labels=torch.lerp(faces.labels, scores(network, faces, size).softmax(dim=1), share))
+
+
+def accuracy(network: nn.Module, faces: FaceSet, size: int) -> tuple[float, float]:
+    """How often the most voted emotion gets the highest score: share of the faces, and mean of the emotions' shares.
+
+    The scores are those of a face and its mirror image, averaged.
+    """
     answers = faces.labels.argmax(dim=1)
-    right = torch.cat(found) == answers
+    right = scores(network, faces, size).argmax(dim=1) == answers
     recalls = [float(right[answers == emotion].float().mean()) for emotion in answers.unique()]
     return float(right.float().mean()), sum(recalls) / len(recalls)
 
@@ -134,6 +148,8 @@ def train(
 
     start: a backbone.safetensors whose weights the training begins with, in place of random ones.
     """
+    if settings.distil and start is None:
+        raise FanFerError(f"--distil {settings.distil}: wants --start, the network to distil")
     made_with = asdict(settings) | {"start": None if start is None else fingerprint(start)}
     tensors = None if start is None else load_resnet(start)
     out.mkdir(parents=True, exist_ok=True)
@@ -142,6 +158,7 @@ def train(
     use_matrix_products(network.layer4)
     if tensors is not None:
         network.load_state_dict(tensors)
+        train_faces = distilled(train_faces, network, max(settings.size_of_epochs()), settings.distil)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]  # biases and batch norm

@@ -24,6 +24,7 @@ class FaceSet:
 
     images: Tensor  # (N, H, W) uint8
     labels: Tensor  # (N, 7) float32, each row sums to 1, columns as EMOTIONS
+    agreed: Tensor  # (N,) bool: more than half of the votes are for one emotion; published figures are of such faces
 
     def __len__(self) -> int:
         return len(self.images)
@@ -34,18 +35,20 @@ def rgb(faces: FaceSet) -> NDArray[np.uint8]:
     return np.repeat(faces.images.numpy()[..., None], 3, axis=-1)
 
 
-def label_distributions(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Votes (N, 10) to label distributions (M, 7) and the indices (M,) of the M images kept.
+def label_distributions(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Votes (N, 10) to label distributions (M, 7), the indices (M,) of the M images kept, and which of these M agree.
 
     A class with a single vote counts as noise. Images that more voters call contempt, unknown or not a face than
-    any of the seven emotions are dropped.
+    any of the seven emotions are dropped. Voters agree where more than half of the votes are for one emotion: the
+    "majority" rule of Barsoum et al. (ICMI 2016), by which other faces do not count in published accuracies.
     """
     counts = np.where(votes > 1, votes, 0).astype(np.float32)
     columns = [VOTE_COLUMNS.index(name) for name in EMOTIONS]
     emotions = counts[:, columns]
     others = np.delete(counts, columns, axis=1)
     kept = np.flatnonzero((emotions.max(axis=1) > 0) & (emotions.max(axis=1) >= others.max(axis=1)))
-    return emotions[kept] / emotions[kept].sum(axis=1, keepdims=True), kept
+    agreed = emotions.max(axis=1) > counts.sum(axis=1) / 2
+    return emotions[kept] / emotions[kept].sum(axis=1, keepdims=True), kept, agreed[kept]
 
 
 def load_ferplus(path: Path, split: str) -> FaceSet:
@@ -63,7 +66,7 @@ def load_ferplus(path: Path, split: str) -> FaceSet:
             f"{path}: {split}_images is {images.dtype} {images.shape} and {split}_votes {votes.shape}; "
             f"wanted uint8 (N, H, W) and (N, {len(VOTE_COLUMNS)})"
         )
-    labels, kept = label_distributions(votes)
+    labels, kept, agreed = label_distributions(votes)
     if len(kept) == 0:
         raise FanFerError(f"{path}: no {split} image has a majority for one of the seven emotions")
-    return FaceSet(torch.from_numpy(images[kept]), torch.from_numpy(labels))
+    return FaceSet(torch.from_numpy(images[kept]), torch.from_numpy(labels), torch.from_numpy(agreed))

@@ -36,7 +36,7 @@ from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.runs import run_main
 
 MIXED_CLIPS = 2000
-FACES, MIXED = "FER+ valid faces", "clips mixed from them"
+FACES, AGREED, MIXED = "FER+ valid faces", "FER+ valid faces with a majority", "clips mixed from FER+ valid faces"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def measure(recognizer: Recognizer, data: Path, clips: Path, faces: ClipSet) -> 
     size = recognizer.card.preprocessing.size
     valid = load_ferplus(data, "valid")
     crops = rgb(valid)
-    singles = Measured(*_scored(valid.labels.argmax(dim=1), torch.from_numpy(recognizer.classify_faces(crops))))
+    answers, given = valid.labels.argmax(dim=1), torch.from_numpy(recognizer.classify_faces(crops))
 
     rng = torch.Generator().manual_seed(0)
     hidden = torch.cat([degrade(batch, size, rng) for batch in valid.images.split(128)])
@@ -124,7 +124,8 @@ def measure(recognizer: Recognizer, data: Path, clips: Path, faces: ClipSet) -> 
     offsets = torch.tensor([0, *lengths]).cumsum(0)
     shown = [row.bool().numpy() for row in mixed.informative[mixed.mask].split(lengths)]
     found = {
-        FACES: singles,
+        FACES: Measured(*_scored(answers, given)),
+        AGREED: Measured(*_scored(answers[valid.agreed], given[valid.agreed])),
         MIXED: _measure_clips(recognizer, mixed.features[mixed.mask], offsets, mixed.labels, shown),
     }
 

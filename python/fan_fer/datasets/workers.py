@@ -45,7 +45,7 @@ def extract_in_processes(task: Task, detector: str | Detector, clips: Sequence[S
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, context, _Worker.start, (task, detector, stop))
     try:
-        with _interrupts_held():
+        with interrupts_held():
             futures = {pool.submit(_Worker.extract, clip): clip for clip in clips}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -69,7 +69,7 @@ class _Worker:
     @classmethod
     def start(cls, task: Task, detector: str | Detector, stop: Event) -> None:
         cls.task, cls.detector, cls.stop = task, detector, stop
-        threading.Thread(target=cls._end_with_parent, daemon=True).start()
+        end_with_parent()
         os.environ["OMP_NUM_THREADS"] = "1"  # for torch, where the detector imports it
         cv2.setNumThreads(1)
 
@@ -78,14 +78,6 @@ class _Worker:
         if isinstance(cls.detector, str):
             cls.detector = load_detector(cls.detector)
         return _extract(cls.task, cls.detector, clip, cls.stop)
-
-    @staticmethod
-    def _end_with_parent() -> None:
-        """A killed parent cannot stop its workers, and they would wait for work for ever."""
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
 
 
 def _extract(task: Task, detector: Detector, clip: SourceClip, stop: Event | None = None) -> str | None:
@@ -100,8 +92,20 @@ def _extract(task: Task, detector: Detector, clip: SourceClip, stop: Event | Non
     return None
 
 
+def end_with_parent() -> None:
+    """Ends this process when its parent does: a killed one cannot stop its workers, which would wait for ever."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Processes that are started meanwhile never see Ctrl-C; this one sees it afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

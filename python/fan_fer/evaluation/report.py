@@ -1,7 +1,8 @@
-"""What ``fan-fer evaluate`` shows on a terminal."""
+"""What ``fan-fer evaluate`` and ``fan-fer predict --manifest`` show on a terminal."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
@@ -30,10 +31,24 @@ def summary_report(summary: Summary) -> RenderableType:
         parts += ["", _groups(summary)]
     if summary.attention:
         parts += ["", _attention(summary.attention)]
-    failed = [clip for clip in summary.clips if clip.error]
-    if failed:
-        parts += ["", _failures([(clip.name, clip.error) for clip in failed])]
-    return Group(*parts)
+    return Group(*parts, *_failures(summary))
+
+
+def confusion_report(scores: Scores) -> RenderableType:
+    """How many clips of each true class, a row each, were taken for which."""
+    table = _table(("", *scores.classes))
+    for name, counts in zip(scores.classes, scores.confusion, strict=True):
+        table.add_row(Text(name), *(str(count) if count else "." for count in counts))
+    return Group("clips of the class, and what they were taken for:", table)
+
+
+def predictions_report(summary: Summary) -> RenderableType:
+    """How often each class was predicted, for clips of which no more is known."""
+    predicted = Counter(int(clip.probabilities.argmax()) for clip in summary.clips if clip.probabilities is not None)
+    table = _table(("predicted", "clips", "share"))
+    for index, name in enumerate(summary.classes):
+        table.add_row(Text(name), str(predicted[index]), f"{predicted[index] / max(1, predicted.total()):.1%}")
+    return Group(table, *_failures(summary))
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:
@@ -110,11 +125,14 @@ def _attention(attention: Attention) -> RenderableType:
     return table
 
 
-def _failures(failed: Sequence[tuple[str, str]]) -> RenderableType:
-    lines = [error if name in error else f"{name}: {error}" for name, error in failed[:LISTED]]
+def _failures(summary: Summary) -> list[RenderableType]:
+    failed = [clip for clip in summary.clips if clip.error]
+    if not failed:
+        return []
+    lines = [clip.error if clip.name in clip.error else f"{clip.name}: {clip.error}" for clip in failed[:LISTED]]
     if len(failed) > LISTED:
-        lines.append(f"and {len(failed) - LISTED} more, see the column error of predictions.csv")
-    return Group("without a prediction:", *(Text(f"  {line}", style="dim") for line in lines))
+        lines.append(f"and {len(failed) - LISTED} more, see the column error")
+    return ["", "without a prediction:", *(Text(f"  {line}", style="dim") for line in lines)]
 
 
 def _table(headings: Sequence[str], last: str | None = None) -> Table:

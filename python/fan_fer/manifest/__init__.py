@@ -1,0 +1,1 @@
+"""Predictions for all videos of a CSV file (docs/many-videos.md)."""

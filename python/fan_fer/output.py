@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fan_fer.errors import OutputError
-from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction
+from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction, tracks_to_dict
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".webp")
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -88,12 +88,12 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
         temporary.write_bytes(text.encode("utf-8", errors))
 
 
-def clip_json(prediction: ClipPrediction) -> str:
-    """One clip as JSON, a line for every frame."""
+def clip_json(prediction: ClipPrediction | Sequence[ClipPrediction]) -> str:
+    """One clip as JSON, a line for every frame: its subject, or everyone in it as ``Recognizer.predict_faces`` gives."""
     return _object_json(prediction, indent="") + "\n"
 
 
-def batch_json(predictions: Sequence[ClipPrediction], failures: Mapping[Path, str]) -> str:
+def batch_json(predictions: Sequence[ClipPrediction | Sequence[ClipPrediction]], failures: Mapping[Path, str]) -> str:
     """Several clips as JSON; ``failures`` maps the videos that could not be done to what was wrong."""
     clips = ",\n".join("    " + _object_json(prediction, indent="    ") for prediction in predictions)
     errors = json.dumps([{"video": str(video), "error": error} for video, error in failures.items()])
@@ -101,7 +101,10 @@ def batch_json(predictions: Sequence[ClipPrediction], failures: Mapping[Path, st
 
 
 def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:
-    """One row per frame of every clip, empty cells where there is no face. Raises OutputError."""
+    """One row per frame of every clip, empty cells where there is no face. Raises OutputError.
+
+    Predictions of tracks have a column more, with the track's number, and one row per frame of the track's span.
+    """
     text = io.StringIO(newline="")
     _write_rows(text, predictions)
     # The name of a video need not be valid text.
@@ -111,8 +114,9 @@ def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:
 def _write_rows(file: IO[str], predictions: Iterable[ClipPrediction]) -> None:
     writer: csv.DictWriter[str] | None = None
     for prediction in predictions:
-        for frame in prediction.to_dict()["frames"]:
-            row = {"video": prediction.video, "label": prediction.label}
+        track = {} if prediction.track is None else {"track": prediction.track}
+        for frame in (frame.to_dict() for frame in (prediction.span if track else prediction.frames)):
+            row = {"video": prediction.video, **track, "label": prediction.label}
             row |= {"frame": frame["index"], "time": frame["time"]}
             row |= dict(zip(("x", "y", "width", "height"), frame["box"] or [None] * 4, strict=True))
             for name, point in zip(LANDMARKS, frame["landmarks"] or [(None, None)] * 5, strict=True):
@@ -126,14 +130,24 @@ def _write_rows(file: IO[str], predictions: Iterable[ClipPrediction]) -> None:
             writer.writerow(row)
 
 
-def _object_json(prediction: ClipPrediction, indent: str) -> str:
-    members = prediction.to_dict()
-    frames = f",\n{indent}    ".join(json.dumps(frame, allow_nan=False) for frame in members["frames"])
-    lines = [
-        f'{indent}  "{name}": '
-        + (f"[\n{indent}    {frames}\n{indent}  ]" if name == "frames" else json.dumps(value, allow_nan=False))
-        for name, value in members.items()
-    ]
+def _object_json(prediction: ClipPrediction | Sequence[ClipPrediction], indent: str) -> str:
+    members = prediction.to_dict() if isinstance(prediction, ClipPrediction) else tracks_to_dict(prediction)
+    return _layout(members, indent)
+
+
+def _layout(members: Mapping[str, Any], indent: str) -> str:
+    """An object as JSON with a line for each member, each frame and each member of a track."""
+    lines = []
+    for name, value in members.items():
+        if name == "frames":
+            items = [json.dumps(frame, allow_nan=False) for frame in value]
+        elif name == "tracks":
+            items = [_layout(track, indent + "    ") for track in value]
+        else:
+            lines.append(f'{indent}  "{name}": {json.dumps(value, allow_nan=False)}')
+            continue
+        inner = f",\n{indent}    ".join(items)
+        lines.append(f'{indent}  "{name}": [\n{indent}    {inner}\n{indent}  ]')
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 

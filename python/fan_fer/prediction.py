@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -69,6 +69,7 @@ class ClipPrediction:
     model: ``variant``, ``backbone``, ``detector`` (None for faces that came without a video), ``trained_on`` and
         ``license``.
     warnings: one line for each thing that was wrong with the video and did not stop the work.
+    track: the person's number, from 1, where everyone in the video is read; None where only the subject is.
     """
 
     video: str | None
@@ -81,6 +82,13 @@ class ClipPrediction:
     weights_file: str
     model: Mapping[str, str | None]
     warnings: tuple[str, ...] = ()
+    track: int | None = None
+
+    @property
+    def span(self) -> tuple[FramePrediction, ...]:
+        """The frames from the first to the last that shows the face."""
+        seen = [index for index, frame in enumerate(self.frames) if frame.has_face]
+        return self.frames[seen[0] : seen[-1] + 1]
 
     def heaviest(self, count: int) -> list[FramePrediction]:
         """The ``count`` frames that weigh most, heaviest first; of equal ones the earliest."""
@@ -102,6 +110,30 @@ class ClipPrediction:
             "model": dict(self.model),
             "warnings": list(self.warnings),
         }
+
+
+def tracks_to_dict(tracks: Sequence[ClipPrediction]) -> dict[str, Any]:
+    """Everyone in one video, as ``Recognizer.predict_faces`` gives them, under the names of the JSON schema.
+
+    A track holds the frames of its span only.
+    """
+    video = replace(tracks[0], frames=()).to_dict()
+    for name in ("label", "probabilities", "frames", "frames_with_face"):
+        del video[name]
+    return {**video, "tracks": [_track_to_dict(track) for track in tracks]}
+
+
+def _track_to_dict(track: ClipPrediction) -> dict[str, Any]:
+    frames = [frame.to_dict() for frame in track.span]
+    return {
+        "track": track.track,
+        "label": track.label,
+        "probabilities": _rounded(track.probabilities),
+        "start": frames[0]["time"],
+        "end": frames[-1]["time"],
+        "frames_with_face": track.frames_with_face,
+        "frames": frames,
+    }
 
 
 def _rounded(probabilities: Mapping[str, float]) -> dict[str, float]:

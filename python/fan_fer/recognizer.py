@@ -17,7 +17,7 @@ from fan_fer.faces import Detector, Face, load_detector
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.profile import Profile
-from fan_fer.subject import cut_out, find_subject
+from fan_fer.subject import cut_out_everyone, find_everyone, find_subject
 from fan_fer.video import Video
 from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
 
@@ -86,37 +86,79 @@ class Recognizer:
         counts as absent. ``profile`` learns where the time went. Raises VideoError where the video cannot be read or
         shows no face.
         """
+        return self._predict(path, False, progress, profile)[0]
+
+    def predict_faces(
+        self, path: str | os.PathLike[str], progress: Progress | None = None, profile: Profile | None = None
+    ) -> list[ClipPrediction]:
+        """The emotion of everyone in a video: one prediction per person, numbered in ``track`` from 1.
+
+        The order is that of the faces' total area, the largest first. Each prediction has all frames of the video;
+        those in which that person's face is not seen count as absent. Someone out of sight for up to two seconds
+        keeps the number; one who comes back later is given a new one. Memory, ``progress``, ``profile`` and errors
+        are as for :meth:`predict`, the 512 numbers being kept per face and frame.
+        """
+        people = self._predict(path, True, progress, profile)
+        return [replace(person, track=number) for number, person in enumerate(people, start=1)]
+
+    def _predict(
+        self,
+        path: str | os.PathLike[str],
+        everyone: bool,
+        progress: Progress | None,
+        profile: Profile | None,
+    ) -> list[ClipPrediction]:
+        """A prediction for each person whose face can be cut out, at least one; or for the subject alone."""
         report = progress or (lambda stage, done, total: None)
         profile = profile or Profile()
         detector = self.detector
         video = Video(path)
-        times, subject = find_subject(video, detector, lambda done: report("faces", done, video.frame_count), profile)
-        seen: list[int] = []
+
+        def found(done: int) -> None:
+            report("faces", done, video.frame_count)
+
+        people: list[list[Face | None]]
+        if everyone:
+            times, people = find_everyone(video, detector, found, profile)
+        else:
+            times, subject = find_subject(video, detector, found, profile)
+            people = [subject] if any(subject) else []
+        seen: list[list[int]] = [[] for _ in people]  # numbers of the frames with each person's face
+        owners: list[int] = []  # whose the crops are, in their order
 
         def crops() -> Iterator[Image]:
             settings = self.card.preprocessing
-            for index, crop in cut_out(video, subject, settings.size, settings.template, profile):
-                if crop is not None:
-                    seen.append(index)
-                    yield crop
+            for index, faces in cut_out_everyone(video, people, settings.size, settings.template, profile):
+                for person, crop in enumerate(faces):
+                    if crop is not None:
+                        seen[person].append(index)
+                        owners.append(person)
+                        yield crop
                 report("emotions", index + 1, len(times))
 
-        features = self._embed(crops(), profile) if any(subject) else None
-        if features is None or not seen:
+        features = self._embed(crops(), profile) if people else None
+        if features is None or not owners:
             raise VideoError(
                 f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
                 "a clip that shows a face, not too small and not turned away, is wanted"
             )
         frames = [FramePrediction(index, time) for index, time in enumerate(times)]
-        with profile.measure("pool"):
-            prediction = self._classify(features, frames, seen, subject)
-        return replace(
-            prediction,
-            video=os.fspath(path),
-            fps=video.fps,
-            model={**prediction.model, "detector": detector.name},
-            warnings=tuple(video.warnings),
-        )
+        predictions = []
+        for person, faces in enumerate(people):
+            if seen[person]:
+                with profile.measure("pool"):
+                    own = features[torch.tensor(owners) == person]
+                    predictions.append(self._classify(own, list(frames), seen[person], faces))
+        return [
+            replace(
+                prediction,
+                video=os.fspath(path),
+                fps=video.fps,
+                model={**prediction.model, "detector": detector.name},
+                warnings=tuple(video.warnings),
+            )
+            for prediction in predictions
+        ]
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None

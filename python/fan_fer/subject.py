@@ -1,4 +1,4 @@
-"""The subject of a clip: whose face it is in every frame, and that face cut out."""
+"""The subject of a clip, or everyone in it: whose face is where in every frame, and those faces cut out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.align import align_face
+from fan_fer.appearance import Appearance, appearance
 from fan_fer.faces import Detector, Face
 from fan_fer.following import FaceFinder
 from fan_fer.profile import Profile
-from fan_fer.tracking import select_subject
+from fan_fer.tracking import find_people, select_subject
 from fan_fer.video import ImageSequence, Video, ahead
 
 Image = NDArray[np.uint8]
@@ -27,9 +28,32 @@ def find_subject(
 
     Holds a few frames at a time. ``report`` is called after each with how many are done.
     """
-    profile = profile or Profile()
+    times, faces, _ = _find_faces(clip, detector, report, profile or Profile())
+    return times, select_subject(faces, clip.fps)
+
+
+def find_everyone(
+    clip: Video, detector: Detector, report: Callable[[int], None] | None = None, profile: Profile | None = None
+) -> tuple[list[float], list[list[Face | None]]]:
+    """As :func:`find_subject`, for every person: the one with the largest total area of the face first.
+
+    Holds a few frames at a time, and 60 bytes for the looks of each face.
+    """
+    times, faces, looks = _find_faces(clip, detector, report, profile or Profile(), looks=True)
+    return times, find_people(faces, looks, clip.fps)
+
+
+def _find_faces(
+    clip: Video | ImageSequence,
+    detector: Detector,
+    report: Callable[[int], None] | None,
+    profile: Profile,
+    looks: bool = False,
+) -> tuple[list[float], list[list[Face]], list[list[Appearance]]]:
+    """The time of every frame, all faces in it, and what they look like if that is wanted."""
     times: list[float] = []
     faces: list[list[Face]] = []
+    seen: list[list[Appearance]] = []
     # The images of a sequence need not follow each other in time: every one is searched.
     find = FaceFinder(detector, clip.fps) if isinstance(clip, Video) else detector.detect
     for frame in ahead(profile.each("decode", clip)):
@@ -39,9 +63,11 @@ def find_subject(
         times.append(frame.time)
         with profile.measure("detect"):
             faces.append(find(frame.image))
+            if looks:
+                seen.append([appearance(frame.image, face) for face in faces[-1]])
         if report is not None:
             report(len(times))
-    return times, select_subject(faces, clip.fps)
+    return times, faces, seen
 
 
 def cut_out(
@@ -55,13 +81,28 @@ def cut_out(
 
     size, template: as for ``fan_fer.align.align_face``. Decodes the clip again, a frame at a time.
     """
+    for index, (crop,) in cut_out_everyone(clip, [faces], size, template, profile):
+        yield index, crop
+
+
+def cut_out_everyone(
+    clip: Video | ImageSequence,
+    people: Sequence[Sequence[Face | None]],
+    size: int,
+    template: Sequence[tuple[float, float]],
+    profile: Profile | None = None,
+) -> Iterator[tuple[int, list[Image | None]]]:
+    """As :func:`cut_out`, for several people at once: every frame's number and one crop per person."""
     profile = profile or Profile()
     places = np.asarray(template, np.float32)
-    for frame in ahead(profile.each("decode", clip)):
-        face = faces[frame.index] if frame.index < len(faces) else None
+
+    def cut(image: Image, face: Face | None) -> Image | None:
         try:
-            with profile.measure("align"):
-                crop = None if face is None else align_face(frame.image, face.landmarks, size, places)
+            return None if face is None else align_face(image, face.landmarks, size, places)
         except ValueError:
-            crop = None
-        yield frame.index, crop
+            return None
+
+    for frame in ahead(profile.each("decode", clip)):
+        with profile.measure("align"):
+            crops = [cut(frame.image, faces[frame.index] if frame.index < len(faces) else None) for faces in people]
+        yield frame.index, crops

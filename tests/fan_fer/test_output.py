@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from fan_fer.emotions import EMOTIONS
 from fan_fer.errors import OutputError
 from fan_fer.output import atomic_write, batch_json, check_writable, clip_json, write_csv, write_text
+from fan_fer.prediction import ClipPrediction, tracks_to_dict
 
 from .fakes import make_clip, names
 
@@ -48,6 +50,43 @@ def test_batch_json_follows_the_schema(validator) -> None:
     validator.validate(document)
     assert [clip["frames_total"] for clip in document["clips"]] == [2, 3]
     assert document["failures"] == [{"video": "bad.mp4", "error": 'not a "video"'}]
+
+
+def everyone() -> list[ClipPrediction]:
+    """Two people: one in frames 1 to 4 but 2, one in all six."""
+    clips = make_clip(6, missing=(0, 2, 5)), make_clip(6)
+    return [replace(clip, track=number) for number, clip in enumerate(clips, start=1)]
+
+
+def test_json_of_everyone_follows_the_schema(validator) -> None:
+    tracks = everyone()
+    document = json.loads(clip_json(tracks))
+    validator.validate(document)
+    assert document == tracks_to_dict(tracks)
+    assert document["frames_total"] == 6
+    first, second = document["tracks"]
+    assert (first["track"], first["label"], first["frames_with_face"]) == (1, tracks[0].label, 3)
+    assert (first["start"], first["end"]) == (0.04, 0.16)
+    assert [frame["index"] for frame in first["frames"]] == [1, 2, 3, 4]
+    assert first["frames"] == tracks[0].to_dict()["frames"][1:5]
+    assert len(second["frames"]) == 6
+    assert clip_json(tracks).count("\n") > 20
+    batch = json.loads(batch_json([tracks, tracks], {}))
+    validator.validate(batch)
+    assert batch["clips"] == [document, document]
+    del first["frames"][0]["weight"]
+    assert not validator.is_valid(document)
+
+
+def test_csv_of_everyone_has_the_tracks_and_their_spans(tmp_path: Path) -> None:
+    write_csv(tmp_path / "frames.csv", everyone())
+    with (tmp_path / "frames.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["video", "track", "label", "frame"]
+    assert [(row["track"], row["frame"]) for row in rows] == [
+        *(("1", str(index)) for index in (1, 2, 3, 4)),
+        *(("2", str(index)) for index in range(6)),
+    ]
 
 
 def test_schema_refuses_what_is_half_a_frame(validator) -> None:

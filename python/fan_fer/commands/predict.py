@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from fan_fer.commands import manifest
 from fan_fer.commands.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 from fan_fer.errors import FanFerError, OutputError
 
 if TYPE_CHECKING:
     from fan_fer.prediction import ClipPrediction
-    from fan_fer.recognizer import Recognizer
+    from fan_fer.recognizer import Progress, Recognizer
+
+    People = list[ClipPrediction]  # of one video: the subject alone, or everyone
 
 STDOUT = Path("-")
 
@@ -22,6 +25,8 @@ EXAMPLE = """\
 example:
   fan-fer predict clip.mp4 --plot clip.png --json clip.json
   fan-fer predict clips/ --csv frames.csv --plot plots/
+  fan-fer predict party.mp4 --faces all --annotate annotated.mp4
+  fan-fer predict --manifest videos.csv --out results.csv
 
 exit code: 0 all done, 1 some of several clips failed (the others are done), 2 nothing could be done
 """
@@ -36,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.set_defaults(run=run)
-    predict.add_argument("clips", nargs="+", metavar="CLIP", help="a video, or a folder whose videos are all read")
+    predict.add_argument("clips", nargs="*", metavar="CLIP", help="a video, or a folder whose videos are all read")
     predict.add_argument(
         "--json",
         type=Path,
@@ -44,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write everything as JSON; '-' for standard output. One video: its object; several, or a folder: "
         '{"clips": [...], "failures": [...]}',
     )
-    predict.add_argument("--csv", type=Path, metavar="FILE", help="write a table, one row per frame")
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write a table, one row per frame and face")
     predict.add_argument(
         "--plot",
         type=Path,
@@ -52,12 +57,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="draw faces and weights: .png, .pdf, .svg, .jpg or .webp. Several videos, or a folder: the name of a "
         "folder that gets one CLIP.png each",
     )
+    predict.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="FILE",
+        help="write the video (.mp4) with boxes, emotions and weights drawn on it. Several videos, or a folder: the "
+        "name of a folder that gets one CLIP.mp4 each",
+    )
+    predict.add_argument(
+        "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
+    )
     predict.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
     predict.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )
     predict.add_argument("--profile", action="store_true", help="say where the time went")
     predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    manifest.add_arguments(predict)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,11 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     videos = list_videos(arguments.clips)
     single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
-    plots = _plan_outputs(arguments, videos, single)
-    done, failures, interrupted = _recognize(arguments, videos, plots, single)
+    plots, annotated = _plan_outputs(arguments, videos, single)
+    done, failures, interrupted = _recognize(arguments, videos, plots, annotated, single)
     if done:
         _write(arguments, done, failures, single)
-    for warning in (line for prediction, _ in done for line in prediction.warnings):
+    for warning in (line for people, _ in done for line in people[0].warnings):
         print(f"fan-fer: warning: {warning}", file=sys.stderr)
     for message in failures.values():
         complain(message)
@@ -81,10 +97,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _recognize(
-    arguments: argparse.Namespace, videos: Sequence[Path], plots: Sequence[Path], single: bool
-) -> tuple[list[tuple[ClipPrediction, float]], dict[Path, str], bool]:
-    """The predictions with the seconds each took, their plots drawn; what was wrong with the other videos; and whether
-    the user ended it early, which keeps what is done."""
+    arguments: argparse.Namespace,
+    videos: Sequence[Path],
+    plots: Sequence[Path],
+    annotated: Sequence[Path],
+    single: bool,
+) -> tuple[list[tuple[People, float]], dict[Path, str], bool]:
+    """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
+    whether the user ended it early, which keeps what is done."""
     from rich.console import Console
 
     from fan_fer.profile import Profile
@@ -104,7 +124,7 @@ def _recognize(
     console = Console(stderr=True)
     with console.status("loading the network"):
         recognizer = _load(arguments)
-    done: list[tuple[ClipPrediction, float]] = []
+    done: list[tuple[People, float]] = []
     interrupted = False
     for number, video in enumerate(videos):
         if video in failures:
@@ -113,12 +133,18 @@ def _recognize(
         start, profile = time.perf_counter(), Profile()
         try:
             with progress_bar(console, name) as progress:
-                prediction = recognizer.predict(video, progress, profile)
-            done.append((prediction, time.perf_counter() - start))
+                if arguments.faces == "all":
+                    people = recognizer.predict_faces(video, progress, profile)
+                else:
+                    people = [recognizer.predict(video, progress, profile)]
+            done.append((people, time.perf_counter() - start))
             if arguments.profile:
-                console.print(profile_report(profile, *done[-1]))
+                console.print(profile_report(profile, people[0], done[-1][1]))
             if plots:
-                _plot(plots[number], prediction)
+                _plot(plots[number], people)
+            if annotated:
+                with progress_bar(console, name) as progress:
+                    _annotate(annotated[number], people, progress)
         except FanFerError as error:
             failures[video] = str(error)
         except KeyboardInterrupt:
@@ -135,12 +161,24 @@ def _load(arguments: argparse.Namespace) -> Recognizer:
     return recognizer
 
 
-def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single: bool) -> list[Path]:
-    """The plot's path for every video. Raises OutputError for an output that could not be written in the end."""
-    from fan_fer.output import check_writable
+def _plan_outputs(
+    arguments: argparse.Namespace, videos: Sequence[Path], single: bool
+) -> tuple[list[Path], list[Path]]:
+    """The paths of every video's plot and annotated video, where they are wanted.
 
-    plots = _plot_paths(arguments.plot, videos, single) if arguments.plot else []
-    outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots
+    Raises OutputError for an output that could not be written in the end, FanFerError where a library is missing.
+    """
+    from fan_fer.output import check_picture, check_writable
+
+    plots, annotated = [], []
+    if arguments.plot:
+        plots = _picture_paths(arguments.plot, videos, single, "plot", ".png", check_picture)
+    if arguments.annotate:
+        from fan_fer.annotate import check_video
+
+        annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
+        check_video(annotated[0])
+    outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
     inputs = {video.resolve() for video in videos}
     seen: set[Path] = set()
     for path in outputs:
@@ -150,32 +188,34 @@ def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single:
         if target in seen:
             raise OutputError(f"{path}: is named for two outputs; two names are wanted")
         seen.add(target)
-        # A folder of plots that is still to be made is checked by its own name.
-        check_writable(path.parent if path in plots and not single and not path.parent.exists() else path)
-    return plots
+        # A folder of pictures that is still to be made is checked by its own name.
+        new = path in (*plots, *annotated) and not single and not path.parent.exists()
+        check_writable(path.parent if new else path)
+    return plots, annotated
 
 
-def _plot_paths(plot: Path, videos: Sequence[Path], single: bool) -> list[Path]:
-    from fan_fer.output import check_picture
-
-    if single and not plot.is_dir():
-        check_picture(plot)
-        return [plot]
-    if plot.suffix and not plot.is_dir():
-        raise OutputError(f"{plot}: several plots go into a folder; the name of a folder is wanted")
-    if plot.exists() and not plot.is_dir():
-        raise OutputError(f"{plot}: is no folder; several plots go into a folder")
+def _picture_paths(
+    given: Path, videos: Sequence[Path], single: bool, what: str, suffix: str, check: Callable[[Path], None]
+) -> list[Path]:
+    """The file that is given for one video; for several, a file named after each in the folder that is given."""
+    if single and not given.is_dir():
+        check(given)
+        return [given]
+    if given.suffix and not given.is_dir():
+        raise OutputError(f"{given}: several {what}s go into a folder; the name of a folder is wanted")
+    if given.exists() and not given.is_dir():
+        raise OutputError(f"{given}: is no folder; several {what}s go into a folder")
     paths: list[Path] = []
     for video in videos:
         # Clips of the same name in different folders: clip.png, clip-2.png, ...
         same = sum(earlier.stem == video.stem for earlier in videos[: len(paths)])
-        paths.append(plot / f"{video.stem}{f'-{same + 1}' if same else ''}.png")
+        paths.append(given / f"{video.stem}{f'-{same + 1}' if same else ''}{suffix}")
     return paths
 
 
 def _write(
     arguments: argparse.Namespace,
-    done: Sequence[tuple[ClipPrediction, float]],
+    done: Sequence[tuple[People, float]],
     failures: dict[Path, str],
     single: bool,
 ) -> None:
@@ -183,13 +223,14 @@ def _write(
     from rich.console import Console
 
     from fan_fer.output import batch_json, clip_json, write_csv, write_text
-    from fan_fer.report import batch_table, clip_report
+    from fan_fer.report import batch_table, clip_report, tracks_table
 
-    predictions = [prediction for prediction, _ in done]
+    everyone = arguments.faces == "all"
+    clips = [people if everyone else people[0] for people, _ in done]
     if arguments.csv:
-        write_csv(arguments.csv, predictions)
+        write_csv(arguments.csv, [person for people, _ in done for person in people])
     if arguments.json:
-        text = clip_json(predictions[0]) if single else batch_json(predictions, failures)
+        text = clip_json(clips[0]) if single else batch_json(clips, failures)
         if arguments.json == STDOUT:
             _print(text, sys.stdout)
         else:
@@ -197,19 +238,38 @@ def _write(
     stream = sys.stderr if arguments.json == STDOUT else sys.stdout
     # Nothing needs to be folded to the width of a terminal where there is none.
     console = Console(file=stream, width=None if stream.isatty() else 250)
+    subjects = [(people[0], seconds) for people, seconds in done]
     with console.capture() as report:
-        console.print(clip_report(*done[0]) if single else batch_table(done))
+        if everyone:
+            console.print(tracks_table(done))
+        else:
+            console.print(clip_report(*subjects[0]) if single else batch_table(subjects))
     _print(report.get(), stream)
 
 
-def _plot(path: Path, prediction: ClipPrediction) -> None:
+def _plot(path: Path, people: People) -> None:
     from fan_fer.plot import strip_frames, video_faces, write_plot
+    from fan_fer.plot_tracks import track_faces, write_tracks_plot
 
+    _make_folder(path.parent)
+    if people[0].track is not None:
+        write_tracks_plot(path, people, track_faces(people))
+    else:
+        write_plot(path, people[0], video_faces(people[0], strip_frames(people[0])))
+
+
+def _annotate(path: Path, people: People, progress: Progress) -> None:
+    from fan_fer.annotate import annotate_video
+
+    _make_folder(path.parent)
+    annotate_video(people, path, progress)
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        path.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made ({error.strerror})") from None
-    write_plot(path, prediction, video_faces(prediction, strip_frames(prediction)))
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 def _print(text: str, stream: IO[str]) -> None:

@@ -89,7 +89,7 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
 
 
 def clip_json(prediction: ClipPrediction | Sequence[ClipPrediction]) -> str:
-    """One clip as JSON, a line for every frame: its subject, or everyone in it as ``Recognizer.predict_faces`` gives."""
+    """One clip as JSON, a line for every frame: the subject, or everyone as ``Recognizer.predict_faces`` gives them."""
     return _object_json(prediction, indent="") + "\n"
 
 

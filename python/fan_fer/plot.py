@@ -68,7 +68,7 @@ def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.u
             _draw_gap(face)
         else:
             _draw_face(face, faces[index], prediction.frames[index], marks.get(index))
-            _tie(figure, face, bars, _positions(prediction)[index], ORANGE if index in marks else FAINT)
+            _tie(figure, face, bars, frame_positions(prediction)[index], ORANGE if index in marks else FAINT)
     _draw_readings(figure.add_axes((LEFT, READINGS, RIGHT - LEFT, 0.11), sharex=bars), prediction)
     _draw_title(figure, prediction)
     return figure
@@ -119,12 +119,12 @@ def _marks(prediction: ClipPrediction, strip: Iterable[int | None]) -> dict[int,
     return {index: rank for rank, index in enumerate(sorted(shown, key=lambda i: -shown[i])[:MARKED], start=1)}
 
 
-def _positions(prediction: ClipPrediction) -> NDArray[np.float64]:
+def frame_positions(prediction: ClipPrediction) -> NDArray[np.float64]:
     """Where each frame stands on the axis: seconds, or its number where there is no video."""
     return np.array([frame.index if frame.time is None else frame.time for frame in prediction.frames], np.float64)
 
 
-def _edges(positions: NDArray[np.float64], fps: float | None) -> NDArray[np.float64]:
+def frame_edges(positions: NDArray[np.float64], fps: float | None) -> NDArray[np.float64]:
     """The borders between the frames, halfway, and half a frame before the first and after the last."""
     step = np.median(np.diff(positions)) if len(positions) > 1 else 1 / (fps or 1.0)
     inner = (positions[1:] + positions[:-1]) / 2
@@ -132,8 +132,8 @@ def _edges(positions: NDArray[np.float64], fps: float | None) -> NDArray[np.floa
 
 
 def _draw_weights(axes: Axes, prediction: ClipPrediction, marks: Mapping[int, int]) -> None:
-    x = _positions(prediction)
-    edges = _edges(x, prediction.fps)
+    x = frame_positions(prediction)
+    edges = frame_edges(x, prediction.fps)
     final = np.array([np.nan if frame.weight is None else frame.weight for frame in prediction.frames])
     series = [(final, ORANGE, FINAL_LABEL)]
     if any(frame.beta is not None for frame in prediction.frames):
@@ -141,7 +141,7 @@ def _draw_weights(axes: Axes, prediction: ClipPrediction, marks: Mapping[int, in
         series.insert(0, (alpha / max(float(np.nansum(alpha)), 1e-30), BLUE, ALPHA_LABEL))
     height = np.nan_to_num([values for values, _, _ in series]).max(axis=0)
 
-    for first, last in _runs(np.isnan(final)):
+    for first, last in runs(np.isnan(final)):
         axes.axvspan(edges[first], edges[last + 1], color=GAP, lw=0, zorder=0)
     if len(x) <= BARS:
         width = 0.78 / len(series) * np.diff(edges)
@@ -168,7 +168,7 @@ def _draw_weights(axes: Axes, prediction: ClipPrediction, marks: Mapping[int, in
 
 def _draw_readings(axes: Axes, prediction: ClipPrediction) -> None:
     """Probabilities of the classes, piled up to 1, for each frame on its own."""
-    edges = _edges(_positions(prediction), prediction.fps)
+    edges = frame_edges(frame_positions(prediction), prediction.fps)
     lower = np.zeros(len(prediction.frames))
     others = iter(OTHERS * len(prediction.probabilities))
     for name in prediction.probabilities:
@@ -177,7 +177,7 @@ def _draw_readings(axes: Axes, prediction: ClipPrediction) -> None:
         color = COLORS.get(name) or next(others)
         axes.stairs(upper, edges, baseline=lower, fill=True, color=color, lw=0, label=name)
         lower = upper
-    for first, last in _runs(np.isnan(lower)):
+    for first, last in runs(np.isnan(lower)):
         axes.axvspan(edges[first], edges[last + 1], color=GAP, lw=0, zorder=0)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 1], ["0", "100 %"])
@@ -285,7 +285,7 @@ def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
     figure.text(RIGHT, 0.918, faces, ha="right", fontsize=9, color=FAINT, parse_math=False)
 
 
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and last index of every run of True."""
     padded = np.concatenate([[False], flags, [False]]).astype(np.int8)
     starts, ends = np.flatnonzero(np.diff(padded) == 1), np.flatnonzero(np.diff(padded) == -1)

@@ -11,13 +11,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from fan_fer.colors import track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.profile import STAGES, Profile
 
 HEAVIEST = 5  # frames listed
 BAR = 30  # characters of a probability of 1
 
-_STAGES = {"faces": "finding faces", "emotions": "reading emotions"}
+_STAGES = {"faces": "finding faces", "emotions": "reading emotions", "annotate": "writing the video"}
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def progress_bar(console: Console, name: str) -> Iterator[_Report]:
 
 
 class _Report:
-    """The callable that ``Recognizer.predict`` tells its progress."""
+    """The callable that ``Recognizer.predict`` and ``annotate_video`` tell their progress."""
 
     def __init__(self, bar: Progress, name: str) -> None:
         self._bar, self._name, self._stage = bar, name, ""
@@ -89,6 +90,33 @@ def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
             f"{prediction.frames_total / seconds:.1f}",
         )
     return table
+
+
+def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> RenderableType:
+    """Everyone in each of the clips, a row per track, and how long it took. Without the clips' names for one alone."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    if len(done) > 1:
+        table.add_column("clip", overflow="fold")
+    table.add_column("track", justify="right")
+    table.add_column("emotion", style="bold", no_wrap=True)
+    for heading in ("prob.", "from", "to", "faces"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for tracks, _ in done:
+        for track in tracks:
+            span = track.span
+            table.add_row(
+                *([Text(str(track.video))] if len(done) > 1 else []),
+                Text(str(track.track), style=f"bold {track_color(track.track)}"),
+                track.label,
+                f"{track.probabilities[track.label]:.1%}",
+                f"{span[0].time or 0.0:.2f} s",
+                f"{span[-1].time or 0.0:.2f} s",
+                str(track.frames_with_face),
+            )
+    frames, seconds = sum(tracks[0].frames_total for tracks, _ in done), sum(spent for _, spent in done)
+    counts = f"{frames} frames decoded; {seconds:.1f} s, {frames / seconds:.1f} frames per second"
+    title = [Text(str(done[0][0][0].video), style="dim")] if len(done) == 1 else []
+    return Group(*title, table, Text(counts, style="dim"))
 
 
 def _probabilities(prediction: ClipPrediction) -> RenderableType:

@@ -161,9 +161,7 @@ def _load(arguments: argparse.Namespace) -> Recognizer:
     return recognizer
 
 
-def _plan_outputs(
-    arguments: argparse.Namespace, videos: Sequence[Path], single: bool
-) -> tuple[list[Path], list[Path]]:
+def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single: bool) -> tuple[list[Path], list[Path]]:
     """The paths of every video's plot and annotated video, where they are wanted.
 
     Raises OutputError for an output that could not be written in the end, FanFerError where a library is missing.

@@ -146,7 +146,6 @@ def _cluster(address: str, workers: int | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == LOCAL:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what Ray thinks of Ray Data
         options |= {"num_cpus": workers, "include_dashboard": False}
     try:
         ray.init(address, **options)

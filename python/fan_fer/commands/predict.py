@@ -77,6 +77,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if manifest.wanted(arguments):
+        return manifest.run(arguments)
     from fan_fer.video import list_videos
 
     videos = list_videos(arguments.clips)

@@ -84,9 +84,7 @@ class Journal:
         self._file.truncate(len(whole))
 
     def _foreign(self) -> DataError:
-        return DataError(
-            f"{self.path}: does not hold results of fan-fer, or is damaged; delete it, or use another --out"
-        )
+        return DataError(f"{self.path}: holds no results of fan-fer, or is damaged; delete it, or use another --out")
 
     def _append(self, entry: dict[str, Any]) -> None:
         try:

@@ -106,7 +106,7 @@ def _predict(work: Work, videos: Sequence[str], workers: int | None) -> Outcomes
     import ray.data
 
     resource = "GPU" if work.device.startswith("cuda") else "CPU"
-    available = int(ray.cluster_resources().get(resource, 0))
+    available = int(ray.cluster_resources().get(resource, 0))  # type: ignore[no-untyped-call]
     if not available:
         raise FanFerError(f"the Ray cluster has no {resource}")
     context = ray.data.DataContext.get_current()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -19,6 +20,7 @@ MIN_OVERLAP = 0.3  # intersection over union of a face with where its track is e
 MAX_GAP = 0.5  # seconds a track waits for its face
 MIN_SECONDS = 0.15  # that a track must be seen: false detections are shorter
 MAX_RATIO = 1.8  # between the side of the subject's face and of one that stands in for it
+MIN_PRESENCE = 0.5  # seconds that a person must be seen: someone half behind another looks like a third for less
 MAX_HIDDEN = 2.0  # seconds that a person may be out of sight and keep the number
 MAX_SPEED = 4.0  # face widths a second that a person out of sight may move
 MAX_DIFFERENCE = 13.0  # between two appearances of one person: up to 12 in real clips, from 14 between two people
@@ -52,12 +54,12 @@ def find_people(
 
     looks_per_frame: the appearance of every face. Faces that overlap from frame to frame and look alike make a track,
     as for :func:`select_subject`. A track that begins within two seconds after another one has ended, not too far
-    from there, of similar size and looks, is the same person come back into sight.
+    from there, of similar size and looks, is the same person come back into sight. One seen for less than half a
+    second of a longer clip is left out.
     """
     frames = len(faces_per_frame)
-    shortest = min(MIN_SECONDS * fps, frames / 4)
-    tracks = [track for track in _link(faces_per_frame, fps, looks_per_frame) if len(track.faces) >= shortest]
-    people = _join(tracks, fps)
+    people = _join(_link(faces_per_frame, fps, looks_per_frame), fps)
+    people = [person for person in people if len(person.faces) >= min(MIN_PRESENCE * fps, frames / 4)]
     people.sort(key=lambda person: person.area, reverse=True)
     return [[person.faces.get(index) for index in range(frames)] for person in people]
 
@@ -147,20 +149,21 @@ def _link(
 def _join(tracks: Sequence[_Track], fps: float) -> list[_Track]:
     """The tracks of one person put together: each goes on in at most one later one, those most alike first."""
     typical = [np.median(track.looks, axis=0) for track in tracks]
+    begins = [track.first for track in tracks]  # ascending, as the tracks were found
     pairs = []
     for a, before in enumerate(tracks):
-        for b, after in enumerate(tracks):
-            hidden = (after.first - before.last) / fps
-            if 0 < hidden <= MAX_HIDDEN and _within_reach(before, after, hidden):
-                differs = difference(typical[a], typical[b])
-                if differs <= MAX_DIFFERENCE:
-                    pairs.append((differs, a, b))
+        for b in range(bisect_right(begins, before.last), bisect_right(begins, before.last + MAX_HIDDEN * fps)):
+            differs = difference(typical[a], typical[b])
+            if differs <= MAX_DIFFERENCE and _within_reach(before, tracks[b], (begins[b] - before.last) / fps):
+                pairs.append((differs, a, b))
     successors: dict[int, int] = {}
+    taken: set[int] = set()
     for _, a, b in sorted(pairs):
-        if a not in successors and b not in successors.values():
+        if a not in successors and b not in taken:
             successors[a] = b
+            taken.add(b)
     people = []
-    for start in sorted(set(range(len(tracks))) - set(successors.values())):
+    for start in sorted(set(range(len(tracks))) - taken):
         person, step = _Track(), start
         while True:
             person.faces |= tracks[step].faces

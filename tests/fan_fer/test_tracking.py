@@ -146,6 +146,12 @@ def test_one_who_is_far_away_or_long_gone_is_a_new_person() -> None:
     assert len(people([[(face(0), RED)]] * 20 + [[]] * 25 + [[(face(0, side=40), RED)]] * 20)) == 2
 
 
+def test_someone_in_sight_for_a_moment_is_left_out() -> None:
+    frames = [[(face(100), RED)] + ([(face(300), BLUE)] if 20 <= i < 30 else []) for i in range(60)]
+    assert people(frames) == [[100.0] * 60]
+    assert len(people(frames[18:32])) == 2
+
+
 def test_people_who_cross_keep_their_numbers() -> None:
     frames, right, left = [], [], []
     for i in range(80):

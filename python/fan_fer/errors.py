@@ -31,6 +31,10 @@ class TrainingError(FanFerError):
     """A training run that cannot begin or go on as asked."""
 
 
+class ExportError(FanFerError):
+    """A network that cannot be exported here, or whose exported form does not compute what torch does."""
+
+
 def first_line(text: object) -> str:
     """The first line of a docstring or an error's message, or the error's name where it has none."""
     return (str(text).strip() or type(text).__name__).splitlines()[0]

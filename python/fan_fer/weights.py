@@ -38,7 +38,11 @@ class Preprocessing:
 
     def __call__(self, faces: NDArray[np.uint8]) -> Tensor:
         """RGB uint8 faces (N, H, W, 3) to a float tensor (N, 3, size, size)."""
-        images = torch.from_numpy(np.ascontiguousarray(faces)).permute(0, 3, 1, 2).float() / 255
+        return self.of_tensor(torch.from_numpy(np.ascontiguousarray(faces)))
+
+    def of_tensor(self, faces: Tensor) -> Tensor:
+        """The same for a uint8 tensor (N, H, W, 3); can be exported."""
+        images = faces.permute(0, 3, 1, 2).float() / 255
         if self.grayscale:
             luma = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
             images = (images * luma).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fan_fer.colors import rgb, track_color
 from fan_fer.encoding import Mp4Writer, load_av
-from fan_fer.errors import OutputError
+from fan_fer.errors import OutputError, VideoError
 from fan_fer.output import atomic_write
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video import Video, ahead
@@ -59,17 +59,22 @@ def annotate_video(
         raise OutputError(f"{path}: is the clip itself; another name is wanted")
     heaviest = [max(frame.weight or 0.0 for frame in person.frames) for person in people]
     frames = ahead(video)
-    first = next(frames)
+    first = next(frames, None)
+    if first is None:
+        raise VideoError(f"{video.path}: no frame of this video can be decoded")
     size = first.image.shape[1], first.image.shape[0]
-    with atomic_write(path) as temporary, Mp4Writer(temporary, size, video.fps, video.path) as writer:
-        for frame in itertools.chain([first], frames):
-            for person, most in zip(people, heaviest, strict=True):
-                if frame.index < len(person.frames):
-                    _draw_face(frame.image, person, person.frames[frame.index], most)
-            _draw_summary(frame.image, people)
-            writer.write(frame.image, frame.time)
-            if progress is not None:
-                progress("annotate", frame.index + 1, people[0].frames_total)
+    try:
+        with atomic_write(path) as temporary, Mp4Writer(temporary, size, video.fps, video.path) as writer:
+            for frame in itertools.chain([first], frames):
+                for person, most in zip(people, heaviest, strict=True):
+                    if frame.index < len(person.frames):
+                        _draw_face(frame.image, person, person.frames[frame.index], most)
+                _draw_summary(frame.image, people)
+                writer.write(frame.image, frame.time)
+                if progress is not None:
+                    progress("annotate", frame.index + 1, people[0].frames_total)
+    except load_av().FFmpegError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heaviest: float) -> None:

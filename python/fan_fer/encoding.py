@@ -35,7 +35,7 @@ class Mp4Writer:
     fps: frames per second; the frames may come at other times.
     sound: a video whose sound is kept up to the last frame, if it has any.
 
-    Raises OSError where the file cannot be written.
+    Raises PyAV's FFmpegError, which may be an OSError too, where the file cannot be written.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float, sound: Path | None = None) -> None:

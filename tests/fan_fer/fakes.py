@@ -69,6 +69,17 @@ def write_video(
     return path
 
 
+def turn(path: Path) -> Path:
+    """Has an MP4 file say that it is to be shown turned clockwise by 90 degrees, as phones do; gives the path back."""
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # of the track header: a, b, u, c, d, v, x, y, w
+    height = Video(path).read([0])[0].shape[0]
+    quarter_turn = [0, 0x10000, 0, 0xFFFF0000, 0, 0, height << 16, 0, 0x40000000]
+    content[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in quarter_turn)
+    path.write_bytes(content)
+    return path
+
+
 def every_nth(source: Path, target: Path, step: int) -> Path:
     """A Motion JPEG copy of a video with every `step`-th frame, at the rate that keeps the times."""
     video = Video(source)

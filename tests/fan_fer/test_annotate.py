@@ -17,7 +17,7 @@ from fan_fer.errors import FanFerError, OutputError
 from fan_fer.prediction import ClipPrediction
 from fan_fer.video import Video
 
-from .fakes import make_clip, names, write_video
+from .fakes import make_clip, names, turn, write_video
 
 SIZE = (320, 240)
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -146,6 +146,23 @@ def test_sound_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
     spectrum = np.abs(np.fft.rfft(sound - sound.mean()))
     assert spectrum.argmax() * 8000 / len(sound) == pytest.approx(440, abs=10)
     assert len(list(Video(tmp_path / "out.mp4"))) == 25
+
+
+def test_a_phone_s_rotation_is_applied(tmp_path: Path) -> None:
+    source = turn(write_video(tmp_path / "phone.mp4", [[(60, 60, 80)]] * 3, SIZE))
+    width, height = SIZE
+    annotate_video(clip_of(source, [(height - 140.0, 60.0, 80.0, 80.0)] * 3), tmp_path / "out.mp4")
+    image = next(iter(Video(tmp_path / "out.mp4"))).image
+    assert image.shape[:2] == (width, height)
+    face = image[70:130, height - 130 : height - 70]
+    assert np.median(face[..., 0]) > 200 > 100 > np.median(face[..., 1])
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "clip.avi", [[]] * 3, SIZE)
+    (tmp_path / "out.mp4").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"^[^\n]*out\.mp4: cannot be written \(No space left on device\)$"):
+        annotate_video(clip_of(source, [(20, 20, 60, 60)] * 3), tmp_path / "out.mp4")
 
 
 def test_a_still_image_becomes_a_video_of_one_frame(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fan_fer.cli import main
 from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.weights import ModelCard, save_weights
 
-from .fakes import PREPROCESSING, SquareDetector, assert_one_error, every_nth, names, picture, write_video
+from .fakes import PREPROCESSING, SquareDetector, assert_one_error, every_nth, names, picture, turn, write_video
 
 FACE = [(10, 10, 30)]
 
@@ -123,12 +123,7 @@ def test_still_image(predict, tmp_path: Path) -> None:
 
 
 def test_rotated_video_gives_upright_boxes(predict, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "phone.mp4", [FACE] * 3)  # 96 x 64, shown as 64 x 96
-    content = bytearray(path.read_bytes())
-    matrix = content.index(b"tkhd") + 44  # of the track header: a, b, u, c, d, v, x, y, w
-    quarter_turn = [0, 0x10000, 0, 0xFFFF0000, 0, 0, 64 << 16, 0, 0x40000000]
-    content[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in quarter_turn)
-    path.write_bytes(content)
+    path = turn(write_video(tmp_path / "phone.mp4", [FACE] * 3))  # 96 x 64, shown as 64 x 96
     assert predict(path, "--json", tmp_path / "a.json")[0] == DONE
     box = json.loads((tmp_path / "a.json").read_text())["frames"][0]["box"]
     # Turned clockwise, the square at (10, 10) to (40, 40) is at (64 - 40, 10) to (64 - 10, 40).
@@ -322,12 +317,16 @@ def test_unknown_device(predict, clip: Path) -> None:
     assert_one_error(predict(clip, "--device", "cuda:99"), 'device "cuda:99"')
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict"], ["predict", "a.mp4", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [[], ["predict", "a.mp4", "--nonsense"], ["predict", "a.mp4", "--faces", "some"]])
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == BAD_INPUT
     assert "usage: fan-fer" in capsys.readouterr().err
+
+
+def test_no_clip(predict) -> None:
+    assert_one_error(predict(), "a CLIP or --manifest is wanted")
 
 
 def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

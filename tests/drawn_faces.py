@@ -35,17 +35,20 @@ class DrawnFaces:
 
     delay: seconds that a picture takes at least.
     dies: a file; where it is missing the process makes it and is killed.
+    deadly: whether a white picture kills the process.
     """
 
     name = "drawn"
 
-    def __init__(self, delay: float = 0, dies: Path | None = None) -> None:
-        self.delay, self.dies = delay, dies
+    def __init__(self, delay: float = 0, dies: Path | None = None, deadly: bool = False) -> None:
+        self.delay, self.dies, self.deadly = delay, dies, deadly
 
     def detect(self, image: np.ndarray) -> list[Face]:
         time.sleep(self.delay)
         if self.dies is not None and not self.dies.exists():
             self.dies.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.deadly and image.min() > 240:
             os.kill(os.getpid(), signal.SIGKILL)
         bright = (image.max(axis=-1) > 110).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(bright)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,11 +85,16 @@ class _Worker:
 
     def __init__(self, work: Work, attempts: Any) -> None:
         self._work, self._attempts = work, attempts
-        self._recognizer = work.load()
+        self._fault = ""
+        try:
+            self._recognizer = work.load()
+        except FanFerError as error:  # raised here it would be pages of Ray's
+            self._fault = f"{platform.node()}: {error}"
 
     def __call__(self, batch: dict[str, NDArray[np.object_]]) -> dict[str, list[str]]:
         videos = [str(video) for video in batch["video"]]
-        return {"video": videos, "result": [json.dumps(self._predict(video)) for video in videos]}
+        results = [json.dumps(self._fault or self._predict(video)) for video in videos]
+        return {"video": videos, "result": results}
 
     def _predict(self, video: str) -> Result:
         import ray
@@ -130,7 +136,10 @@ def _predict(work: Work, videos: Sequence[str], workers: int | None) -> Outcomes
     try:
         for batch in outcomes.iter_batches(batch_size=None, prefetch_batches=0):
             for video, result in zip(batch["video"], batch["result"], strict=True):
-                yield str(video), json.loads(str(result))
+                outcome = json.loads(str(result))
+                if isinstance(outcome, str):
+                    raise FanFerError(outcome)
+                yield str(video), outcome
     except ray.exceptions.RayError as error:
         raise FanFerError(f"Ray: {str(error).strip().splitlines()[-1]}") from None
 

@@ -1,0 +1,208 @@
+"""What happens to a clip: every network reads it, its faces are kept as pictures, and the files for download are made.
+
+Everything lies in the clip's own folder under names of our own:
+
+    clip                   the video as it came
+    faces/000012.jpg       the aligned face of frame 12
+    0/prediction.json ...  files of the first network, then 1/ and so on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fan_fer.align import TEMPLATE
+from fan_fer.app.comparison import compare
+from fan_fer.app.uploads import Limits, check_length
+from fan_fer.errors import VideoError
+from fan_fer.faces import Face
+from fan_fer.opencv import quiet_opencv
+from fan_fer.output import clip_json, write_csv, write_text
+from fan_fer.plot import strip_frames, write_plot
+from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.recognizer import Progress, Recognizer
+from fan_fer.subject import cut_out
+from fan_fer.video import Video, read_image
+
+VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.webm"
+FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}
+FACE_SIZE = 256  # pixels of a kept face
+PLAYABLE_SIDE = 960  # longest side of the copy that every browser plays
+HIGHEST_FPS = 60.0  # beyond it, a rate says how finely a container counts time, not how many pictures it holds
+
+
+def read_clip(
+    folder: Path, name: str, recognizers: Sequence[Recognizer], limits: Limits, report: Progress
+) -> dict[str, Any]:
+    """Reads the video in ``folder`` with every network and writes the files; what the page shows of it.
+
+    name: what the user calls the video. ``report`` may raise, which ends the work.
+    Raises VideoError where no face is found, TooLarge where there are more frames than the header said.
+    """
+    path = folder / VIDEO
+
+    def watched(stage: str, done: int, total: int | None) -> None:
+        # A header may lack the length, or lie. A frame takes at least a 60th of a second.
+        check_length(name, done / HIGHEST_FPS, limits)
+        report(stage, done, total)
+
+    try:
+        first = recognizers[0].predict(path, watched)
+    except VideoError as error:
+        raise VideoError(str(error).replace(str(path), name)) from None
+    check_length(name, first.frames[-1].time or 0.0, limits)
+    _save_faces(path, first, folder / FACES, report)
+    predictions = [first]
+    for recognizer in recognizers[1:]:
+        report("compare", 0, None)
+        predictions.append(_read_again(path, first, recognizer, folder, report))
+    predictions = [
+        replace(prediction, video=name, warnings=tuple(line.replace(str(path), name) for line in prediction.warnings))
+        for prediction in predictions
+    ]
+    for number, prediction in enumerate(predictions):
+        report("files", number, len(predictions))
+        _write_files(folder / str(number), prediction, folder / FACES)
+    picture = Video(path).read([0])[0]
+    return {
+        "width": picture.shape[1],
+        "height": picture.shape[0],
+        "networks": [
+            {
+                "name": network,
+                "prediction": prediction.to_dict(),
+                "variants": [asdict(variant) for variant in compare(prediction)],
+            }
+            for network, prediction in zip(network_names(recognizers), predictions, strict=True)
+        ],
+    }
+
+
+def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
+    """The names of the weights files, with their folders where the names alone are the same."""
+    paths = [Path(recognizer.weights_file) for recognizer in recognizers]
+    stems = [path.stem for path in paths]
+    return [
+        stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+def write_playable(folder: Path) -> Path:
+    """A WebM copy of the clip, without sound, for browsers that cannot play or seek in the original.
+
+    Times are those of the original: a frame is repeated or left out where its rate changes. Raises VideoError.
+    """
+    target = folder / PLAYABLE
+    if target.exists():
+        return target
+    temporary = target.with_name("partial.webm")
+    video = Video(folder / VIDEO)
+    fps = video.fps if 1 <= video.fps <= HIGHEST_FPS else 30.0
+    writer = cv2.VideoWriter()
+    written = 0
+    shown: NDArray[np.uint8] | None = None
+    try:
+        with quiet_opencv():
+            for frame in video:
+                if shown is None:
+                    shown = _shrunk(frame.image)
+                    code = cv2.VideoWriter.fourcc(*"VP80")
+                    if not writer.open(str(temporary), cv2.CAP_FFMPEG, code, fps, shown.shape[1::-1]):
+                        raise VideoError("this OpenCV cannot write WebM")
+                # Until this frame's time the one before is shown.
+                while written < round(frame.time * fps):
+                    writer.write(shown)
+                    written += 1
+                shown = _shrunk(frame.image)
+            if shown is not None:
+                writer.write(shown)
+        writer.release()
+        temporary.replace(target)
+    except OSError as error:  # the folder is gone, the disk is full
+        raise VideoError(f"no playable copy could be written ({error.strerror})") from None
+    finally:
+        writer.release()
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """BGR, at most PLAYABLE_SIDE pixels long, both sides even as the codec wants them."""
+    height, width = image.shape[:2]
+    scale = min(1.0, PLAYABLE_SIDE / max(height, width))
+    size = (max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2))
+    return np.asarray(cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _known_faces(prediction: ClipPrediction) -> list[Face | None]:
+    return [
+        None
+        if frame.box is None or frame.landmarks is None
+        else Face(frame.box, np.array(frame.landmarks, np.float32), 1.0)
+        for frame in prediction.frames
+    ]
+
+
+def _save_faces(path: Path, prediction: ClipPrediction, folder: Path, report: Progress) -> None:
+    """Writes every face of the clip as JPEG; decodes the video once more."""
+    folder.mkdir()
+    faces = _known_faces(prediction)
+    for index, crop in cut_out(Video(path), faces, FACE_SIZE, [(float(x), float(y)) for x, y in TEMPLATE]):
+        if crop is not None:
+            encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+            face_file(folder, index).write_bytes(encoded.tobytes())
+        report("pictures", index + 1, len(faces))
+
+
+def face_file(folder: Path, index: int) -> Path:
+    """Where the face of a frame is kept in the folder of faces."""
+    return folder / f"{index:06d}.jpg"
+
+
+def _read_again(
+    path: Path, first: ClipPrediction, recognizer: Recognizer, folder: Path, report: Progress
+) -> ClipPrediction:
+    """The same faces as another network reads them."""
+    settings = recognizer.card.preprocessing
+    shape = (first.frames_with_face, settings.size, settings.size, 3)
+    # On disk: a clip of minutes has more faces than should be held in memory.
+    kept = folder / "crops.npy"
+    crops = np.lib.format.open_memmap(kept, mode="w+", dtype=np.uint8, shape=shape)
+    seen: list[int] = []
+    for index, crop in cut_out(Video(path), _known_faces(first), settings.size, settings.template):
+        if crop is not None:
+            crops[len(seen)] = crop
+            seen.append(index)
+        report("compare", index + 1, first.frames_total)
+    read = recognizer.classify_clip(crops[: len(seen)])
+    kept.unlink()
+    frames = [FramePrediction(frame.index, frame.time) for frame in first.frames]
+    for index, frame in zip(seen, read.frames, strict=True):
+        places = first.frames[index]
+        frames[index] = replace(frame, index=index, time=places.time, box=places.box, landmarks=places.landmarks)
+    return replace(
+        read,
+        video=first.video,
+        fps=first.fps,
+        frames=tuple(frames),
+        frames_total=len(frames),
+        model={**read.model, "detector": first.model["detector"]},
+        warnings=first.warnings,
+    )
+
+
+def _write_files(folder: Path, prediction: ClipPrediction, faces: Path) -> None:
+    """The files that ``fan-fer predict`` writes with --json, --csv and --plot."""
+    folder.mkdir()
+    write_text(folder / FILES["json"], clip_json(prediction))
+    write_csv(folder / FILES["csv"], [prediction])
+    strip = {index for index in strip_frames(prediction) if index is not None}
+    write_plot(folder / FILES["png"], prediction, {index: read_image(face_file(faces, index)) for index in strip})

@@ -1,0 +1,86 @@
+"""What is looked at before a clip is worked on: is it a video, and is it short enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fan_fer.errors import VideoError
+from fan_fer.video import Video
+
+WANTED = "an mp4, mov, webm or avi file is wanted"
+LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The longest clip in minutes and the largest file in megabytes (10^6 bytes) that are taken."""
+
+    minutes: float = 5.0
+    megabytes: float = 500.0
+
+    @property
+    def bytes(self) -> int:
+        return int(self.megabytes * 1e6)
+
+
+class TooLarge(VideoError):
+    """A file or a clip beyond the limits."""
+
+
+def display_name(name: str) -> str:
+    """A file's name as it is shown and written into results. It never becomes a path on this machine."""
+    printable = "".join(character for character in name if character.isprintable())
+    last = printable.replace("\\", "/").rsplit("/", 1)[-1].strip()
+    return last[:LONGEST_NAME] or "clip"
+
+
+def check_size(name: str, size: int, limits: Limits) -> None:
+    """Raises TooLarge for a file of more bytes than are taken."""
+    if size > limits.bytes:
+        raise TooLarge(f"{name}: is larger than {limits.megabytes:g} MB; a shorter or smaller file is wanted")
+
+
+def check_upload(path: Path, name: str, limits: Limits) -> None:
+    """Raises VideoError for a file that is not a video or has no frame, TooLarge where its header says it is too long.
+
+    The container is known by its first bytes before FFmpeg sees it: playlists and other texts, in which FFmpeg would
+    follow names of further files, do not get that far.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise VideoError(f"{name}: the file is empty; {WANTED}")
+    if not _is_container(start):
+        raise VideoError(f"{name}: not a video; {WANTED}")
+    try:
+        video = Video(path)
+    except VideoError:
+        raise VideoError(f"{name}: a damaged video, or one in a format that cannot be decoded; {WANTED}") from None
+    if video.frame_count is not None:
+        check_length(name, video.frame_count / video.fps, limits)
+
+
+def check_length(name: str, seconds: float, limits: Limits) -> None:
+    """Raises TooLarge for a clip that is longer than what is taken."""
+    if seconds > 60 * limits.minutes:
+        raise TooLarge(
+            f"{name}: lasts {_duration(seconds)}; at most {_duration(60 * limits.minutes)} are taken "
+            "(fan-fer app --max-minutes)"
+        )
+
+
+def _is_container(start: bytes) -> bool:
+    return (
+        start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # mp4, mov, 3gp
+        or start[:4] == b"\x1aE\xdf\xa3"  # webm, mkv
+        or (start[:4] == b"RIFF" and start[8:12] == b"AVI ")
+        or start[:4] in (b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")  # mpg
+        or start[:4] == b"0&\xb2u"  # wmv
+        or start[:3] == b"FLV"
+        or start[:4] == b"OggS"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"

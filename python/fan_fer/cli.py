@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fan_fer.commands import evaluate, export, predict, prepare, table, train, weights
+from fan_fer.commands import app, evaluate, export, predict, prepare, table, train, weights
 from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 from fan_fer.errors import FanFerError
 
-COMMANDS = (predict, prepare, train, evaluate, table, export, weights)
+COMMANDS = (predict, app, prepare, train, evaluate, table, export, weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,15 +37,14 @@ def frame_attention(
     max_frames: int | None = None,
     return_weights: bool = False,
 ) -> Tensor | tuple[Tensor, FrameWeights]:
-    r"""Pool the frame features of each clip with self-attention and relation-attention weights.
+    """Pool the frame features of each clip with self-attention and relation-attention weights.
 
-    With frame features :math:`f_i`, ``self_weight`` :math:`q_0` and ``relation_weight`` :math:`q_1`:
+    With frame features f_i, ``self_weight`` q0 and ``relation_weight`` q1:
 
-    .. math::
-        \alpha_i = \sigma(f_i \cdot q_0 + b_0), \quad g = \sum_i \alpha_i f_i / \sum_i \alpha_i
-
-        \beta_i = \sigma([f_i : g] \cdot q_1 + b_1), \quad
-        out = \sum_i \alpha_i \beta_i [f_i : g] / \sum_i \alpha_i \beta_i
+        alpha_i = sigmoid(f_i . q0 + b0)
+        g       = sum alpha_i f_i / sum alpha_i
+        beta_i  = sigmoid([f_i : g] . q1 + b1)
+        out     = sum alpha_i beta_i [f_i : g] / sum alpha_i beta_i
 
     Equations 2 to 5 of Meng et al., "Frame Attention Networks for Facial Expression Recognition in Videos", ICIP 2019.
     The sums do not underflow, whatever the size of the logits.

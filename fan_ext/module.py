@@ -12,7 +12,7 @@ from fan_ext.weights import FrameWeights
 
 
 class FrameAttention(nn.Module):
-    r"""Pools a clip's frame features with self-attention and relation-attention weights.
+    """Pools a clip's frame features with self-attention and relation-attention weights.
 
     The equations stand at :func:`fan_ext.frame_attention`.
 
@@ -22,8 +22,8 @@ class FrameAttention(nn.Module):
         bias: learn a bias for each of the two attention logits.
 
     Attributes:
-        self_weight: (D,) parameter :math:`q_0`.
-        relation_weight: (2D,) parameter :math:`q_1`, its first half for the frame, its second for the global
+        self_weight: (D,) parameter q0.
+        relation_weight: (2D,) parameter q1, its first half for the frame, its second for the global
             representation; None without ``relation``.
         self_bias, relation_bias: (1,) parameters, or None.
 

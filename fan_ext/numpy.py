@@ -37,7 +37,8 @@ def frame_attention(
         features: (B, N, D), or (T, D) with ``offsets``; float32, float64 or float16.
         self_weight: (D,).
         relation_weight: (2D,), or None for self-attention only.
-        self_bias, relation_bias: a number or an array of one element.
+        self_bias: a number or an array of one element.
+        relation_bias: a number or an array of one element.
         mask: (B, N) bool, True where a frame is present.
         offsets: (B + 1,) ascending integers within [0, T].
         return_weights: also return :class:`FrameWeights`.

@@ -1,0 +1,81 @@
+"""Draws the pictures of docs/how-it-works.md: python docs/pictures/draw.py CLIP (that of `make demo`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+import fan_fer
+from fan_fer.align import align_face
+from fan_fer.plot import BLUE, FAINT, INK, ORANGE
+from fan_fer.prediction import ClipPrediction
+from fan_fer.video import Video
+
+HERE = Path(__file__).parent
+
+
+def draw_steps(prediction: ClipPrediction, index: int, side: int) -> Figure:
+    """A frame with the face found in it, the face cut out, and what the network sees."""
+    frame = prediction.frames[index]
+    image = Video(prediction.video).read([index])[index]
+    landmarks = np.array(frame.landmarks, np.float32)
+    face = align_face(image, landmarks, side)
+    grey = (face @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+
+    figure = Figure(figsize=(11, 3.3), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    ratio = image.shape[1] / image.shape[0]
+    axes = figure.subplots(1, 3, width_ratios=(ratio, 1, 1))
+    axes[0].imshow(image)
+    axes[0].add_patch(Rectangle(frame.box[:2], *frame.box[2:], fill=False, edgecolor=ORANGE, linewidth=2))
+    axes[0].scatter(*landmarks.T, s=14, color=ORANGE)
+    axes[1].imshow(face)
+    axes[2].imshow(grey, cmap="gray", vmin=0, vmax=255)
+    titles = ("1  the face and its five landmarks", "2  upright, at one size", f"3  grey, {side} x {side}")
+    for part, title in zip(axes, titles, strict=True):
+        part.set_title(title, loc="left", fontsize=11, color=INK)
+        part.axis("off")
+    return figure
+
+
+def draw_weights(prediction: ClipPrediction) -> Figure:
+    """Self-attention, relation-attention and final weights of the frames, one below the other."""
+    frames = [frame for frame in prediction.frames if frame.has_face]
+    time = [frame.time for frame in frames]
+    rows = (
+        ("alpha", "self-attention weight\nalpha: this frame alone", BLUE),
+        ("beta", "relation-attention weight\nbeta: frame beside the clip", BLUE),
+        ("weight", "final weight: alpha x beta,\ndivided by its sum", ORANGE),
+    )
+    figure = Figure(figsize=(11, 4.6), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, label, color) in zip(figure.subplots(3, 1, sharex=True), rows, strict=True):
+        values = [getattr(frame, name) for frame in frames]
+        axes.fill_between(time, values, color=color, alpha=0.25, linewidth=0)
+        axes.plot(time, values, color=color, linewidth=1.4)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
+        axes.set_ylim(0, 1 if name != "weight" else None)
+        axes.margins(x=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.axhline(1 / len(frames), color=FAINT, linestyle="--", linewidth=1)
+    middle = (time[len(time) * 3 // 8], 1 / len(frames))
+    axes.annotate("equal shares", middle, (0, 3), textcoords="offset points", ha="center", color=INK)
+    axes.set_xlabel("seconds", color=INK)
+    return figure
+
+
+def main(clip: str) -> None:
+    recognizer = fan_fer.load_recognizer()
+    prediction = recognizer.predict(clip)
+    heaviest = max(prediction.frames, key=lambda frame: frame.weight or 0)
+    draw_steps(prediction, heaviest.index, recognizer.card.preprocessing.size).savefig(HERE / "steps.png", dpi=110)
+    draw_weights(prediction).savefig(HERE / "weights.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

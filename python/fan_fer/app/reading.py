@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from fan_fer.align import TEMPLATE
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, check_length
-from fan_fer.errors import VideoError
+from fan_fer.encoding import Mp4Writer, load_av
+from fan_fer.errors import VideoError, first_line
 from fan_fer.faces import Face
-from fan_fer.opencv import quiet_opencv
-from fan_fer.output import clip_json, write_csv, write_text
+from fan_fer.output import atomic_write, clip_json, write_csv, write_text
 from fan_fer.plot import strip_frames, write_plot
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.recognizer import Progress, Recognizer
 from fan_fer.subject import cut_out
 from fan_fer.video import Video, read_image
 
-VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.webm"
+VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.mp4"
 FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}
 FACE_SIZE = 256  # pixels of a kept face
 PLAYABLE_SIDE = 960  # longest side of the copy that every browser plays
@@ -96,50 +96,31 @@ def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
 
 
 def write_playable(folder: Path) -> Path:
-    """A WebM copy of the clip, without sound, for browsers that cannot play or seek in the original.
-
-    Times are those of the original: a frame is repeated or left out where its rate changes. Raises VideoError.
-    """
+    """An MP4 copy of the clip, for browsers that cannot play or seek in the original. Raises FanFerError."""
+    av = load_av()
     target = folder / PLAYABLE
     if target.exists():
         return target
-    temporary = target.with_name("partial.webm")
     video = Video(folder / VIDEO)
-    fps = video.fps if 1 <= video.fps <= HIGHEST_FPS else 30.0
-    writer = cv2.VideoWriter()
-    written = 0
-    shown: NDArray[np.uint8] | None = None
+    first = _shrunk(video.read([0])[0])
+    fps = min(video.fps, HIGHEST_FPS)
     try:
-        with quiet_opencv():
+        with (
+            atomic_write(target) as temporary,
+            Mp4Writer(temporary, (first.shape[1], first.shape[0]), fps, folder / VIDEO) as writer,
+        ):
             for frame in video:
-                if shown is None:
-                    shown = _shrunk(frame.image)
-                    code = cv2.VideoWriter.fourcc(*"VP80")
-                    if not writer.open(str(temporary), cv2.CAP_FFMPEG, code, fps, shown.shape[1::-1]):
-                        raise VideoError("this OpenCV cannot write WebM")
-                # Until this frame's time the one before is shown.
-                while written < round(frame.time * fps):
-                    writer.write(shown)
-                    written += 1
-                shown = _shrunk(frame.image)
-            if shown is not None:
-                writer.write(shown)
-        writer.release()
-        temporary.replace(target)
-    except OSError as error:  # the folder is gone, the disk is full
-        raise VideoError(f"no playable copy could be written ({error.strerror})") from None
-    finally:
-        writer.release()
-        temporary.unlink(missing_ok=True)
+                writer.write(_shrunk(frame.image), frame.time)
+    except av.FFmpegError as error:
+        raise VideoError(f"no playable copy could be written ({first_line(error)})") from None
     return target
 
 
 def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """BGR, at most PLAYABLE_SIDE pixels long, both sides even as the codec wants them."""
-    height, width = image.shape[:2]
-    scale = min(1.0, PLAYABLE_SIDE / max(height, width))
-    size = (max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2))
-    return np.asarray(cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR), np.uint8)
+    """At most PLAYABLE_SIDE pixels long."""
+    scale = min(1.0, PLAYABLE_SIDE / max(image.shape[:2]))
+    size = (round(scale * image.shape[1]), round(scale * image.shape[0]))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _known_faces(prediction: ClipPrediction) -> list[Face | None]:

@@ -202,7 +202,7 @@ async def playable(request: Request) -> Response:
         with clip.playable:
             return write_playable(clip.folder)
 
-    return FileResponse(await run_in_threadpool(write), media_type="video/webm")
+    return FileResponse(await run_in_threadpool(write), media_type="video/mp4")
 
 
 async def face(request: Request) -> Response:

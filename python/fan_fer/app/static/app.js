@@ -185,6 +185,7 @@ async function present(mine) {
     ...result.networks.map(({ name }, index) => element("option", { value: String(index), textContent: name })),
   );
   $("network-field").hidden = result.networks.length < 2;
+  $("unplayable").hidden = true;
   player = new Player($("video"), $("overlay"), `/api/clips/${mine.id}`, result, (index) => select(index, false));
   timeline ??= new Timeline($("timeline"), { weights: $("weights"), strip: $("strip"), readings: $("readings"), playhead: $("playhead") }, (index) => select(index, true));
   drawNetwork();
@@ -351,6 +352,7 @@ function listen() {
     network = Number($("network").value);
     drawNetwork();
   });
+  $("video").addEventListener("unplayable", () => ($("unplayable").hidden = false));
   $("boxed").addEventListener("change", () => player?.setShown($("boxed").checked));
   $("record").addEventListener("click", async () => {
     clear();

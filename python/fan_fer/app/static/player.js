@@ -57,6 +57,7 @@ export class Player {
   fallBack() {
     const copy = `${this.base}/playable`;
     if (!this.video.src.endsWith(copy)) this.video.src = copy;
+    else this.video.dispatchEvent(new Event("unplayable"));
   }
 
   watch() {

@@ -183,7 +183,7 @@ export class Timeline {
       const index = Math.round((tick / (ticks - 1)) * (count - 1));
       context.textAlign = tick === 0 ? "left" : tick === ticks - 1 ? "right" : "center";
       const place = tick === 0 ? 0 : tick === ticks - 1 ? width : ((index + 0.5) / count) * width;
-      context.fillText(`${frames[index].time.toFixed(1)} s`, place, height);
+      context.fillText(`${frames[index].time.toFixed(frames[count - 1].time < 10 ? 2 : 1)} s`, place, height);
     }
   }
 

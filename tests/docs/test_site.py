@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import fan_ext
+import fan_fer
+
 from .pages import PAGES, ROOT
 
 LOADS = {
@@ -81,7 +84,10 @@ def test_what_pages_load_is_there(site: Path) -> None:
 
 def test_the_interface_is_documented(site: Path) -> None:
     page = (site / "api.html").read_text()
-    for name in ("frame_attention", "FrameAttention", "load_recognizer", "ClipPrediction", "export_onnx", "VideoError"):
-        assert re.search(rf'id="[\w.]*\.{name}"', page), name
+    for package in (fan_ext, fan_fer):
+        for name in package.__all__:
+            assert f"{package.__name__}.{name}" in page, name
+    for name in ("fan_fer.weights.save_weights", "fan_fer.export.export_onnx", "fan_fer.errors.VideoError"):
+        assert f'id="{name}"' in page, name
     assert ":func:" not in page
     assert ":class:" not in page

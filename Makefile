@@ -1,5 +1,6 @@
 # make demo   a real clip in, its emotion and frame weights out
 # make docs   the documentation as a site: build/site/index.html
+# make app    a page in the browser that reads clips
 # make test   lint, types, all tests, and the operator's tests under AddressSanitizer
 # Everything lives in .venv and build/; both commands are quick the second time.
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 
-.PHONY: demo docs test gpu-check lint format native-asan mutation-check clean
+.PHONY: demo app docs test gpu-check lint format native-asan mutation-check clean
 
 # The torch that is there is the torch built against, hence no build isolation.
 $(BIN)/.tools: pyproject.toml constraints.txt
@@ -37,6 +38,9 @@ demo: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
 # Nothing is fetched when its pages are read. A warning is an error, here and in tests/docs.
 docs: $(BIN)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+app: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
+	$(BIN)/fan-fer app --example $(CLIPS)/WolfgangLanger_Pexels.mp4
 
 # A YuNet face detector (OpenCV's zoo has one), if you have it; its tests are skipped without.
 YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)

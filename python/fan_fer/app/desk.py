@@ -82,7 +82,8 @@ class Desk:
         """A clip with an empty folder of its own, whose video is still to be put there. Raises DeskFull."""
         with self._lock:
             if len(self._clips) >= MOST_CLIPS:
-                raise DeskFull(f"{len(self._clips)} clips are open in other pages; close one of them, then try again")
+                held = f"{MOST_CLIPS} clip{'s' if MOST_CLIPS > 1 else ''}"
+                raise DeskFull(f"other pages hold {held} already, and no more fit; close one, then try again")
             clip = Clip(secrets.token_urlsafe(16), name, self.folder / secrets.token_hex(8))
             clip.folder.mkdir()
             self._clips[clip.id] = clip

@@ -415,6 +415,8 @@ def test_label_map(command, manifest: Path, tmp_path: Path) -> None:
         (("--manifest", "LIST", "--out", "OUT", "--json", "a.json"), "--json: does not go with --manifest"),
         (("--manifest", "LIST", "--out", "OUT", "--plot", "a.png"), "--plot: does not go with --manifest"),
         (("--manifest", "LIST", "--out", "OUT", "--profile"), "--profile: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--faces", "all"), "--faces: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--annotate", "a.mp4"), "--annotate: does not go with --manifest"),
         (("--manifest", "LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
         (("--manifest", "none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
         (("--manifest", "LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),

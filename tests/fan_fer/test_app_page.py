@@ -333,3 +333,15 @@ def test_dropped_file(open_page) -> None:
     }""")
     page.wait_for_selector("#error:not([hidden])")
     assert page.inner_text("#error").startswith("dropped.mov: not a video")
+
+
+def test_leaving_the_page_deletes_the_clip(read, address: str) -> None:
+    page = read()
+    base = page.get_attribute("#json", "href").removesuffix("/files/0/json")
+    url = address.rstrip("/") + base
+    assert page.request.get(url).status == 200
+    page.goto("about:blank")
+    end = time.monotonic() + 10
+    while page.request.get(url).status != 404:
+        assert time.monotonic() < end
+        time.sleep(0.1)

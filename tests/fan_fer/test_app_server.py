@@ -157,7 +157,7 @@ def test_variants() -> None:
         own = [frame.probabilities[name] for frame in faces]
         assert mean.probabilities[name] == pytest.approx(np.mean(own))
         assert alpha.probabilities[name] == pytest.approx(np.average(own, weights=[f.alpha for f in faces]))
-    assert [variant.name for variant in compare(make_clip(3, variant="score-fusion"))] == ["The network"]
+    assert [variant.name for variant in compare(make_clip(3, variant="score-fusion"))] == ["This network"]
 
 
 def test_second_clip_waits_and_cancelling_frees_the_line(serve, clip: Path) -> None:

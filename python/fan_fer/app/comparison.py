@@ -25,9 +25,9 @@ def compare(prediction: ClipPrediction) -> list[Variant]:
     own = {
         "fan": "features weighted by self-attention and relation-attention",
         "self": "features weighted by self-attention",
-        "score-fusion": "readings of the frames, all alike",
+        "score-fusion": "the frames' own readings, all alike",
     }[str(prediction.model["variant"])]
-    variants = [Variant("The network", own, dict(prediction.probabilities))]
+    variants = [Variant("This network", own, dict(prediction.probabilities))]
 
     def average(weights: list[float]) -> dict[str, float]:
         total = max(sum(weights), 1e-30)
@@ -38,9 +38,9 @@ def compare(prediction: ClipPrediction) -> list[Variant]:
 
     alphas = [frame.alpha for frame in frames if frame.alpha is not None]
     if len(alphas) == len(frames):
-        how = "readings of the frames, averaged by alpha"
-        variants.append(Variant("Self-attention alone", how, average(alphas)))
+        how = "the frames' own readings, weighted by alpha alone"
+        variants.append(Variant("Averaged by self-attention", how, average(alphas)))
     if prediction.model["variant"] != "score-fusion":
-        how = "readings of the frames, averaged, all alike"
+        how = "the frames' own readings, all alike"
         variants.append(Variant("Mean of the frames", how, average([1.0] * len(frames))))
     return variants

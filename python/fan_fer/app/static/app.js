@@ -263,7 +263,7 @@ function drawBars(list, probabilities) {
 
 function drawVariants(variants) {
   $("variants").replaceChildren(
-    ...others().concat(variants).map(({ name, how, probabilities }) => {
+    ...variants.concat(others()).map(({ name, how, probabilities }) => {
       const [label, value] = Object.entries(probabilities).reduce((a, b) => (b[1] > a[1] ? b : a));
       const pile = element("div", { className: "pile" });
       pile.setAttribute("aria-hidden", "true");

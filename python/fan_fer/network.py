@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision import models
 
 import fan_ext
 from fan_ext.weights import FrameWeights
+from fan_fer.resnet import ResNet18
 
 VARIANTS = ("fan", "self", "score-fusion")
 BACKBONES = ("resnet18",)
@@ -55,8 +55,8 @@ class FrameAttentionNetwork(nn.Module):
         self.variant = variant
         self.score_dropout = score_dropout
         self.dropout = nn.Dropout(dropout)
-        self.backbone = models.get_model(backbone, weights=None)
-        self.feature_size: int = self.backbone.fc.in_features
+        self.backbone: nn.Module = ResNet18()
+        self.feature_size = ResNet18.feature_size
         self.backbone.fc = nn.Identity()
         self.attention = None
         if variant != "score-fusion":

@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchvision.models import resnet18
 
 from fan_fer.cache import fingerprint
 from fan_fer.emotions import EMOTIONS
@@ -33,6 +32,7 @@ from fan_fer.output import atomic_write
 from fan_fer.pretraining.augment import augment
 from fan_fer.pretraining.ferplus import FaceSet, load_ferplus
 from fan_fer.pretraining.matrix_conv import use_matrix_products
+from fan_fer.resnet import ResNet18
 from fan_fer.runs import load_checkpoint, progress_bar, run_main, save_checkpoint
 
 MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
@@ -78,7 +78,7 @@ def load_resnet(path: Path) -> dict[str, Tensor]:
         raise FanFerError(f"{path}: no such file; wanted the backbone.safetensors that this script writes")
     try:
         tensors = load_file(path)
-        resnet18(num_classes=len(EMOTIONS)).load_state_dict(tensors)
+        ResNet18(num_classes=len(EMOTIONS)).load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise FanFerError(f"{path}: not a backbone.safetensors of this script ({first_line(error)})") from error
     return tensors
@@ -154,7 +154,7 @@ def train(
     tensors = None if start is None else load_resnet(start)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    network = resnet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
+    network = ResNet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
     use_matrix_products(network.layer4)
     if tensors is not None:
         network.load_state_dict(tensors)

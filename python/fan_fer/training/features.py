@@ -91,7 +91,7 @@ def embed_faces(
     mirror: bool = False,
 ) -> Tensor:
     """Features (count, D) in float32 on the CPU; ``faces`` are RGB uint8 (H, W, 3)."""
-    backbone = network.backbone.to(device, memory_format=torch.channels_last).eval()
+    backbone = network.backbone.to(device).to(memory_format=torch.channels_last).eval()
     result = torch.empty(count, network.feature_size)
     pending: list[NDArray[np.uint8]] = []
     done = 0

@@ -23,7 +23,11 @@ constexpr int64_t kGrainElements = 16384;
 template <typename Body>
 void for_each(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
   const auto call = [](int64_t begin, int64_t end, void* context) { (*static_cast<const Body*>(context))(begin, end); };
-  threads.parallel_for(0, count, std::max<int64_t>(grain, 1), call, const_cast<Body*>(&body));
+  if (count <= grain) {  // a call of the pool costs as much as a short clip
+    body(0, count);
+  } else {
+    threads.parallel_for(0, count, std::max<int64_t>(grain, 1), call, const_cast<Body*>(&body));
+  }
 }
 
 int64_t chunk_count(int64_t frames) {
@@ -37,15 +41,12 @@ struct Clip {
   int64_t length;               // its frames, masked or not
   std::vector<int64_t> frames;  // numbers of the frames that take part
   std::vector<const T*> rows;   // their features
-  const T* next;                // the rows of the clip after it, one after the other; null where there are none such
 
   void gather(const Clips<T>& clips, int64_t b) {
     const bool packed = clips.offsets != nullptr;
     first = packed ? clips.offsets[b] : b * clips.frames;
     length = packed ? clips.offsets[b + 1] - first : clips.frames;
     const T* base = clips.features + (packed ? first * clips.frame_stride : b * clips.clip_stride);
-    next = b + 1 < clips.clips && clips.frame_stride == clips.dim ? base + length * clips.frame_stride : nullptr;
-    if (!packed && clips.clip_stride != clips.frames * clips.dim) next = nullptr;
     frames.clear();
     rows.clear();
     for (int64_t i = 0; i < length; ++i) {
@@ -80,11 +81,10 @@ void dot_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&v
 
 // sums[k] += sum_i weights[k][i] * rows[i]
 template <typename T, typename A, size_t K>
-void add_rows(const Clip<T>& clip, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
+void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
               const Threads& threads) {
-  const std::vector<const T*>& rows = clip.rows;
   if (chunk_count(rows.size()) == 1) {
-    weighted_sums<T>(rows.data(), rows.size(), dim, weights, K, sums, clip.next);
+    weighted_sums<T>(rows.data(), rows.size(), dim, weights, K, sums);
     return;
   }
   std::vector<A> partial(chunk_count(rows.size()) * K * dim);
@@ -96,8 +96,7 @@ void add_rows(const Clip<T>& clip, int64_t dim, const A* const (&weights)[K], A*
         w[k] = weights[k] + from;
         to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
       }
-      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to,
-                       clip.next == nullptr ? nullptr : clip.next + from * dim);
+      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to);
     }
   });
   for (const A* part = partial.data(); part < partial.data() + partial.size(); part += K * dim) {
@@ -109,10 +108,23 @@ void add_rows(const Clip<T>& clip, int64_t dim, const A* const (&weights)[K], A*
 
 template <typename A>
 double dot(const A* a, const A* b, int64_t n) {
-  double total = 0;
-  for (int64_t i = 0; i < n; ++i) total += static_cast<double>(a[i]) * b[i];
-  return total;
+  double totals[4] = {};  // four sums, so that an addition need not wait for the one before
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (int k = 0; k < 4; ++k) totals[k] += static_cast<double>(a[i + k]) * b[i + k];
+  }
+  for (; i < n; ++i) totals[0] += static_cast<double>(a[i]) * b[i];
+  return (totals[0] + totals[1]) + (totals[2] + totals[3]);
 }
+
+// Room for a number of each of n frames, and `rest` up to whole vectors behind them.
+template <typename A>
+void resize_frames(std::vector<A>& numbers, int64_t n, A rest = 0) {
+  numbers.resize(padded<A>(n));
+  std::fill(numbers.begin() + n, numbers.end(), rest);
+}
+template <typename A>
+constexpr A kNone = -std::numeric_limits<A>::infinity();  // the logit of no frame
 
 // Frames before the first and after the last packed clip belong to none.
 template <typename T, typename Body>
@@ -146,8 +158,8 @@ class Forward {
     const int64_t n = clip_.size(), dim = clips_.dim;
     const bool relation = q_.relation_weight != nullptr;
     const int64_t width = relation ? 2 * dim : dim;
-    s_.resize(n);
-    p_.resize(n);
+    resize_frames(s_, n, kNone<A>);
+    resize_frames(p_, n);
     sums_.assign(width, A(0));
     A* const g = sums_.data() + width - dim;
 
@@ -155,11 +167,9 @@ class Forward {
       dot_rows<T, A>(clip_.rows, dim, {q_.self_weight}, {s_.data()}, threads_);
       for (A& s : s_) s += q_.self_bias;
       normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
-      add_rows<T, A>(clip_, dim, {p_.data()}, {g}, threads_);
+      add_rows<T, A>(clip_.rows, dim, {p_.data()}, {g}, threads_);
     } else {
-      z_.resize(n);
-      u_.resize(n);
-      r_.resize(n);
+      for (std::vector<A>* numbers : {&z_, &u_, &r_}) resize_frames(*numbers, n);
       dot_rows<T, A>(clip_.rows, dim, {q_.self_weight, q_.relation_weight, q_.relation_weight + dim},
                      {s_.data(), z_.data(), u_.data()}, threads_);
       for (A& s : s_) s += q_.self_bias;
@@ -167,7 +177,7 @@ class Forward {
       const A shift = static_cast<A>(dot(p_.data(), u_.data(), n) + q_.relation_bias);
       for (A& z : z_) z += shift;
       normalised_sigmoids<A>(s_.data(), z_.data(), n, r_.data());
-      add_rows<T, A>(clip_, dim, {r_.data(), p_.data()}, {sums_.data(), g}, threads_);
+      add_rows<T, A>(clip_.rows, dim, {r_.data(), p_.data()}, {sums_.data(), g}, threads_);
     }
     round_row<T>(sums_.data(), width, outputs_.out + b * width);
     write_per_frame(relation);
@@ -188,13 +198,13 @@ class Forward {
     if (outputs_.alpha == nullptr) return;
     const std::vector<A>& final = relation ? r_ : p_;
     u_.resize(s_.size());
-    sigmoids<A>(s_.data(), s_.size(), false, u_.data());
+    sigmoids<A>(s_.data(), clip_.size(), false, u_.data());
     for (int64_t i = 0; i < clip_.size(); ++i) {
       outputs_.alpha[clip_.frames[i]] = u_[i];
       outputs_.final[clip_.frames[i]] = final[i];
     }
     if (!relation) return;
-    sigmoids<A>(z_.data(), z_.size(), false, u_.data());
+    sigmoids<A>(z_.data(), clip_.size(), false, u_.data());
     for (int64_t i = 0; i < clip_.size(); ++i) outputs_.beta[clip_.frames[i]] = u_[i];
   }
 
@@ -249,7 +259,7 @@ class Backward {
     const A* const V = grad_.data();
     A* const dg = grad_.data() + width - dim;  // G, to which C q1b is added below
 
-    load_per_frame(in_.logits, s_);
+    load_per_frame(in_.logits, s_, kNone<A>);
     resize_all(n);
     normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
     if (relation) {
@@ -299,21 +309,21 @@ class Backward {
     }
 
     if (relation) {
-      add_rows<T, A>(clip_, dim, {ds_.data(), dz_.data()}, {sums.q0.data(), sums.q1a.data()}, threads_);
+      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {sums.q0.data(), sums.q1a.data()}, threads_);
       write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.self_weight, V, q_.relation_weight});
     } else {
-      add_rows<T, A>(clip_, dim, {ds_.data()}, {sums.q0.data()}, threads_);
+      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {sums.q0.data()}, threads_);
       write_features({p_.data(), ds_.data()}, {dg, q_.self_weight});
     }
   }
 
  private:
   void resize_all(int64_t n) {
-    for (std::vector<A>* values : {&p_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) values->resize(n);
+    for (std::vector<A>* values : {&p_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) resize_frames(*values, n);
   }
 
-  void load_per_frame(const A* values, std::vector<A>& to) {
-    to.resize(clip_.size());
+  void load_per_frame(const A* values, std::vector<A>& to, A rest = 0) {
+    resize_frames(to, clip_.size(), rest);
     for (int64_t i = 0; i < clip_.size(); ++i) to[i] = values[clip_.frames[i]];
   }
 

@@ -85,7 +85,7 @@ FAN_INLINE void add_columns(const T* const* rows, const Accumulator<T> (&weights
 
 template <typename T, int kRows, int kSums>
 FAN_INLINE void add_block(const T* const* rows, int64_t dim, const Accumulator<T>* const* weights,
-                          Accumulator<T>* const* sums, int64_t at, const T* ahead) {
+                          Accumulator<T>* const* sums, int64_t at) {
   using A = Accumulator<T>;
   constexpr int64_t step = kLanes<A>, line = 64 / sizeof(T);
   A w[kSums][kRows];
@@ -93,12 +93,7 @@ FAN_INLINE void add_block(const T* const* rows, int64_t dim, const Accumulator<T
     for (int i = 0; i < kRows; ++i) w[k][i] = weights[k][at + i];
   }
   int64_t d = 0;
-  for (; d + line <= dim; d += line) {
-    if (ahead != nullptr) {
-      for (int i = 0; i < kRows; ++i) __builtin_prefetch(ahead + (at + i) * dim + d, 0, 2);
-    }
-    add_columns<T, kRows, kSums, line / step>(rows, w, sums, d);
-  }
+  for (; d + line <= dim; d += line) add_columns<T, kRows, kSums, line / step>(rows, w, sums, d);
   for (; d + step <= dim; d += step) add_columns<T, kRows, kSums, 1>(rows, w, sums, d);
   if (d < dim) {
     Vec<A> x, totals[kSums];
@@ -113,29 +108,11 @@ FAN_INLINE void add_block(const T* const* rows, int64_t dim, const Accumulator<T
 
 template <typename T, int kSums>
 FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
-                         Accumulator<T>* const* sums, const T* ahead) {
+                         Accumulator<T>* const* sums) {
   int64_t i = 0;
-  for (; i + kSumBlock <= n; i += kSumBlock) add_block<T, kSumBlock, kSums>(rows + i, dim, weights, sums, i, ahead);
-  for (; i + 2 <= n; i += 2) add_block<T, 2, kSums>(rows + i, dim, weights, sums, i, ahead);
-  if (i < n) add_block<T, 1, kSums>(rows + i, dim, weights, sums, i, ahead);
-}
-
-template <typename A>
-FAN_INLINE void load_some(Vec<A>& to, const A* from, int64_t count) {
-  if (count < kLanes<A>) {
-    load_tail(to, from, count);
-  } else {
-    load(to, from);
-  }
-}
-
-template <typename A>
-FAN_INLINE void store_some(A* to, const Vec<A>& value, int64_t count) {
-  if (count < kLanes<A>) {
-    store_tail(to, value, count);
-  } else {
-    store(to, value);
-  }
+  for (; i + kSumBlock <= n; i += kSumBlock) add_block<T, kSumBlock, kSums>(rows + i, dim, weights, sums, i);
+  for (; i + 2 <= n; i += 2) add_block<T, 2, kSums>(rows + i, dim, weights, sums, i);
+  if (i < n) add_block<T, 1, kSums>(rows + i, dim, weights, sums, i);
 }
 
 template <typename A>
@@ -146,41 +123,50 @@ FAN_INLINE Vec<A> negative_part(const Vec<A>& x) {
 // sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)); the largest exponent is taken out first, so that no sum underflows.
 template <typename A>
 FAN_INLINE void normalise(const A* s, const A* z, int64_t n, A* weights) {
-  constexpr int64_t step = kLanes<A>;
-  Vec<A> x, y;
-  A largest = -std::numeric_limits<A>::infinity();
-  for (int64_t i = 0; i < n; ++i) {
-    const A exponent = std::min(s[i], A(0)) + (z == nullptr ? A(0) : std::min(z[i], A(0)));
-    largest = std::max(largest, exponent);
-  }
-  double total = 0;
+  constexpr int64_t step = kLanes<A>, flush = 32 * step;
+  Vec<A> x, y = {}, largest_of_lane = Vec<A>{} - std::numeric_limits<A>::infinity();
   for (int64_t i = 0; i < n; i += step) {
-    const int64_t count = std::min(step, n - i);
-    load_some(x, s + i, count);
+    load(x, s + i);
+    if (z != nullptr) load(y, z + i);
+    const Vec<A> exponent = negative_part<A>(x) + negative_part<A>(y);
+    largest_of_lane = exponent > largest_of_lane ? exponent : largest_of_lane;  // never NaN
+  }
+  A largest = largest_of_lane[0];
+  for (int64_t lane = 1; lane < step; ++lane) largest = std::max(largest, largest_of_lane[lane]);
+  // The total in double, like that of thousands of frames wants it, but a few vectors at a time before.
+  double total = 0;
+  Vec<A> some = {};
+  for (int64_t i = 0; i < n; i += step) {
+    load(x, s + i);
     Vec<A> exponent = negative_part<A>(x);
     Vec<A> denominator = 1 + exp_of_nonpositive(x > 0 ? -x : x);
     if (z != nullptr) {
-      load_some(y, z + i, count);
+      load(y, z + i);
       exponent += negative_part<A>(y);
       denominator *= 1 + exp_of_nonpositive(y > 0 ? -y : y);
     }
     const Vec<A> value = exp_of_nonpositive(exponent - largest) / denominator;
-    store_some(weights + i, value, count);
-    for (int64_t lane = 0; lane < count; ++lane) total += value[lane];
+    store(weights + i, value);
+    some += value;
+    if (i % flush == flush - step || i + step >= n) {
+      total += sum_lanes<A>(some);
+      some = Vec<A>{};
+    }
   }
-  for (int64_t i = 0; i < n; ++i) weights[i] = static_cast<A>(weights[i] / total);
+  for (int64_t i = 0; i < n; i += step) {
+    load(x, weights + i);
+    store(weights + i, x / static_cast<A>(total));
+  }
 }
 
 template <typename A>
 FAN_INLINE void all_sigmoids(const A* from, int64_t n, bool negated, A* to) {
-  constexpr int64_t step = kLanes<A>;
   Vec<A> x;
-  for (int64_t i = 0; i < n; i += step) {
-    const int64_t count = std::min(step, n - i);
-    load_some(x, from + i, count);
+  for (int64_t i = 0; i < n; i += kLanes<A>) {
+    load(x, from + i);
     if (negated) x = -x;
     const Vec<A> e = exp_of_nonpositive(x > 0 ? -x : x);
-    store_some(to + i, (x > 0 ? Vec<A>{} + 1 : e) / (1 + e), count);
+    store(to + i, (x > 0 ? Vec<A>{} + 1 : e) / (1 + e));
   }
 }
 
@@ -250,9 +236,9 @@ FAN_INLINE void convert(const From* from, int64_t dim, To* to) {
   }                                                                                                                    \
   template <>                                                                                                          \
   FAN_CLONES void weighted_sums<T>(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, \
-                                   int count, Accumulator<T>* const* sums, const T* ahead) {                           \
-    if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums, ahead);                                                \
-    if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums, ahead);                                                \
+                                   int count, Accumulator<T>* const* sums) {                                           \
+    if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums);                                                       \
+    if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums);                                                       \
   }                                                                                                                    \
   template <>                                                                                                          \
   FAN_CLONES void combine<T>(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,             \

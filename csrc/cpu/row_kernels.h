@@ -17,14 +17,18 @@ void row_dots(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>
               Accumulator<T>* const* dots);
 
 // sums[k] += sum_i weights[k][i] * rows[i], k < count <= 2
-//
-// Meanwhile fetches n rows from `ahead`, one after the other, into the second-level cache: the rows of this call come
-// from there, so that memory would have nothing to do. Null: fetches nothing.
 template <typename T>
 void weighted_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, int count,
-                   Accumulator<T>* const* sums, const T* ahead);
+                   Accumulator<T>* const* sums);
+
+// Numbers of frames come and go in whole vectors: the arrays of the two functions below hold padded<A>(n) of them.
+template <typename A>
+constexpr int64_t padded(int64_t n) {
+  return (n + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
+}
 
 // The sigmoids' product, normalised: softmax(logsigmoid(s) + logsigmoid(z)), z null for softmax(logsigmoid(s)).
+// s is minus infinity behind the n-th, z anything but NaN.
 template <typename A>
 void normalised_sigmoids(const A* s, const A* z, int64_t n, A* weights);
 

@@ -30,6 +30,13 @@ struct VectorOf {
 };
 template <typename A>
 using Vec = typename VectorOf<A>::type;
+// The same anywhere in memory. As an assignment it is one instruction; gcc splits a memcpy into two for AVX2.
+template <typename A>
+struct UnalignedVectorOf {
+  typedef A type __attribute__((vector_size(32), aligned(alignof(A)), may_alias));
+};
+template <typename A>
+using UnalignedVec = typename UnalignedVectorOf<A>::type;
 template <typename A>
 inline constexpr int64_t kLanes = 32 / sizeof(A);
 
@@ -81,7 +88,7 @@ FAN_INLINE void load(Vec<Accumulator<T>>& out, const T* from) {
     std::memcpy(&bits, from, sizeof(bits));
     out = widen(bits, T{});
   } else {
-    std::memcpy(&out, from, sizeof(out));
+    out = *reinterpret_cast<const UnalignedVec<T>*>(from);
   }
 }
 
@@ -91,7 +98,7 @@ FAN_INLINE void store(T* to, const Vec<Accumulator<T>>& value) {
     const U16x8 bits = narrow(value, T{});
     std::memcpy(to, &bits, sizeof(bits));
   } else {
-    std::memcpy(to, &value, sizeof(value));
+    *reinterpret_cast<UnalignedVec<T>*>(to) = value;
   }
 }
 

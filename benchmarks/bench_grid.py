@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch._functorch.config
 from baselines import PASSES
 from cpu_cases import DTYPES, FUSED, GRID, LAYOUTS, make_case
 from interleave import interleave

@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torch._inductor.config
 from drawn_faces import EXPRESSIONS, DrawnFaces, draw_face
 from torch import Tensor, nn
 
@@ -279,9 +280,11 @@ def test_the_program_that_is_compiled(drawn: np.ndarray, variant: str) -> None:
     assert_same(got, run_torch(network, card, drawn[:1], mask))
 
 
-def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    with pytest.raises(ExportError, match=r"fan\.pt2: no C\+\+ compiler found; g\+\+ or clang\+\+ is wanted"):
+def test_without_a_compiler(tmp_path: Path) -> None:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(ExportError, match=r"fan\.pt2: no C\+\+ compiler found; g\+\+ or clang\+\+ is wanted"),
+    ):
         export.export_aot(tmp_path / "fan.pt2", make_network("fan"), make_card("fan"))
     assert names(tmp_path) == []
 

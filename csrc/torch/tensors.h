@@ -39,8 +39,8 @@ A* output(Tensor& tensor, bool wanted = true) {
   return wanted ? static_cast<A*>(tensor.mutable_data_ptr()) : nullptr;
 }
 
-// An uninitialised contiguous tensor where `like` is. A third of the time that stable::new_empty takes, which goes
-// through the dispatcher: a call makes five.
+// An uninitialised contiguous tensor where `like` is, past the dispatcher that stable::new_empty goes through: a call
+// makes five.
 inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
   int64_t strides[3];
   int64_t stride = 1;

@@ -36,7 +36,7 @@ from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.runs import run_main
 
 MIXED_CLIPS = 2000
-FACES, AGREED, MIXED = "FER+ valid faces", "FER+ valid faces with a majority", "clips mixed from FER+ valid faces"
+FACES, AGREED, MIXED = "FER+ valid faces", "FER+ valid faces with a majority", "clips mixed from them"
 
 
 @dataclass(frozen=True)

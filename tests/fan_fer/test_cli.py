@@ -18,24 +18,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fan_fer import FrameAttentionNetwork, recognizer
+from fan_fer import recognizer
 from fan_fer.cli import main
 from fan_fer.commands.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
-from fan_fer.weights import ModelCard, save_weights
 
-from .fakes import PREPROCESSING, SquareDetector, assert_one_error, every_nth, names, picture, turn, write_video
+from .drawn_lists import random_weights
+from .fakes import SquareDetector, assert_one_error, every_nth, names, picture, turn, write_video
 
 FACE = [(10, 10, 30)]
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of random weights that looks like a trained one."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    card = ModelCard("fan", PREPROCESSING, trained_on="x", license="MIT")
-    save_weights(path, FrameAttentionNetwork(), card, half=True)
-    return path
+    return random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
 
 
 @pytest.fixture

@@ -15,18 +15,18 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-import torch
 
 import fan_fer
-from fan_fer import FrameAttentionNetwork, Recognizer, recognizer
+from fan_fer import Recognizer, recognizer
 from fan_fer.cli import main
 from fan_fer.commands.outcome import DONE
 from fan_fer.errors import VideoError
 from fan_fer.plot_tracks import DRAWN, plot_tracks
 from fan_fer.video import Video
-from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, save_weights
+from fan_fer.weights import DEFAULT_WEIGHTS
 
-from .fakes import PREPROCESSING, SquareDetector, assert_one_error, make_clip, names, write_video
+from .drawn_lists import random_weights
+from .fakes import SquareDetector, assert_one_error, make_clip, names, write_video
 
 GREEN, BLUE = (40, 160, 60), (40, 60, 190)
 Person = tuple[int, int, tuple[int, int, int]]  # left, side of the face, shirt
@@ -34,11 +34,7 @@ Person = tuple[int, int, tuple[int, int, int]]  # left, side of the face, shirt
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    card = ModelCard("fan", PREPROCESSING, trained_on="x", license="MIT")
-    save_weights(path, FrameAttentionNetwork(), card, half=True)
-    return path
+    return random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,10 +25,9 @@ from fan_fer.manifest.journal import Journal
 from fan_fer.manifest.predict import predict_manifest
 from fan_fer.recognizer import Recognizer
 
+from .command_process import end_command, start_command, wait_for_workers
 from .drawn_lists import FAILING, VIDEOS, WHITE, draw_list, draw_white, random_weights, read_rows, write_list
 from .fakes import assert_one_error, every_nth, names
-
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -209,34 +206,6 @@ def test_a_torn_last_line_is_done_again(run, manifest: Path, tmp_path: Path, see
         assert len(seen) == 7
 
 
-PROGRAM = """
-import sys
-from pathlib import Path
-from drawn_faces import DrawnFaces
-from fan_fer import cli
-from fan_fer.commands import predict
-if __name__ == "__main__":
-    parser = cli._parser()
-    arguments = parser.parse_args(sys.argv[1:])
-    arguments.detector = DrawnFaces(delay=0.03)
-    cli._parser = lambda: type("Parser", (), {"parse_args": lambda self, argv: arguments})()
-    sys.exit(cli.main())
-"""
-
-
-def living(group: int) -> list[str]:
-    """Command lines of a process group's processes that have not ended."""
-    alive = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, pgrp = (process / "stat").read_text().rpartition(")")[2].split()[:3]
-            if int(pgrp) == group and state != "Z":
-                alive.append((process / "cmdline").read_text())
-        except OSError:
-            continue
-    return alive
-
-
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
     run, manifest: Path, weights: Path, tmp_path: Path, seen, end: signal.Signals
@@ -248,16 +217,7 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
     write_list(manifest, copies)
     out = tmp_path / "out.csv"
     options = ["predict", "--manifest", str(manifest), "--out", str(out), "--weights", str(weights), "--workers", "2"]
-    (tmp_path / "program.py").write_text(PROGRAM)
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "program.py"), *options],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_command(tmp_path, [*options])
     journal, deadline = tmp_path / "out.csv.progress", time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
         assert process.poll() is None, process.communicate()
@@ -265,17 +225,11 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
         time.sleep(0.02)
     with pytest.raises(DataError, match=r"out\.csv\.progress: another process is at work on it"):
         run(manifest)
-    if end == signal.SIGKILL:
-        process.kill()
-    else:
-        os.killpg(process.pid, end)  # as a terminal does
-    out_text, err = process.communicate(timeout=60)
+    out_text, err = end_command(process, end)
     if end == signal.SIGINT:
         assert (process.returncode, out_text) == (INTERRUPTED, "")
         assert err == "fan-fer: what is done is kept; the same command goes on\nfan-fer: interrupted\n"
-    while living(process.pid):
-        assert time.monotonic() < deadline, living(process.pid)
-        time.sleep(0.05)
+    wait_for_workers(process, deadline)
     assert not out.exists()
     done = {
         json.loads(line)["video"] for line in journal.read_bytes().splitlines(keepends=True)[1:] if line[-1:] == b"\n"

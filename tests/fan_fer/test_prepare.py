@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -29,10 +28,9 @@ from fan_fer.datasets.prepared import open_prepared
 from fan_fer.errors import DataError, DetectorError, FanFerError, OutputError
 from fan_fer.video import Video
 
+from .command_process import end_command, start_command, wait_for_workers
 from .drawn_sets import CROP, draw_afew, draw_ckplus, prepared_afew, prepared_ckplus, write_pictures
 from .fakes import names
-
-TESTS = Path(__file__).parent.parent
 
 
 def run(layout: str, source: Path, target: Path, **options: object) -> Preparation:
@@ -646,61 +644,22 @@ def test_interrupted_anywhere_it_goes_on(
     assert tree(tmp_path / "set") == tree(tmp_path / "whole")
 
 
-PROGRAM = """
-import sys
-from drawn_faces import DrawnFaces
-from fan_fer import cli
-load, parser = cli.main, cli._parser()
-arguments = parser.parse_args(sys.argv[1:])
-arguments.detector = DrawnFaces(delay=0.03)
-cli._parser = lambda: type("Parser", (), {"parse_args": lambda self, argv: arguments})()
-sys.exit(cli.main())
-"""
-
-
-def living(group: int) -> list[str]:
-    """Command lines of a process group's processes that have not ended."""
-    alive = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, pgrp = (process / "stat").read_text().rpartition(")")[2].split()[:3]
-            if int(pgrp) == group and state != "Z":
-                alive.append((process / "cmdline").read_text())
-        except OSError:
-            continue
-    return alive
-
-
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(tmp_path: Path, end: signal.Signals) -> None:
     source = draw_ckplus(tmp_path / "source", subjects=6, sequences=3)
     run("ckplus", source, tmp_path / "whole")
     options = ["prepare", "--layout", "ckplus", "--size", str(CROP), "--folds", "2", "--workers", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *options, str(source), str(tmp_path / "set")],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_command(tmp_path, [*options, str(source), str(tmp_path / "set")])
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "set").glob("crops/*/*/record.json"))) < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    if end == signal.SIGKILL:
-        process.kill()
-    else:
-        os.killpg(process.pid, end)  # as a terminal does
-    out, err = process.communicate(timeout=30)
+    out, err = end_command(process, end)
     if end == signal.SIGINT:
         assert (process.returncode, out, err) == (INTERRUPTED, "", "fan-fer: interrupted\n")
         assert not (tmp_path / "set" / ".partial").exists()
-    while living(process.pid):
-        assert time.monotonic() < deadline, living(process.pid)
-        time.sleep(0.05)
+    wait_for_workers(process, deadline)
     assert 3 <= len(list((tmp_path / "set").glob("crops/*/*/record.json"))) < 18
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "set")

@@ -43,24 +43,28 @@ class Embedder:
             fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
             precision = "bfloat16" if fast else "float32"
         self._dtype = getattr(torch, precision)
+        self._feature_size = network.feature_size
         self._preprocessing = preprocessing
         self._device = device
         backbone = folded(network.backbone)
         self._backbone = backbone.to(device, self._dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, crops: Iterable[NDArray[np.uint8]], profile: Profile | None = None) -> Tensor:
-        """Features (N, D), float32 on the CPU, of RGB crops (H, W, 3) of any sizes."""
+    def __call__(self, crops: Iterable[NDArray[np.uint8]], count: int, profile: Profile | None = None) -> Tensor:
+        """Features (N, D), float32 on the CPU, of RGB crops (H, W, 3) of any sizes. N may be less than ``count``."""
         profile = profile or Profile()
         remaining = iter(crops)
-        features = []
+        # In one piece: small blocks that stay, between others that come and go, would spread memory out ever further.
+        features = torch.empty(count, self._feature_size)
+        done = 0
         while batch := list(islice(remaining, BATCH)):
             with profile.measure("embed"):
                 # One by one, because the crops may differ in size.
                 frames = torch.cat([self._preprocessing(crop[None]) for crop in batch])
                 frames = frames.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
-                features.append(self._backbone(frames).float().cpu())
-        return torch.cat(features) if features else torch.empty(0)
+                features[done : done + len(batch)] = self._backbone(frames)
+                done += len(batch)
+        return features[:done]
 
 
 def folded(backbone: nn.Module) -> nn.Module:

@@ -136,8 +136,9 @@ class Recognizer:
                         yield crop
                 report("emotions", index + 1, len(times))
 
-        features = self._embed(crops(), profile) if people else None
-        if features is None or not owners:
+        count = sum(face is not None for faces in people for face in faces)
+        features = self._embed(crops(), count, profile)
+        if not owners:
             raise VideoError(
                 f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
                 "a clip that shows a face, not too small and not turned away, is wanted"
@@ -177,7 +178,7 @@ class Recognizer:
             raise ValueError(
                 f"{'mask' if crops else 'faces'}: none of {len(crops)} frames is present; wanted at least one"
             )
-        features = self._embed(crops[index] for index in seen)
+        features = self._embed((crops[index] for index in seen), len(seen))
         return self._classify(features, [FramePrediction(index, None) for index in range(len(crops))], seen)
 
     def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
@@ -188,12 +189,13 @@ class Recognizer:
         crops = _check_faces(faces)
         if not crops:
             return np.zeros((0, len(self.card.classes)), np.float32)
-        return self._frame_probabilities(self._embed(crops)).numpy()
+        return self._frame_probabilities(self._embed(crops, len(crops))).numpy()
 
     @torch.inference_mode()
     def _frame_probabilities(self, features: Tensor) -> Tensor:
         """(N, C): every frame classified as a clip of one frame."""
-        return self.network.classify(features.unsqueeze(1)).logits.softmax(-1)
+        rows = features.split(1024)  # whose pooled features are few megabytes
+        return torch.cat([self.network.classify(part.unsqueeze(1)).logits.softmax(-1) for part in rows])
 
     @torch.inference_mode()
     def _classify(

@@ -412,3 +412,12 @@ def test_ranking_is_the_area_under_the_curve() -> None:
     weights = [torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2]), torch.tensor([1.0])]
     informative = [torch.tensor([True, False, True]), torch.tensor([True, False]), torch.tensor([True])]
     assert mean_ranking(weights, informative) == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_single_faces_keep_what_the_backbone_said(data: attention.TrainingData) -> None:
+    weight, bias = torch.zeros(7, 512), torch.zeros(7)  # that head finds all emotions alike
+    labels = attention.distilled(data, weight, bias, share=0.25).faces.labels
+    torch.testing.assert_close(labels, 0.75 * data.faces.labels + 0.25 / 7)
+    assert data.mixed.pool is data.faces  # clips are still mixed by what the voters said
+    with pytest.raises(FanFerError, match=r"--distil 2: wanted a share"):
+        attention.Settings(distil=2)

@@ -5,9 +5,10 @@
         --backbone runs/backbone/backbone.safetensors --out runs/attention
 
 Three losses, added: clips of a video set; clips mixed from FER+ faces, whose informative frames are known and ought to
-weigh most; and FER+ faces on their own, so that the classifier stays one of single frames too. Its confidence is then
-set right on the FER+ valid faces. Faces and features are computed once and kept in ``--out``; the weights file there
-is ``fan_resnet18.safetensors``. The same command goes on where a killed run stopped.
+weigh most; and FER+ faces on their own, half of whose target is what the backbone's head says of them, so that the
+classifier stays one of single frames too. Its confidence is then set right on the FER+ valid faces. Faces and features
+are computed once and kept in ``--out``; the weights file there is ``fan_resnet18.safetensors``. The same command goes
+on where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Generator
+from torch import Generator, Tensor
 
-from fan_fer.errors import first_line
+from fan_fer.errors import FanFerError, first_line
 from fan_fer.network import FrameAttentionNetwork
 from fan_fer.pretraining.calibration import divide_logits, fit_temperature, logits_of
 from fan_fer.pretraining.features import load_backbone, set_name
@@ -55,8 +56,19 @@ class Settings:
     size: int = 128  # side of the square faces, pixels: the one the backbone was trained at last
     mixed: float = 0.3  # weight of the loss of clips mixed from single faces
     follow: float = 1.0  # of that of their informative frames' share in the weights, within the former
-    faces: float = 3.0  # weight of the loss of single faces
+    faces: float = 10.0  # weight of the loss of single faces
+    distil: float = 0.5  # how much of their target is what the backbone's head says of them
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distil <= 1:
+            raise FanFerError(f"--distil {self.distil:g}: wanted a share of the targets, 0 to 1")
+
+
+def distilled(data: TrainingData, weight: Tensor, bias: Tensor, share: float) -> TrainingData:
+    """Single faces whose target is, to ``share``, what the backbone's head, weight (C, D), bias (C,), says."""
+    said = F.linear(data.faces.features, weight, bias).softmax(dim=1)
+    return replace(data, faces=replace(data.faces, labels=torch.lerp(data.faces.labels, said, share)))
 
 
 def draw_clips(data: TrainingData, count: int, frames: int, rng: Generator) -> Clips:
@@ -176,6 +188,7 @@ def main() -> None:
     load_checkpoint(out / "last.pt", asdict(settings) | {"pooling": "fan", "source": source})
     out.mkdir(parents=True, exist_ok=True)
     data = load_training_data(paths, network, settings.size, settings.seed)
+    data = distilled(data, weight, bias, settings.distil)
     network = make_heads(network, "fan", weight, bias)
     train(network, data, out, settings, "fan", source)
 

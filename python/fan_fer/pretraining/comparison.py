@@ -30,7 +30,7 @@ from fan_fer.evaluation.metrics import Interval, bootstrap_interval, difference,
 from fan_fer.evaluation.report import interval_text, ranking_text
 from fan_fer.evaluation.table_report import difference_texts, markdown_table, share_text
 from fan_fer.network import FrameAttentionNetwork
-from fan_fer.pretraining.attention import add_settings, settings_of, train
+from fan_fer.pretraining.attention import add_settings, distilled, settings_of, train
 from fan_fer.pretraining.features import FRAME_TRUTH, ClipSet, embed_clips, load_backbone
 from fan_fer.pretraining.mixed_clips import NEUTRAL
 from fan_fer.pretraining.pooling import POOLINGS, clip_logits, make_heads, pad_clips
@@ -137,6 +137,7 @@ def main() -> None:
     paths.out.mkdir(parents=True, exist_ok=True)
     network, weight, bias = load_backbone(paths.backbone)
     data = load_training_data(paths, network, settings.size, settings.seed)
+    data = distilled(data, weight, bias, settings.distil)
     source = features_source(paths, settings.size)
     preprocessing = preprocessing_of(settings.size)
     valid = load_clip_faces(paths, paths.valid_clips, preprocessing)

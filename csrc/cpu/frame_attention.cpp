@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "row_kernels.h"
@@ -68,14 +69,14 @@ void for_each_chunks(const Threads& threads, int64_t n, int64_t dim, const Body&
   });
 }
 
-// dots[k][i] = rows[i] . vectors[k]
+// dots[k][i] = rows[i] . vectors[k], i from `begin`
 template <typename T, typename A, size_t K>
-void dot_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&vectors)[K], A* const (&dots)[K],
-              const Threads& threads) {
-  for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
+void dot_rows(const std::vector<const T*>& rows, int64_t begin, int64_t dim, const A* const (&vectors)[K],
+              A* const (&dots)[K], const Threads& threads) {
+  for_each_chunks(threads, rows.size() - begin, dim, [&](int64_t first, int64_t count) {
     A* to[K];
-    for (size_t k = 0; k < K; ++k) to[k] = dots[k] + first;
-    row_dots<T>(rows.data() + first, count, dim, vectors, K, to);
+    for (size_t k = 0; k < K; ++k) to[k] = dots[k] + begin + first;
+    row_dots<T>(rows.data() + begin + first, count, dim, vectors, K, to);
   });
 }
 
@@ -153,67 +154,121 @@ class Forward {
           const Threads& threads)
       : clips_(clips), q_(parameters), outputs_(outputs), threads_(threads) {}
 
-  void run(int64_t b) {
-    clip_.gather(clips_, b);
-    const int64_t n = clip_.size(), dim = clips_.dim;
-    const bool relation = q_.relation_weight != nullptr;
-    const int64_t width = relation ? 2 * dim : dim;
-    resize_frames(s_, n, kNone<A>);
-    resize_frames(p_, n);
-    sums_.assign(width, A(0));
-    A* const g = sums_.data() + width - dim;
-
-    if (!relation) {
-      dot_rows<T, A>(clip_.rows, dim, {q_.self_weight}, {s_.data()}, threads_);
-      for (A& s : s_) s += q_.self_bias;
-      normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
-      add_rows<T, A>(clip_.rows, dim, {p_.data()}, {g}, threads_);
-    } else {
-      for (std::vector<A>* numbers : {&z_, &u_, &r_}) resize_frames(*numbers, n);
-      dot_rows<T, A>(clip_.rows, dim, {q_.self_weight, q_.relation_weight, q_.relation_weight + dim},
-                     {s_.data(), z_.data(), u_.data()}, threads_);
-      for (A& s : s_) s += q_.self_bias;
-      normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
-      const A shift = static_cast<A>(dot(p_.data(), u_.data(), n) + q_.relation_bias);
-      for (A& z : z_) z += shift;
-      normalised_sigmoids<A>(s_.data(), z_.data(), n, r_.data());
-      add_rows<T, A>(clip_.rows, dim, {r_.data(), p_.data()}, {sums_.data(), g}, threads_);
+  // Clips [begin, end), one after the other.
+  void run(int64_t begin, int64_t end) {
+    if (begin < end) {
+      gather(begin);
+      take_dots(0);
     }
-    round_row<T>(sums_.data(), width, outputs_.out + b * width);
-    write_per_frame(relation);
+    for (int64_t b = begin; b < end; ++b) {
+      std::swap(clip_, next_);
+      weigh();
+      if (b + 1 < end) gather(b + 1);
+      pool(b + 1 < end);
+      round_row<T>(sums_.data(), sums_.size(), outputs_.out + b * sums_.size());
+      write_per_frame();
+    }
   }
 
  private:
-  void write_per_frame(bool relation) {
+  // A clip and, of each of its frames, what its features give with the parameters.
+  struct Logits {
+    Clip<T> clip;
+    std::vector<A> s, z, u;
+  };
+
+  bool relation() const { return q_.relation_weight != nullptr; }
+
+  void gather(int64_t b) {
+    next_.clip.gather(clips_, b);
+    resize_frames(next_.s, next_.clip.size(), kNone<A>);
+    if (!relation()) return;
+    resize_frames(next_.z, next_.clip.size());
+    resize_frames(next_.u, next_.clip.size());
+  }
+
+  // The dot products of the next clip's frames, without the `done` first.
+  void take_dots(int64_t done) {
+    const std::vector<const T*>& rows = next_.clip.rows;
+    if (!relation()) {
+      dot_rows<T, A>(rows, done, clips_.dim, {q_.self_weight}, {next_.s.data()}, threads_);
+    } else {
+      dot_rows<T, A>(rows, done, clips_.dim, {q_.self_weight, q_.relation_weight, q_.relation_weight + clips_.dim},
+                     {next_.s.data(), next_.z.data(), next_.u.data()}, threads_);
+    }
+  }
+
+  // The clip's logits and normalised weights.
+  void weigh() {
+    const int64_t n = clip_.clip.size();
+    for (A& s : clip_.s) s += q_.self_bias;
+    resize_frames(p_, n);
+    normalised_sigmoids<A>(clip_.s.data(), nullptr, n, p_.data());
+    if (!relation()) return;
+    const A shift = static_cast<A>(dot(p_.data(), clip_.u.data(), n) + q_.relation_bias);
+    for (A& z : clip_.z) z += shift;
+    resize_frames(r_, n);
+    normalised_sigmoids<A>(clip_.s.data(), clip_.z.data(), n, r_.data());
+  }
+
+  // The clip's weighted sums, and the dot products of the next where there is one.
+  void pool(bool more) {
+    const int64_t dim = clips_.dim;
+    sums_.assign(relation() ? 2 * dim : dim, A(0));
+    const std::vector<const T*>&rows = clip_.clip.rows, &next = next_.clip.rows;
+    if (!relation()) {
+      add_rows<T, A>(rows, dim, {p_.data()}, {sums_.data()}, threads_);
+      if (more) take_dots(0);
+      return;
+    }
+    A* const sums[] = {sums_.data(), sums_.data() + dim};
+    if (!more || chunk_count(rows.size()) != 1 || chunk_count(next.size()) != 1) {
+      add_rows<T, A>(rows, dim, {r_.data(), p_.data()}, {sums[0], sums[1]}, threads_);
+      if (more) take_dots(0);
+      return;
+    }
+    // Short clips: the rows of this one are still in a cache, those of the next come from memory meanwhile.
+    const int64_t n = rows.size(), both = std::min<int64_t>(n, next.size());
+    const A* const vectors[] = {q_.self_weight, q_.relation_weight, q_.relation_weight + dim};
+    A* const dots[] = {next_.s.data(), next_.z.data(), next_.u.data()};
+    const A* const weights[] = {r_.data(), p_.data()};
+    dots_and_sums<T>(next.data(), rows.data(), both, dim, vectors, dots, weights, sums);
+    const A* const rest[] = {r_.data() + both, p_.data() + both};
+    weighted_sums<T>(rows.data() + both, n - both, dim, rest, 2, sums);
+    take_dots(both);
+  }
+
+  void write_per_frame() {
+    const Clip<T>& clip = clip_.clip;
     const int64_t total = clips_.total_frames;
-    if (clip_.size() < clip_.length) clear_frames(clips_, outputs_, relation, clip_.first, clip_.length);
-    for (int64_t i = 0; i < clip_.size(); ++i) {
-      const int64_t frame = clip_.frames[i];
-      outputs_.logits[frame] = s_[i];
-      if (relation) {
-        outputs_.logits[total + frame] = z_[i];
-        outputs_.logits[2 * total + frame] = u_[i];
+    if (clip.size() < clip.length) clear_frames(clips_, outputs_, relation(), clip.first, clip.length);
+    for (int64_t i = 0; i < clip.size(); ++i) {
+      const int64_t frame = clip.frames[i];
+      outputs_.logits[frame] = clip_.s[i];
+      if (relation()) {
+        outputs_.logits[total + frame] = clip_.z[i];
+        outputs_.logits[2 * total + frame] = clip_.u[i];
       }
     }
     if (outputs_.alpha == nullptr) return;
-    const std::vector<A>& final = relation ? r_ : p_;
-    u_.resize(s_.size());
-    sigmoids<A>(s_.data(), clip_.size(), false, u_.data());
-    for (int64_t i = 0; i < clip_.size(); ++i) {
-      outputs_.alpha[clip_.frames[i]] = u_[i];
-      outputs_.final[clip_.frames[i]] = final[i];
+    const std::vector<A>& final = relation() ? r_ : p_;
+    sigmoids_.resize(clip_.s.size());
+    sigmoids<A>(clip_.s.data(), clip.size(), false, sigmoids_.data());
+    for (int64_t i = 0; i < clip.size(); ++i) {
+      outputs_.alpha[clip.frames[i]] = sigmoids_[i];
+      outputs_.final[clip.frames[i]] = final[i];
     }
-    if (!relation) return;
-    sigmoids<A>(z_.data(), clip_.size(), false, u_.data());
-    for (int64_t i = 0; i < clip_.size(); ++i) outputs_.beta[clip_.frames[i]] = u_[i];
+    if (!relation()) return;
+    sigmoids<A>(clip_.z.data(), clip.size(), false, sigmoids_.data());
+    for (int64_t i = 0; i < clip.size(); ++i) outputs_.beta[clip.frames[i]] = sigmoids_[i];
   }
 
   const Clips<T>& clips_;
   const Parameters<A>& q_;
   const ForwardOutputs<T>& outputs_;
   const Threads& threads_;
-  Clip<T> clip_;
-  std::vector<A> s_, z_, u_, p_, r_, sums_;
+  Logits clip_, next_;
+  std::vector<A> p_, r_, sigmoids_, sums_;
 };
 
 // Sums over clips of the parameters' gradients.
@@ -266,7 +321,7 @@ class Backward {
       load_per_frame(in_.logits + total, z_);
       load_per_frame(in_.logits + 2 * total, u_);
       normalised_sigmoids<A>(s_.data(), z_.data(), n, r_.data());
-      dot_rows<T, A>(clip_.rows, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
+      dot_rows<T, A>(clip_.rows, 0, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
       double C = 0;
       sigmoids<A>(z_.data(), n, true, rest_.data());  // 1 - beta
       if (in_.grad_beta != nullptr) sigmoids<A>(z_.data(), n, false, sigmoids_.data());
@@ -292,7 +347,7 @@ class Backward {
       }
       sums.b1 += C;
     } else {
-      dot_rows<T, A>(clip_.rows, dim, {dg}, {fG_.data()}, threads_);
+      dot_rows<T, A>(clip_.rows, 0, dim, {dg}, {fG_.data()}, threads_);
       std::fill(ds_.begin(), ds_.end(), A(0));
     }
 
@@ -379,7 +434,7 @@ void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator
   });
   for_each_clip(threads, clips.clips, clips_per_thread(clips), [&](int64_t begin, int64_t end) {
     Forward<T> forward(clips, parameters, outputs, threads);
-    for (int64_t b = begin; b < end; ++b) forward.run(b);
+    forward.run(begin, end);
   });
 }
 

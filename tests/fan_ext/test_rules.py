@@ -99,6 +99,23 @@ def test_nan_stays_in_its_clip(layout: str, poison: float, dtype: torch.dtype) -
         assert torch.equal(dirty[name][own], clean[name][own]), name
 
 
+@pytest.mark.parametrize("relation", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_same_bits_alone_and_beside_clips_of_other_lengths(dtype: torch.dtype, relation: bool, threads) -> None:
+    threads(1)
+    lengths = (5, 64, 3, 0, 65, 17, 1, 8, 9, 130, 2)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    features = torch.randn(sum(lengths), 37, generator=torch.Generator().manual_seed(0)).to(dtype)
+    parameters = make_case("dense", 4, 37, dtype).parameters
+    q0, q1, b0, b1 = (parameter.detach() for parameter in parameters)
+    arguments = (q0, q1, b0, b1) if relation else (q0, None, b0)
+    together, weights = fan_ext.frame_attention(features, *arguments, offsets=offsets, return_weights=True)
+    for clip, frames in enumerate(features.split(lengths)):
+        alone, own = fan_ext.frame_attention(frames[None], *arguments, return_weights=True)
+        assert torch.equal(alone[0], together[clip])
+        assert torch.equal(own.final[0], weights.final[offsets[clip] : offsets[clip + 1]])
+
+
 def test_frames_outside_all_clips_get_nothing() -> None:
     case = make_case("dense", 10, 8, torch.float32)
     frames = case.features.reshape(20, 8)

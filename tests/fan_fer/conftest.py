@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,12 @@ def clips() -> Path:
     folder = Path(os.environ["FAN_TEST_CLIPS"])
     assert (folder / "single_face.mp4").is_file(), f"FAN_TEST_CLIPS is {folder}, which has no single_face.mp4"
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The machine's own browser."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    return found

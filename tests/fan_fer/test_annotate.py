@@ -148,6 +148,32 @@ def test_sound_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
     assert len(list(Video(tmp_path / "out.mp4"))) == 25
 
 
+def test_a_browser_plays_it(chromium: str, tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    silent = write_video(tmp_path / "silent.mp4", [[(20, 20, 60)]] * 25, SIZE)
+    source = write_sound(tmp_path / "clip.mp4", silent, "aac", seconds=1)
+    annotate_video(clip_of(source, [(20, 20, 60, 60)] * 25), tmp_path / "out.mp4")
+    (tmp_path / "page.html").write_text('<video src="out.mp4" muted></video>')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        played = page.evaluate("""async () => {
+          const video = document.querySelector("video");
+          const ended = new Promise((resolve, reject) => {
+            video.onended = resolve;
+            video.onerror = () => reject(video.error.message);
+          });
+          await video.play();
+          await ended;
+          return [video.videoWidth, video.videoHeight, video.currentTime, video.webkitAudioDecodedByteCount];
+        }""")
+        browser.close()
+    assert played[:2] == [320, 240]
+    assert played[2] == pytest.approx(1, abs=0.3)
+    assert played[3] > 0
+
+
 def test_a_phone_s_rotation_is_applied(tmp_path: Path) -> None:
     source = turn(write_video(tmp_path / "phone.mp4", [[(60, 60, 80)]] * 3, SIZE))
     width, height = SIZE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -69,17 +68,14 @@ def address(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 
 @pytest.fixture(scope="module")
-def browser(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sync_api.Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+def browser(chromium: str, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sync_api.Browser]:
     # What the camera sees: the clip, over and over.
     camera = tmp_path_factory.mktemp("camera") / "clip.mjpeg"
     images = [cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR) for frame in Video(clip)]
     camera.write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in images))
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=found,
+            executable_path=chromium,
             args=[
                 "--no-sandbox",
                 "--use-fake-device-for-media-stream",

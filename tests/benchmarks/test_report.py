@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,14 @@ def test_the_page(tmp_path: Path) -> None:
     points = report.read_points([tmp_path / "one.json"])
     assert [point.speedup for point in points] == pytest.approx([2] * len(points))
     assert [point.over_floor for point in points] == pytest.approx([2] * len(points))
-    text = report.page(points, "the videos")
+    text = report.page(points, "the videos", "the command")
     assert "| forward, float32, 1 thread | 2.0 | 2.0 (2 x 5 x 16, dense) | 2.0 |" in text
     assert text.count("| 2 x 5 x 16, float32, dense, 1 | 1 | 2.0 | 3.0 | 2.0 | 3.0 | 2.0 |") == len(PASSES)
+    assert "| any point, 1 thread | 2 | 2.0; 0 of 6 points below 2 |" in text
+    assert "| bfloat16, 1 thread: largest of its times as long as float32 | 1 | 1.00; 0 of 3 above 1 |" in text
     assert "the videos" in text
+    assert "the command" in text
+    kept = [replace(points[2], memory="kept", seconds=points[2].seconds | {FUSED: 5e-7})]
+    assert "| 2 x 5 x 16, 1 thread | 1 (2.0; 2.0) | 0 (1.0; 4.0) |" in report.page([*points, *kept], "", "")
     report.plot(points, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000

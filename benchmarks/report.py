@@ -218,7 +218,17 @@ def page(points: Sequence[Point], video: str, system: str) -> str:
     for passes in PASSES:
         chosen = [point for point in fresh if point.passes == passes]
         parts += [f"### {passes.capitalize()}", note, details(chosen)]
-    parts += ["## From video to label", video.strip(), "## The command", system.strip()]
+    parts += [
+        "## From video to label",
+        "The straightforward pipeline searches every frame with the same detector and takes one frame at a time "
+        "through the network, in float32 with channels first; both read the clip in turn, all cores at their hand. "
+        "Stages overlap: decoding goes on beside the rest.",
+        video.strip(),
+        "## The command",
+        system.strip(),
+        "What grows with a video's length: the 512 features of every frame, 2 KB, which stay until the last frame is "
+        "seen, because it may change the weight of the first; and its face, under 1 KB.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

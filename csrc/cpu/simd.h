@@ -40,21 +40,31 @@ using UnalignedVec = typename UnalignedVectorOf<A>::type;
 template <typename A>
 inline constexpr int64_t kLanes = 32 / sizeof(A);
 
-typedef int16_t I16x8 __attribute__((vector_size(16)));
 typedef int32_t I32x8 __attribute__((vector_size(32)));
 typedef uint16_t U16x8 __attribute__((vector_size(16)));
 typedef uint32_t U32x8 __attribute__((vector_size(32)));
 
+// The bits as the upper halves of 32-bit numbers. A shuffle with zeros takes gcc 2 instructions for AVX2, a
+// conversion 6.
+FAN_INLINE U32x8 upper_halves(U16x8 bits) {
+#if __has_builtin(__builtin_shufflevector)
+  const U16x8 zeros = {};
+  return (U32x8)__builtin_shufflevector(zeros, bits, 0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15);
+#else
+  return __builtin_convertvector(bits, U32x8) << 16;
+#endif
+}
+
 FAN_INLINE Vec<float> widen(U16x8 bits, BFloat16) {
-  return (Vec<float>)(__builtin_convertvector(bits, U32x8) << 16);
+  return (Vec<float>)upper_halves(bits);
 }
 
 FAN_INLINE Vec<float> widen(U16x8 bits, Half) {
   // Sign-extended and shifted into a float's fields; the exponent is then 112 too small, for normal and subnormal
   // numbers alike. Infinity and NaN have all exponent bits set before and must have them after.
-  const U32x8 h = (U32x8) __builtin_convertvector((I16x8)bits, I32x8);
-  const U32x8 finite = (U32x8)((Vec<float>)((h << 13) & 0x8fffe000u) * 0x1p112f);
-  const U32x8 is_special = (U32x8)((h & 0x7c00u) == 0x7c00u);
+  const U32x8 h = (U32x8)((I32x8)upper_halves(bits) >> 3);
+  const U32x8 finite = (U32x8)((Vec<float>)(h & 0x8fffe000u) * 0x1p112f);
+  const U32x8 is_special = (U32x8)((h & 0x0f800000u) == 0x0f800000u);
   return (Vec<float>)(finite | (is_special & 0x7f800000u));
 }
 

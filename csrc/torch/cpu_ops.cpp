@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include "../cpu/frame_attention.h"
+#include "../cpu/row_kernels.h"
 #include "arguments.h"
 #include "tensors.h"
 
@@ -45,6 +46,25 @@ void with_type(ScalarType type, const Body& body) {
   if (type == ScalarType::BFloat16) body(BFloat16{});
 }
 
+// As as_type(), past the dispatcher for 16-bit parameters: four calls of it cost more than a short clip.
+Tensor widened(const Tensor& parameter, ScalarType accumulator) {
+  const ScalarType type = parameter.scalar_type();
+  if ((type != ScalarType::Half && type != ScalarType::BFloat16) || !parameter.is_contiguous()) {
+    return as_type(parameter, accumulator);
+  }
+  Tensor result = empty(parameter, {parameter.numel()}, accumulator);
+  with_type(type, [&](auto tag) {
+    using T = decltype(tag);
+    widen_row<T>(static_cast<const T*>(parameter.const_data_ptr()), parameter.numel(),
+                 static_cast<Accumulator<T>*>(result.mutable_data_ptr()));
+  });
+  return result;
+}
+
+OptionalTensor widened(const OptionalTensor& parameter, ScalarType accumulator) {
+  return parameter ? OptionalTensor(widened(*parameter, accumulator)) : std::nullopt;
+}
+
 FiveTensors forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, bool return_weights) {
@@ -58,9 +78,9 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
   ForwardResults results(features, shape, relation, return_weights);
 
   const Tensor rows = with_adjacent_rows(features);
-  const Tensor q0 = as_type(self_weight, accumulator);
-  const OptionalTensor q1 = as_type(relation_weight, accumulator), b0 = as_type(self_bias, accumulator),
-                       b1 = as_type(relation_bias, accumulator), present = as_type(mask, ScalarType::Bool);
+  const Tensor q0 = widened(self_weight, accumulator);
+  const OptionalTensor q1 = widened(relation_weight, accumulator), b0 = widened(self_bias, accumulator),
+                       b1 = widened(relation_bias, accumulator), present = as_type(mask, ScalarType::Bool);
   with_type(features.scalar_type(), [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulator<T>;
@@ -90,9 +110,9 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
   BackwardResults results(features, shape, relation, features_need_grad);
 
   const Tensor rows = with_adjacent_rows(features);
-  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type),
+  const Tensor q0 = widened(self_weight, accumulator), d_out = as_type(grad_out, type),
                forward_out = as_type(out, type), saved = as_type(logits, accumulator);
-  const OptionalTensor q1 = as_type(relation_weight, accumulator), d_alpha = as_type(grad_alpha, accumulator),
+  const OptionalTensor q1 = widened(relation_weight, accumulator), d_alpha = as_type(grad_alpha, accumulator),
                        d_beta = as_type(grad_beta, accumulator), present = as_type(mask, ScalarType::Bool);
   with_type(type, [&](auto tag) {
     using T = decltype(tag);

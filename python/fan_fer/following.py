@@ -10,7 +10,7 @@ import numpy as np
 
 from fan_fer.faces import Detector, Face
 
-INTERVAL = 0.4  # seconds between two looks at the whole picture
+INTERVAL = 1 / 3  # seconds between two looks at the whole picture
 CUT = 25.0  # mean change of a thumbnail's pixels, of 255, from one frame to the next: another shot
 THUMBNAIL = (32, 18)
 
@@ -27,7 +27,7 @@ class Follower(Protocol):
 class FaceFinder:
     """Finds the faces of one clip; call it with the uint8 RGB frames (H, W, 3) in order.
 
-    The whole picture is searched every 0.4 seconds, at a cut, and whenever no face is known or one is lost.
+    The whole picture is searched every third of a second, at a cut, and whenever no face is known or one is lost.
     With a detector that cannot follow faces, every frame is searched.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -120,8 +121,7 @@ def test_faces_are_read_from_the_video(tmp_path: Path) -> None:
     landmarks = tuple(
         (20 + 40 * x, 10 + 40 * y) for x, y in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.4, 0.8), (0.6, 0.8))
     )
-    frames = tuple(f.__class__(f.index, f.time, f.box, landmarks, *list(vars(f).values())[4:]) for f in clip.frames)
-    clip = ClipPrediction(**{**vars(clip), "frames": frames})
+    clip = replace(clip, frames=tuple(replace(frame, landmarks=landmarks) for frame in clip.frames))
     faces = video_faces(clip, [1, None])
     assert list(faces) == [1]
     assert np.median(faces[1][..., 0]) > 200 > 100 > np.median(faces[1][..., 1])

@@ -97,10 +97,11 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
 
 FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
                      const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
-                     const OptionalTensor& mask, const OptionalTensor& offsets, std::optional<int64_t> max_frames,
-                     const Tensor& out, const Tensor& logits, bool features_need_grad) {
+                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
+                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, const Tensor& out,
+                     const Tensor& logits, bool features_need_grad) {
   const Shape shape =
-      check_forward(features, self_weight, relation_weight, std::nullopt, std::nullopt, mask, offsets, max_frames);
+      check_forward(features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, max_frames);
   check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);
   const OptionalTensor starts = as_type(offsets, ScalarType::Long);
   if (starts) check_offsets(input<int64_t>(starts), shape.clips, shape.total_frames, max_frames);
@@ -127,7 +128,7 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
     frame_attention_backward<T>(make_clips<T>(shape, rows, present, starts), parameters, inputs, outputs,
                                 torch_threads());
   });
-  return results.all();
+  return results.all(self_weight, relation_weight, self_bias, relation_bias);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // The operators on CUDA: tensors to plain device pointers, on the current stream, without waiting for the device.
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -10,11 +11,21 @@
 #include "arguments.h"
 #include "tensors.h"
 
+// torch's own. Weak, as a torch without CUDA lacks it, and still loads this library.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
+
 namespace fan {
 namespace {
 
 using torch::stable::accelerator::DeviceGuard;
-using torch::stable::accelerator::getCurrentStream;
+
+// Not Stream::nativeHandle(), which torch has from 2.13 on only.
+void* current_stream(int device) {
+  if (aoti_torch_get_current_cuda_stream == nullptr) fail("torch was built without CUDA");
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  return stream;
+}
 
 template <typename T>
 cuda::Clips<T> make_clips(const Shape& shape, const Tensor& features, const OptionalTensor& mask,
@@ -84,17 +95,18 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
         cuda::request_forward(clips, parameters, outputs, max_frames.value_or(-1), cuda::use_device(device)));
     OptionalTensor workspace = allocate_workspace(plan, features, accumulator);
     if (workspace) cuda::set_workspace(outputs, output<A>(*workspace));
-    cuda::frame_attention_forward<T>(clips, parameters, outputs, plan, getCurrentStream(device).nativeHandle());
+    cuda::frame_attention_forward<T>(clips, parameters, outputs, plan, current_stream(device));
   });
   return results.all();
 }
 
 FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
                      const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
-                     const OptionalTensor& mask, const OptionalTensor& offsets, std::optional<int64_t> max_frames,
-                     const Tensor& out, const Tensor& logits, bool features_need_grad) {
+                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
+                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, const Tensor& out,
+                     const Tensor& logits, bool features_need_grad) {
   const Shape shape =
-      check_forward(features, self_weight, relation_weight, std::nullopt, std::nullopt, mask, offsets, max_frames);
+      check_forward(features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, max_frames);
   check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);
   const int device = static_cast<int>(features.get_device_index());
   const DeviceGuard guard(device);
@@ -129,10 +141,9 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
         cuda::request_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device)));
     OptionalTensor workspace = allocate_workspace(plan, features, accumulator);
     cuda::set_workspace(outputs, output<A>(*workspace), plan, shape.dim, relation);
-    cuda::frame_attention_backward<T>(clips, parameters, inputs, outputs, plan,
-                                      getCurrentStream(device).nativeHandle());
+    cuda::frame_attention_backward<T>(clips, parameters, inputs, outputs, plan, current_stream(device));
   });
-  return results.all();
+  return results.all(self_weight, relation_weight, self_bias, relation_bias);
 }
 
 }  // namespace
@@ -141,4 +152,10 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
 STABLE_TORCH_LIBRARY_IMPL(fan_ext, CUDA, library) {
   library.impl("frame_attention_forward", TORCH_BOX(&fan::forward));
   library.impl("frame_attention_backward", TORCH_BOX(&fan::backward));
+}
+
+// Why the kernels do not run on this device; null if they do. Called from Python.
+extern "C" __attribute__((visibility("default"))) const char* fan_ext_cuda_problem(int device) {
+  static_cast<void>(device);
+  return nullptr;
 }

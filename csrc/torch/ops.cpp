@@ -1,5 +1,4 @@
-// Schemas of the dispatcher operators. fan_ext/functional.py wraps them: call that, these have no autograd of their
-// own.
+// Schemas of the dispatcher operators. fan_ext/functional.py wraps them, fan_ext/operators.py gives them their derivative.
 #include <torch/csrc/stable/library.h>
 
 // Frames are (B, N), or (T,) with offsets. logits is what the backward pass needs, of shape (3 or 1, B * N or T).
@@ -10,11 +9,12 @@ STABLE_TORCH_LIBRARY(fan_ext, library) {
       "frame_attention_forward(Tensor features, Tensor self_weight, Tensor? relation_weight, Tensor? self_bias, "
       "Tensor? relation_bias, Tensor? mask, Tensor? offsets, SymInt? max_frames, bool return_weights) "
       "-> (Tensor out, Tensor logits, Tensor alpha, Tensor beta, Tensor final)");
-  // Gradients of the parameters come in the accumulation type; those of absent parameters have shape (0,), and so has
-  // grad_features unless features_need_grad.
+  // Gradients come in the type of what they are the gradients of. Those of absent parameters have shape (0,), those of
+  // biases (1,); grad_features has shape (0,) unless features_need_grad.
   library.def(
       "frame_attention_backward(Tensor grad_out, Tensor? grad_alpha, Tensor? grad_beta, Tensor features, "
-      "Tensor self_weight, Tensor? relation_weight, Tensor? mask, Tensor? offsets, SymInt? max_frames, Tensor out, "
-      "Tensor logits, bool features_need_grad) -> (Tensor grad_features, Tensor grad_self_weight, "
-      "Tensor grad_relation_weight, Tensor grad_self_bias, Tensor grad_relation_bias)");
+      "Tensor self_weight, Tensor? relation_weight, Tensor? self_bias, Tensor? relation_bias, Tensor? mask, "
+      "Tensor? offsets, SymInt? max_frames, Tensor out, Tensor logits, bool features_need_grad) "
+      "-> (Tensor grad_features, Tensor grad_self_weight, Tensor grad_relation_weight, Tensor grad_self_bias, "
+      "Tensor grad_relation_bias)");
 }

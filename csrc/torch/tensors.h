@@ -10,6 +10,11 @@
 
 #include "arguments.h"
 
+// Torch before 2.13 has it by another name, and then it does not tell what failed.
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace fan {
 
 // A contiguous tensor of the given type; the tensor itself where it already is one.
@@ -93,7 +98,17 @@ struct BackwardResults {
     self_bias = empty(given, {1}, accumulator);
     relation_bias = empty(given, {relation ? 1 : 0}, accumulator);
   }
-  FiveTensors all() const { return {features, self_weight, relation_weight, self_bias, relation_bias}; }
+  // Each in the type of the parameter it is the gradient of.
+  FiveTensors all(const Tensor& of_self_weight, const OptionalTensor& of_relation_weight,
+                  const OptionalTensor& of_self_bias, const OptionalTensor& of_relation_bias) const {
+    return {features, as_type(self_weight, of_self_weight.scalar_type()), like(relation_weight, of_relation_weight),
+            like(self_bias, of_self_bias), like(relation_bias, of_relation_bias)};
+  }
+
+ private:
+  static Tensor like(const Tensor& gradient, const OptionalTensor& parameter) {
+    return parameter ? as_type(gradient, parameter->scalar_type()) : empty(gradient, {0}, gradient.scalar_type());
+  }
 };
 
 }  // namespace fan

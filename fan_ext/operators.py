@@ -1,0 +1,270 @@
+"""The compiled operators, and what torch must know of them to differentiate, transform, trace and export them.
+
+``torch.ops.fan_ext.frame_attention_forward`` and ``_backward`` carry all of it themselves, so that a graph that holds
+nothing but them can be trained and transformed too. :func:`fan_ext.frame_attention` is what to call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _AutoDispatchBelowAutograd
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
+
+# torch.autograd.Function as it is inside an operator, where functorch has already chosen the level.
+from torch.autograd.function import _SingleLevelFunction as SingleLevelFunction
+
+from fan_ext import reference
+from fan_ext.library import load_native, load_operators
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+_path = load_operators()
+forward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default
+backward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_backward.default
+
+_library = torch.library.Library("fan_ext", "IMPL")
+_register_fake: Callable[[str], Callable[[_Function], _Function]] = torch.library.register_fake
+_register_vmap: Callable[[str], Callable[[_Function], _Function]] = torch.library.register_vmap
+
+
+def cuda_problem(device: int) -> str | None:
+    """Why the CUDA kernels do not run on this GPU; empty if they were not built at all, None if they run."""
+    if load_native().build_info()["cuda"] is None:
+        return ""
+    ask = ctypes.CDLL(str(_path)).fan_ext_cuda_problem
+    ask.restype = ctypes.c_char_p
+    answer: bytes | None = ask(device)
+    return None if answer is None else answer.decode()
+
+
+def transforms_active() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def without_derivative(function: _Function, *arguments: Any) -> Any:
+    """Call an operator past autograd: half of the time of a short call."""
+    with _AutoDispatchBelowAutograd():
+        return function(*arguments)
+
+
+def needs_gradient(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _have_tangents(tensors: Sequence[Tensor | None]) -> bool:
+    if not transforms_active():
+        return False
+    return any(t is not None and forward_ad.unpack_dual(t, level=0).tangent is not None for t in tensors)
+
+
+def _apply(function: Any, *arguments: Any) -> Any:
+    if not _are_functorch_transforms_active():
+        return function.apply(*arguments)
+    with enable_single_level_autograd_function():
+        return function.apply(*arguments)
+
+
+# --- the derivative -----------------------------------------------------------
+
+
+def differentiable_forward(*arguments: Any) -> _Results:
+    """The forward operator with what autograd has to do around it."""
+    tensors = arguments[:5]
+    if _have_tangents(tensors):
+        return reference.forward(*arguments)  # of torch's own operators, which know their tangents
+    if needs_gradient(tensors):
+        results: _Results = _apply(_Forward, *arguments)
+        return results
+    results = without_derivative(forward, *arguments)
+    return results
+
+
+def _differentiable_backward(*arguments: Any) -> _Results:
+    tensors = [t for t in arguments if isinstance(t, Tensor)]
+    if _have_tangents(tensors):
+        return reference.backward(*arguments)
+    if needs_gradient(tensors):
+        results: _Results = _apply(_Backward, *arguments)
+        return results
+    results = without_derivative(backward, *arguments)
+    return results
+
+
+_library.impl("frame_attention_forward", differentiable_forward, "Autograd")
+_library.impl("frame_attention_backward", _differentiable_backward, "Autograd")
+
+
+class _Forward(SingleLevelFunction):
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return without_derivative(forward, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Results) -> None:
+        *tensors, max_frames, return_weights = inputs
+        out, logits, alpha, beta, final = output
+        ctx.save_for_backward(*tensors, out, logits)
+        ctx.max_frames = max_frames
+        # Which of them there are. An absent one is an empty tensor, and whoever fills in zeros for results that nobody
+        # used fills in one for it, too.
+        ctx.weights = (return_weights, return_weights and tensors[2] is not None)
+        absent = [weight for weight, there in zip((alpha, beta), ctx.weights, strict=True) if not there]
+        ctx.mark_non_differentiable(logits, final, *absent)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
+        *leaves, mask, offsets, out, logits = ctx.saved_tensors
+        direct = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
+        gradients = backward(
+            torch.zeros_like(out) if grad_out is None else grad_out,
+            *direct,
+            *leaves,
+            mask,
+            offsets,
+            ctx.max_frames,
+            out,
+            logits,
+            ctx.needs_input_grad[0],
+        )
+        shaped = [
+            gradient.reshape(leaf.shape) if wanted else None
+            for gradient, leaf, wanted in zip(gradients, leaves, ctx.needs_input_grad, strict=False)
+        ]
+        return (*shaped, None, None, None, None)
+
+
+class _Backward(SingleLevelFunction):
+    """Entered with create_graph=True only: a second derivative would otherwise be silently zero."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return without_derivative(backward, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Results) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:
+        raise RuntimeError(
+            "fan_ext.frame_attention: its gradient is not differentiable (double backward), expected first derivatives "
+            "only; use fan_ext.reference.frame_attention for higher ones"
+        )
+
+
+# --- shapes without values ----------------------------------------------------
+
+
+@_register_fake("fan_ext::frame_attention_forward")
+def _fake_forward(
+    features: Tensor,
+    self_weight: Tensor,
+    relation_weight: Tensor | None,
+    self_bias: Tensor | None,
+    relation_bias: Tensor | None,
+    mask: Tensor | None,
+    offsets: Tensor | None,
+    max_frames: int | None,
+    return_weights: bool,
+) -> _Results:
+    dim = features.shape[-1]
+    frames = features.shape[:-1]
+    clips = frames[0] if offsets is None else offsets.shape[0] - 1
+    relation = relation_weight is not None
+    accumulator = torch.float64 if features.dtype == torch.float64 else torch.float32
+    per_frame = [
+        features.new_empty(frames if wanted else (0,), dtype=accumulator)
+        for wanted in (return_weights, return_weights and relation, return_weights)
+    ]
+    return (
+        features.new_empty(clips, 2 * dim if relation else dim),
+        features.new_empty(3 if relation else 1, math.prod(frames), dtype=accumulator),
+        per_frame[0],
+        per_frame[1],
+        per_frame[2],
+    )
+
+
+@_register_fake("fan_ext::frame_attention_backward")
+def _fake_backward(
+    grad_out: Tensor,
+    grad_alpha: Tensor | None,
+    grad_beta: Tensor | None,
+    features: Tensor,
+    self_weight: Tensor,
+    relation_weight: Tensor | None,
+    self_bias: Tensor | None,
+    relation_bias: Tensor | None,
+    mask: Tensor | None,
+    offsets: Tensor | None,
+    max_frames: int | None,
+    out: Tensor,
+    logits: Tensor,
+    features_need_grad: bool,
+) -> _Results:
+    def gradient(of: Tensor | None) -> Tensor:
+        return logits.new_empty(0) if of is None else of.new_empty(of.numel())
+
+    return (
+        features.new_empty(features.shape if features_need_grad else (0,)),
+        gradient(self_weight),
+        gradient(relation_weight),
+        gradient(self_bias),
+        gradient(relation_bias),
+    )
+
+
+# --- vmap ---------------------------------------------------------------------
+
+
+@_register_vmap("fan_ext::frame_attention_forward")
+def _vmap_forward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
+    """Dense clips of all slices are so many clips more. Slices of their own parameters go through torch's operators."""
+    features, *parameters, mask, offsets, max_frames, return_weights = arguments
+    if offsets is not None:
+        return _slice_by_slice(forward, info.batch_size, in_dims, arguments)
+    if any(d is not None for d in in_dims[1:5]):
+        return torch.vmap(reference.forward, in_dims)(*arguments), 0
+
+    def joined(tensor: Tensor, dim: int | None) -> Tensor:
+        slices = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        return slices.flatten(0, 1)
+
+    features = joined(features, in_dims[0])
+    mask = None if mask is None else joined(mask, in_dims[5])
+    out, logits, *weights = forward(features, *parameters, mask, None, max_frames, return_weights)
+    shapes = (info.batch_size, -1)
+    there = (return_weights, return_weights and parameters[1] is not None, return_weights)
+    results = [
+        out.unflatten(0, shapes),
+        logits.unflatten(1, shapes),
+        *(w.unflatten(0, shapes) if t else w for w, t in zip(weights, there, strict=True)),
+    ]
+    return tuple(results), (0, 1, *(0 if t else None for t in there))
+
+
+@_register_vmap("fan_ext::frame_attention_backward")
+def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
+    """Each slice has gradients of the parameters of its own, where the operator would add them up."""
+    if arguments[9] is not None:
+        return _slice_by_slice(backward, info.batch_size, in_dims, arguments)
+    return torch.vmap(reference.backward, in_dims)(*arguments), 0
+
+
+def _slice_by_slice(operator: Callable[..., _Results], size: int, in_dims: Any, arguments: tuple[Any, ...]) -> Any:
+    """Packed clips: a slice is a batch of its own length already."""
+    slices = [
+        operator(*(a if d is None else a.select(d, i) for a, d in zip(arguments, in_dims, strict=True)))
+        for i in range(size)
+    ]
+    return tuple(torch.stack(results) for results in zip(*slices, strict=True)), 0

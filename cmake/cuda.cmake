@@ -25,7 +25,9 @@ if(NOT fan_cuda_wish STREQUAL "OFF")
   endif()
 
   if(CMAKE_CUDA_COMPILER)
-    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    if(DEFINED ENV{CUDAARCHS})
+      set(CMAKE_CUDA_ARCHITECTURES "$ENV{CUDAARCHS}") # CMake reads it in the first configuration of a folder only
+    elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
       # Turing to Blackwell; the last also as PTX, for what comes after it.
       set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100)
     endif()

@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 
-.PHONY: demo app docs test bench bench-check gpu-check lint format native-asan mutation-check clean
+.PHONY: demo app docs test test-oldest bench bench-check gpu-check lint format native-asan mutation-check clean
 
 # The torch that is there is the torch built against, hence no build isolation.
 $(BIN)/.tools: pyproject.toml constraints.txt
@@ -57,6 +57,23 @@ FERPLUS ?= $(wildcard ../shared/data/ferplus.npz)
 test: lint native-asan bench-check $(CLIPS)/WolfgangLanger_Pexels.mp4
 	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) FAN_TEST_FERPLUS=$(abspath $(FERPLUS)) \
 		$(BIN)/pytest
+
+# The oldest torch that pyproject.toml allows: built with its headers; then what was built with the newest's, beside it.
+OLDEST := build/oldest
+OLDEST_TESTS := -m pytest -q -p no:cacheprovider tests/fan_ext/test_transforms.py tests/fan_ext/test_parity.py \
+  tests/fan_ext/test_arguments.py tests/fan_ext/test_rules.py -k "not inductor and not 2048 and not (1000 and 512) and not 513"
+$(OLDEST)/.installed: $(BIN)/.installed pyproject.toml $(NATIVE)
+	$(PYTHON) -m venv $(OLDEST)/venv
+	$(OLDEST)/venv/bin/pip install --quiet torch==2.10.0 numpy pytest "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.28" ninja
+	CUDAARCHS=90-real FAN_EXT_WERROR=ON $(OLDEST)/venv/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall \
+	  --config-settings=build-dir=$(OLDEST)/cmake .
+	touch $@
+
+test-oldest: $(OLDEST)/.installed
+	rm -rf $(OLDEST)/newest && mkdir -p $(OLDEST)/newest && cp -r fan_ext $(OLDEST)/newest/
+	cp $$($(BIN)/python -c "from fan_ext.library import *; print(load_operators(), load_native().__file__)") $(OLDEST)/newest/fan_ext/
+	$(OLDEST)/venv/bin/python -P $(OLDEST_TESTS)
+	PYTHONPATH=$(OLDEST)/newest $(OLDEST)/venv/bin/python -P $(OLDEST_TESTS)
 
 # Everything docs/benchmarks.md shows, on this machine, which should have nothing else to do. An hour on two cores.
 BENCH := build/bench

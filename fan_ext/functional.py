@@ -25,7 +25,6 @@ else:
 _cuda_runs: dict[int, bool] = {}
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _runs_on(device: int) -> bool:
     """Whether the CUDA kernels run on this GPU, which is asked once; if not, one warning says why."""
     if device not in _cuda_runs:
@@ -38,6 +37,10 @@ def _runs_on(device: int) -> bool:
                 stacklevel=2,
             )
     return _cuda_runs[device]
+
+
+# A constant in compiled graphs. torch.compiler.assume_constant_result says so too, but imports the compiler, in a second.
+_runs_on._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @overload

@@ -16,9 +16,7 @@ from torch import Tensor
 from torch._C import _are_functorch_transforms_active, _AutoDispatchBelowAutograd
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
-
-# torch.autograd.Function as it is inside an operator, where functorch has already chosen the level.
-from torch.autograd.function import _SingleLevelFunction as SingleLevelFunction
+from torch.autograd.function import _SingleLevelFunction
 
 from fan_ext import reference
 from fan_ext.library import load_native, load_operators
@@ -112,7 +110,13 @@ _library.impl("frame_attention_forward", _differentiable_forward, "Autograd")
 _library.impl("frame_attention_backward", _differentiable_backward, "Autograd")
 
 
-class _Forward(SingleLevelFunction):
+class _SingleLevel(_SingleLevelFunction):
+    """torch.autograd.Function inside an operator, where torch.func has chosen a level and asks about that one alone."""
+
+    _compiled_autograd_key = staticmethod(torch.autograd.Function._compiled_autograd_key)
+
+
+class _Forward(_SingleLevel):
     @staticmethod
     def forward(*arguments: Any) -> Any:
         return _without_derivative_here(forward, *arguments)
@@ -157,7 +161,7 @@ class _Forward(SingleLevelFunction):
         return (*shaped, None, None, None, None)
 
 
-class _Backward(SingleLevelFunction):
+class _Backward(_SingleLevel):
     """Entered with create_graph=True only: a second derivative would otherwise be silently zero."""
 
     @staticmethod

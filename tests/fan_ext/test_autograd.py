@@ -14,7 +14,9 @@ import fan_ext
 def test_gradcheck(layout: str, frames: int) -> None:
     case = make_case(layout, frames, 3, torch.float64)
     function, leaves = case.differentiable()
-    assert torch.autograd.gradcheck(function, leaves)
+    assert torch.autograd.gradcheck(
+        function, leaves, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+    )
 
 
 def test_gradient_of_any_subset_of_inputs() -> None:

@@ -23,6 +23,16 @@ def test_build_info() -> None:
     assert info["fallback"] is None
 
 
+def test_import_is_quick() -> None:
+    """Beside torch it loads next to nothing; torch's compiler alone takes seconds."""
+    code = (
+        "import sys, torch; before = set(sys.modules); import fan_ext; fan_ext.FrameAttention; "
+        "print(*(name for name in set(sys.modules) - before if not name.startswith('fan_ext')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    assert len(result.stdout.split()) < 10, result.stdout
+
+
 @pytest.fixture
 def copy_of_package(tmp_path: Path) -> Path:
     """The Python files of fan_ext alone, in a folder of their own."""

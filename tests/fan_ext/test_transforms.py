@@ -202,6 +202,14 @@ def test_a_network_under_autocast(dtype: torch.dtype, compiled: bool) -> None:
     assert_equal(actual, expected, dtype)
 
 
+def test_compiled_autograd() -> None:
+    clips = make_clips("masked")
+    features, *parameters = (leaf.clone().requires_grad_() for leaf in clips.leaves)
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
+        clips.use("all", fan_ext.frame_attention, features, *parameters).backward()
+    assert_equal([leaf.grad for leaf in (features, *parameters)], true_gradients(clips, "all"))
+
+
 def test_checkpointed() -> None:
     clips = make_clips("masked")
 

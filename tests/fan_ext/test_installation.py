@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 import fan_ext
+from fan_ext import functional
 
 
 def test_build_info() -> None:
@@ -114,3 +116,32 @@ def test_sources_that_hide_the_installed_package(copy_of_package: Path, site: Pa
     )
     assert "start Python in another folder" in message
     assert "pip install" not in result.stderr
+
+
+@pytest.mark.parametrize("problem", ["the driver is too old", "", None])
+def test_a_gpu_is_asked_once_whether_the_kernels_run(monkeypatch: pytest.MonkeyPatch, problem: str | None) -> None:
+    """Also inside a compiled function, which takes the answer for a constant. Not built at all: no warning."""
+    asked: list[int] = []
+
+    def answer(device: int) -> str | None:
+        asked.append(device)
+        return problem
+
+    monkeypatch.setattr(functional.operators, "cuda_problem", answer)
+    monkeypatch.setattr(functional, "_cuda_runs", {})
+    torch.compiler.reset()  # compiled code keeps the answer
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def compiled(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if functional._runs_on(3) else x - 1
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        runs = [functional._runs_on(3) for _ in range(3)]
+        assert compiled(torch.zeros(())) == (1 if problem is None else -1)
+    assert asked == [3]
+    assert runs == [problem is None] * 3
+    ours = [str(warning.message) for warning in said if "fan_ext" in str(warning.message)]
+    assert ours == (
+        [f"fan_ext: its CUDA kernels do not run on device 3: {problem}. Plain PyTorch serves, slower"] * bool(problem)
+    )

@@ -13,6 +13,7 @@ import torch
 from operator_cases import TOLERANCE
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fan_ext
@@ -546,11 +547,19 @@ def test_jit_trace(return_weights: bool) -> None:
     assert network.pool.self_weight.grad is not None
 
 
-def test_symbolic_trace() -> None:
+def test_graphs_of_torch_fx() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(4, DIM), fan_ext.FrameAttention(DIM))
-    traced = torch.fx.symbolic_trace(network)
     features = torch.randn(2, 3, 4)
-    assert torch.equal(traced(features), network(features))
+    assert torch.equal(torch.fx.symbolic_trace(network)(features), network(features))
+    graph = make_fx(network)(features)
+    assert "fan_ext.frame_attention_forward.default" in [str(node.target) for node in graph.graph.nodes]
+    assert torch.equal(graph(features), network(features))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_jit_script_is_refused() -> None:
+    with pytest.raises(torch.jit.frontend.NotSupportedError):
+        torch.jit.script(fan_ext.FrameAttention(DIM))
 
 
 # --- one clip, types, calls ---------------------------------------------------

@@ -1,4 +1,5 @@
-// Schemas of the dispatcher operators. fan_ext/functional.py wraps them, fan_ext/operators.py gives them their derivative.
+// Schemas of the dispatcher operators. fan_ext/functional.py wraps them, fan_ext/operators.py gives them their
+// derivative.
 #include <torch/csrc/stable/library.h>
 
 // Frames are (B, N), or (T,) with offsets. logits is what the backward pass needs, of shape (3 or 1, B * N or T).

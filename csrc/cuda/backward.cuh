@@ -59,8 +59,6 @@ class Backward {
   static constexpr bool kPart = kScope == Scope::kPart;
   static constexpr int W = kWidth<T>;
   static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
-  // Rows loaded at a time. Some have no registers to spare; and rows in shared memory are near.
-  static constexpr int kBatch = kWarp ? 1 : kPart ? 2 : kRowsPerStep;
 
   __device__ __forceinline__ A* tile(int k) const {
     return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
@@ -85,7 +83,7 @@ class Backward {
       fV_ = tile(1);
     }
     sum_clip(b);
-    write_columns<kBatch, kBatch>(b, columns, width);
+    write_columns<kWarp ? 1 : kRowsPerStep, 1>(b, columns, width);
   }
 
   // The second sweep over a part of a clip, whose fG, fV and partial sums split_backward.cuh has left; or all of a clip
@@ -106,7 +104,7 @@ class Backward {
       vV_ = clip.vV;
       C_ = clip.C;
       gdg_ = clip.gdg;
-      write_columns<0, kBatch>(part.b, columns, width);
+      write_columns<0, 2>(part.b, columns, width);
     }
   }
 
@@ -224,7 +222,8 @@ class Backward {
     }
   }
 
-  // The gradients of the features, and the clip's part in those of the parameters.
+  // The gradients of the features, and the clip's part in those of the parameters. Rows are loaded in batches from
+  // shared memory (none: no row is there) and from global memory, as large as registers allow.
   template <int kSharedBatch, int kGlobalBatch>
   __device__ __forceinline__ void write_columns(int64_t b, const Columns& columns, int width) {
     const int64_t n = rows_.clip.length;

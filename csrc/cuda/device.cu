@@ -1,6 +1,7 @@
 // The device, and whether the kernels run on it.
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "check.h"
 #include "frame_attention.h"
@@ -23,7 +24,8 @@ std::string find_problem(int device) {
   cudaFuncAttributes attributes{};
   if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, probe_kernel);
   if (error == cudaSuccess) return "";
-  if (driver < CUDART_VERSION && error == cudaErrorInsufficientDriver) {
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorUnsupportedPtxVersion) {
+    if (driver == 0) return "there is no CUDA driver: install one";
     return "its driver is for CUDA " + version_text(driver) + ", and the kernels need " + version_text(CUDART_VERSION) +
            ": update the driver, or build fan_ext with a CUDA toolkit that is no newer than it";
   }
@@ -42,13 +44,19 @@ std::string find_problem(int device) {
 
 Target use_device(int device) {
   check(cudaSetDevice(device));
-  int major = 0, minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  // A device that has clusters may run code compiled for one that has none (a build with PTX of 8.0 alone).
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, probe_kernel));
-  return {10 * major + minor, attributes.ptxVersion >= 90};
+  thread_local std::vector<Target> known;
+  if (known.size() <= static_cast<size_t>(device)) known.resize(device + 1);
+  Target& target = known[device];
+  if (target.compute_capability == 0) {
+    int major = 0, minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    // A device that has clusters may run code compiled for one that has none (a build with PTX of 8.0 alone).
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, probe_kernel));
+    target = {10 * major + minor, attributes.ptxVersion >= 90};
+  }
+  return target;
 }
 
 }  // namespace fan::cuda

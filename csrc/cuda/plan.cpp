@@ -23,6 +23,8 @@ static_assert(kMaxThreads * 3 * 16 * 2 <= kMaxSumsBytes);
 constexpr int64_t kPartRows = kMaxWarps * kRowsPerStep;
 // Of so few packed clips each may be as long as all of them: even clusters of the most blocks run at once.
 constexpr int64_t kFewClips = 16;
+// Of blocks with little to do each: several times as many as run at once.
+constexpr int64_t kManyBlocks = 8192;
 
 constexpr Device kDevices[] = {
     {70, 80, 96 * kKiB},  {75, 40, 64 * kKiB},   {80, 108, 163 * kKiB},  {86, 84, 99 * kKiB},    {87, 16, 163 * kKiB},
@@ -162,13 +164,12 @@ void add_forward_launches(const Request& request, int threads, Plan& plan) {
   const int halves = request.relation ? 2 : 1;
   add_launch(plan, "self_parts_kernel", layout.slots, threads, layout.team_bytes);
   if (request.relation) add_launch(plan, "relation_parts_kernel", layout.slots, threads, layout.rows_at);
-  // Packed clips of one part are complete. So many share a block that one of several parts is to be expected among
-  // them.
-  const int64_t share =
-      request.packed ? layout.part_rows * request.clips / std::max<int64_t>(request.total_frames, 1) : 1;
+  const int64_t parts = request.packed ? 0 : ceil_div(request.frames, layout.part_rows);
+  const int64_t chunks = ceil_div(halves * request.dim, combined_columns(parts));
+  // Packed clips of one part are complete: where there are many clips a block looks at several.
+  const int64_t share = request.packed ? ceil_div(request.clips * chunks, kManyBlocks) : 1;
   const int64_t groups = ceil_div(request.clips, std::clamp<int64_t>(share, 1, kWarpSize));
-  add_launch(plan, "combine_parts_kernel", groups * ceil_div(halves * request.dim, kSumColumns), kMaxThreads,
-             layout.row_groups);
+  add_launch(plan, "combine_parts_kernel", groups * chunks, kMaxThreads, layout.row_groups);
   plan.workspace = kForwardScalars * padded_slots(layout.slots) + halves * layout.slots * padded_dim(request.dim);
 }
 

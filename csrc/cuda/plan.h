@@ -30,8 +30,9 @@ constexpr int kTileArrays = 6;
 constexpr int kMaxReduced = 5;
 // What every device with clusters can run.
 constexpr int kMaxClusterBlocks = 8;
-// Columns that a block adds up over rows of partial sums, a warp's width of them.
+// Columns that a block adds up over rows of partial sums, a warp's width of them; of few rows a block's.
 constexpr int kSumColumns = kWarpSize;
+constexpr int64_t kFewParts = kMaxWarps;
 constexpr int kReduceThreads = 1024;
 // More parts than so many make the parts of a clip longer instead: each block looks at what all parts of its clip have
 // left.
@@ -115,6 +116,12 @@ constexpr int64_t rows_of_part(int64_t frames, int64_t blocks) {
 constexpr int64_t part_rows_of(int64_t frames, int64_t least) {
   const int64_t wanted = round_up(ceil_div(frames, kManyParts), kRowsPerStep);
   return wanted < least ? least : wanted < kBlockTile ? wanted : kBlockTile;
+}
+
+// Columns of clips of so many parts that a block combines; of packed clips, whose parts the host cannot count (0), the
+// fewest.
+constexpr int combined_columns(int64_t parts) {
+  return 0 < parts && parts <= kFewParts ? kMaxThreads : kSumColumns;
 }
 
 const char* name_of(Regime regime);

@@ -92,7 +92,8 @@ class SplitForward {
   // another clip.
   __device__ __forceinline__ void add_parts() {
     for_each_stray_frame(clips_, [&](int64_t frame) { write_absent(frame); });
-    const int chunks = static_cast<int>(ceil_div(width(), kSumColumns));
+    const int columns = combined_columns(clips_.offsets == nullptr ? parts_of(clips_.frames, layout_) : 0);
+    const int chunks = static_cast<int>(ceil_div(width(), columns));
     const int64_t step = gridDim.x / chunks;
     int64_t b = blockIdx.x / chunks;
     // Most may be complete: a warp's lanes look at so many at once.
@@ -100,7 +101,7 @@ class SplitForward {
     const int64_t parts = seen < clips_.clips ? parts_of(find_clip(clips_, seen).length, layout_) : 1;
     for (int k = 0; k < kWarpSize && b < clips_.clips; ++k, b += step) {
       const int64_t count = __shfl_sync(0xffffffffu, parts, k);
-      if (count != 1) add_parts(b, count, blockIdx.x % chunks, chunks);
+      if (count != 1) add_parts(b, count, blockIdx.x % chunks * columns);
     }
   }
 
@@ -111,16 +112,19 @@ class SplitForward {
 
   __device__ __forceinline__ int width() const { return (relation_ ? 2 : 1) * clips_.dim; }
 
-  // The chunk with this number of the columns, and of the frames, of a clip of so many parts.
-  __device__ __forceinline__ void add_parts(int64_t b, int64_t count, int chunk, int chunks) {
+  // Of a clip of so many parts, some columns from this one on, and as large a share of the frames.
+  __device__ __forceinline__ void add_parts(int64_t b, int64_t count, int first_column) {
+    const bool few = count <= kFewParts;
+    const int columns = few ? kMaxThreads : kSumColumns;
+    if (first_column % columns != 0) return;  // another block takes these, too
     const Clip<T> clip = find_clip(clips_, b);
     const int64_t first = first_slot(clips_, layout_, b);
     const auto nothing = [](int64_t, A) {};
     const Softmax<A> self = combine(first, count, kSelfLargest, kSelfTotal, nothing);
     const Softmax<A> both = relation_ ? combine(first, count, kBothLargest, kBothTotal, nothing) : self;
 
-    // A warp takes every so many-th part of the columns, a lane a column.
-    const int column = chunk * kSumColumns + team_.lane;
+    // A thread takes a column: of all parts; or, where they are many, of every so many-th, as do those of other warps.
+    const int column = first_column + (few ? team_.rank : team_.lane);
     const bool is_v = relation_ && column < clips_.dim;
     const Softmax<A> softmax{is_v ? both.largest : self.largest, is_v ? both.total : self.total};
     A sum = A(0);
@@ -128,20 +132,24 @@ class SplitForward {
       const A* const largest = slots_.scalar(is_v ? kBothLargest : kSelfLargest, first);
       const A* const sums = slots_.row(is_v ? 1 : 0, first) + (column < clips_.dim ? column : column - clips_.dim);
 #pragma unroll 4
-      for (int64_t part = team_.warp; part < count; part += team_.warps) {
+      for (int64_t part = few ? 0 : team_.warp; part < count; part += few ? 1 : team_.warps) {
         sum += part_factor(largest[part], softmax.largest) * sums[part * padded_dim(clips_.dim)];
       }
     }
-    A* const of_warps = tile(0);
-    of_warps[team_.rank] = sum;
-    team_.sync();
-    if (team_.warp == 0 && column < width()) {
-      for (int other = 1; other < team_.warps; ++other) sum += of_warps[other * kWarpSize + team_.lane];
+    if (!few) {
+      A* const of_warps = tile(0);
+      of_warps[team_.rank] = sum;
+      team_.sync();
+      for (int other = 1; team_.warp == 0 && other < team_.warps; ++other) {
+        sum += of_warps[other * kWarpSize + team_.lane];
+      }
+    }
+    if ((few || team_.warp == 0) && column < width()) {
       outputs_.out[b * width() + column] = narrow<T>(sum * inverse_total(softmax));
     }
     if (outputs_.alpha == nullptr) return;
-    const int64_t threads = static_cast<int64_t>(chunks) * team_.size;
-    for (int64_t i = chunk * team_.size + team_.rank; i < clip.length; i += threads) {
+    const int64_t threads = ceil_div(width(), columns) * team_.size;
+    for (int64_t i = first_column / columns * team_.size + team_.rank; i < clip.length; i += threads) {
       write_weights(clip.first + i, clip.present(i), self, both);
     }
   }

@@ -67,7 +67,7 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
         if any(codes):
             raise RuntimeError("the CUDA kernels do not compile for the CPU")
         linked = Path(building) / name
-        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked), "-ldl"], check=True)
+        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked), "-ldl", "-pthread"], check=True)
         linked.replace(program)  # another process may be building the same one
     return program
 

@@ -497,6 +497,31 @@ def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
         assert torch.equal(all_grad[3:4], grad)
 
 
+@pytest.mark.parametrize(
+    ("max_frames", "regime"), [(5, "warp per clip"), (30, "resident"), (70, "cluster"), (999, "split")]
+)
+def test_bits_of_packed_clips_depend_on_max_frames_alone(runner: Path, max_frames: int, regime: str) -> None:
+    lengths = [min(n, max_frames) for n in (70, 3, 0, 40, 9)]
+    inputs = _make_inputs(Case(frames=tuple(lengths), dim=24))
+    q0, q1, b0, b1 = inputs.parameters
+    kernels = Kernels(runner, shared_per_block=12_000)
+    assert inputs.offsets is not None
+
+    def run(offsets: Tensor) -> tuple[Tensor, Tensor]:
+        features = inputs.features[: int(offsets[-1])]
+        plan, out, logits, *_ = kernels.forward(features, q0, q1, b0, b1, None, offsets, max_frames, False)
+        assert plan.regime == regime
+        layout = (None, offsets, max_frames)
+        _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, b0, b1, *layout, out, logits, True)
+        return out, grad
+
+    out, grad = run(inputs.offsets)
+    for b, (begin, end) in enumerate(itertools.pairwise(inputs.offsets.tolist())):
+        alone, alone_grad = run(torch.tensor([begin, end]))
+        assert torch.equal(out[b : b + 1], alone)
+        assert torch.equal(grad[begin:end], alone_grad[begin:end])
+
+
 def test_grid_beyond_65535_blocks(runner: Path) -> None:
     # More blocks than a grid's second dimension has. Only the last ones run.
     inputs = _make_inputs(Case(frames=1, dim=1, clips=70_000, mask=None))

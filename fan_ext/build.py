@@ -14,12 +14,10 @@ def build_info() -> dict[str, Any]:
     Returns:
         ``version`` of fan_ext; ``compiler`` of the native code; ``torch``, the version whose headers it was built with;
         ``cpu``, the instruction sets its CPU kernels are compiled for, and ``cpu_in_use``, the one this machine runs;
-        ``cuda``, None, or the CUDA toolkit's version and the architectures compiled in; ``fallback``, None, or why plain
-        PyTorch serves in place of the compiled operators (known once torch is loaded).
+        ``cuda``, None, or the CUDA toolkit's version and the architectures compiled in; ``fallback``, None, or why
+        plain PyTorch serves in place of the compiled operators (known once torch is loaded).
     """
-    from fan_ext import __version__
-
-    info = {"version": __version__, "compiler": None, "torch": None, "cpu": [], "cpu_in_use": None, "cuda": None}
+    info: dict[str, Any] = dict.fromkeys(("version", "compiler", "torch", "cpu", "cpu_in_use", "cuda"))
     try:
         info |= load_native().build_info()
         if "torch" in sys.modules:

@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.jit._trace import is_tracing
 
 from fan_ext import reference
 from fan_ext.library import NotBuilt
@@ -24,7 +25,7 @@ else:
 _cuda_runs: dict[int, bool] = {}
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _runs_on(device: int) -> bool:
     """Whether the CUDA kernels run on this GPU, which is asked once; if not, one warning says why."""
     if device not in _cuda_runs:
@@ -32,7 +33,7 @@ def _runs_on(device: int) -> bool:
         _cuda_runs[device] = problem is None
         if problem:
             warnings.warn(
-                f"fan_ext: its CUDA kernels do not run on device {device}: {problem}. Plain PyTorch serves, more slowly",
+                f"fan_ext: its CUDA kernels do not run on device {device}: {problem}. Plain PyTorch serves, slower",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -123,9 +124,10 @@ def frame_attention(
     Raises:
         RuntimeError: an argument has a wrong shape, dtype, device or value; the message names it.
 
-    Differentiable once, also through ``alpha`` and ``beta``, in forward mode too; works under torch.compile, torch.export
-    and torch.func (docs/operator.md has the list). Under autocast the features keep their dtype, as their sums are
-    accumulated in float32 anyway. Devices without a fused kernel run the plain :func:`fan_ext.reference.frame_attention`.
+    Differentiable once, also through ``alpha`` and ``beta``, and in forward mode; torch.compile, torch.export and
+    torch.func take it as it is (docs/operator.md has the list). Under autocast the features keep their dtype, as their
+    sums are accumulated in float32 anyway. Devices without a fused kernel run the plain
+    :func:`fan_ext.reference.frame_attention`.
     """
     parameters = (self_weight, relation_weight, self_bias, relation_bias)
     if features.is_nested:
@@ -146,23 +148,43 @@ def frame_attention(
             max_frames=max_frames,
             return_weights=return_weights,
         )
-    single = features.dim() == 2 and offsets is None
+    single = offsets is None and features.dim() == 2
     if single:
+        if mask is not None and mask.shape != features.shape[:1]:
+            raise RuntimeError(
+                f"fan_ext.frame_attention: mask has shape {tuple(mask.shape)}, expected {tuple(features.shape[:1])} "
+                f"for features of shape {tuple(features.shape)}"
+            )
         features, mask = features.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
-    out, _, *weights = _run(features, *parameters, mask, offsets, max_frames, return_weights)
+    # Whoever traces or transforms must see the operator; so must autograd. All others are spared a detour.
+    if (
+        torch.compiler.is_compiling()
+        or is_tracing()
+        or operators.transforms_active()
+        or (torch.is_grad_enabled() and operators.require_grad(features, *parameters))
+    ):
+        results = operators.forward(features, *parameters, mask, offsets, max_frames, return_weights)
+    else:
+        with operators.BelowAutograd():
+            results = operators.forward(
+                features,
+                self_weight,
+                relation_weight,
+                self_bias,
+                relation_bias,
+                mask,
+                offsets,
+                max_frames,
+                return_weights,
+            )
+    out, _, alpha, beta, final = results
     if single:
-        out, *weights = (result.squeeze(0) for result in (out, *weights))
+        out = out.squeeze(0)
     if not return_weights:
         return out
-    alpha, beta, final = weights
+    if single:
+        alpha, beta, final = alpha.squeeze(0), beta.squeeze(0), final.squeeze(0)
     return out, FrameWeights(alpha, None if relation_weight is None else beta, final)
-
-
-def _run(*arguments: Any) -> tuple[Tensor, ...]:
-    # Whoever traces or transforms must see the operator. All others are spared a detour through the dispatcher.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or operators.transforms_active():
-        return operators.forward(*arguments)
-    return operators.differentiable_forward(*arguments)
 
 
 def _jagged(
@@ -194,7 +216,9 @@ def _jagged(
     out, weights = result
 
     def jagged(weight: Tensor) -> Tensor:
-        return torch.nested.nested_tensor_from_jagged(weight, starts)
+        nested = torch.nested.nested_tensor_from_jagged(weight, starts)
+        # A graph does not return views of nested tensors of two dimensions.
+        return nested.clone() if torch.compiler.is_compiling() else nested
 
     alpha, beta, final = weights
     return out, FrameWeights(jagged(alpha), None if beta is None else jagged(beta), jagged(final))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from fan_ext.functional import frame_attention
 from fan_ext.weights import FrameWeights
+
+torch.fx.wrap("frame_attention")  # a node of its own in graphs of torch.fx
 
 
 class FrameAttention(nn.Module):
@@ -73,6 +76,36 @@ class FrameAttention(nn.Module):
             if bias is not None:
                 nn.init.uniform_(bias, -bound, bound)
 
+    @overload
+    def forward(
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        *,
+        offsets: Tensor | None = None,
+        max_frames: int | None = None,
+        return_weights: Literal[False] = False,
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        *,
+        offsets: Tensor | None = None,
+        max_frames: int | None = None,
+        return_weights: Literal[True],
+    ) -> tuple[Tensor, FrameWeights]: ...
+    @overload
+    def forward(
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        *,
+        offsets: Tensor | None = None,
+        max_frames: int | None = None,
+        return_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, FrameWeights]: ...
     def forward(
         self,
         features: Tensor,
@@ -82,7 +115,7 @@ class FrameAttention(nn.Module):
         max_frames: int | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, FrameWeights]:
-        """Pool (B, N, D), packed (T, D) or jagged features to (B, out_features).
+        """Pool (B, N, D), packed (T, D) or jagged features to (B, out_features), or (N, D) to (out_features,).
 
         Arguments, results and errors are those of :func:`fan_ext.frame_attention`.
         """
@@ -97,6 +130,9 @@ class FrameAttention(nn.Module):
             max_frames=max_frames,
             return_weights=return_weights,
         )
+
+    if TYPE_CHECKING:  # a call of a module is what its forward is
+        __call__ = forward
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, relation={self.relation}, bias={self.self_bias is not None}"

@@ -50,14 +50,25 @@ def transforms_active() -> bool:
     return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def without_derivative(function: _Function, *arguments: Any) -> Any:
-    """Call an operator past autograd: half of the time of a short call."""
-    with _AutoDispatchBelowAutograd():
+# Past autograd, in half of the time of a short call.
+BelowAutograd = _AutoDispatchBelowAutograd
+
+
+def _without_derivative(function: Callable[..., _Results], *arguments: Any) -> _Results:
+    with BelowAutograd():
         return function(*arguments)
 
 
-def needs_gradient(tensors: Sequence[Tensor | None]) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+def _without_derivative_here(function: Callable[..., _Results], *arguments: Any) -> _Results:
+    """Inside an autograd function, which turns gradients off: the transforms around this one still want theirs."""
+    if not transforms_active():
+        return _without_derivative(function, *arguments)
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+        return _without_derivative(function, *arguments)
+
+
+def require_grad(*tensors: Tensor | None) -> bool:
+    return any(t is not None and t.requires_grad for t in tensors)
 
 
 def _have_tangents(tensors: Sequence[Tensor | None]) -> bool:
@@ -76,37 +87,35 @@ def _apply(function: Any, *arguments: Any) -> Any:
 # --- the derivative -----------------------------------------------------------
 
 
-def differentiable_forward(*arguments: Any) -> _Results:
+def _differentiable_forward(*arguments: Any) -> _Results:
     """The forward operator with what autograd has to do around it."""
     tensors = arguments[:5]
     if _have_tangents(tensors):
         return reference.forward(*arguments)  # of torch's own operators, which know their tangents
-    if needs_gradient(tensors):
+    if torch.is_grad_enabled() and require_grad(*tensors):
         results: _Results = _apply(_Forward, *arguments)
         return results
-    results = without_derivative(forward, *arguments)
-    return results
+    return _without_derivative(forward, *arguments)
 
 
 def _differentiable_backward(*arguments: Any) -> _Results:
     tensors = [t for t in arguments if isinstance(t, Tensor)]
     if _have_tangents(tensors):
         return reference.backward(*arguments)
-    if needs_gradient(tensors):
+    if torch.is_grad_enabled() and require_grad(*tensors):
         results: _Results = _apply(_Backward, *arguments)
         return results
-    results = without_derivative(backward, *arguments)
-    return results
+    return _without_derivative(backward, *arguments)
 
 
-_library.impl("frame_attention_forward", differentiable_forward, "Autograd")
+_library.impl("frame_attention_forward", _differentiable_forward, "Autograd")
 _library.impl("frame_attention_backward", _differentiable_backward, "Autograd")
 
 
 class _Forward(SingleLevelFunction):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return without_derivative(forward, *arguments)
+        return _without_derivative_here(forward, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Results) -> None:
@@ -124,17 +133,22 @@ class _Forward(SingleLevelFunction):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
         *leaves, mask, offsets, out, logits = ctx.saved_tensors
+        features, self_weight, relation_weight, self_bias, relation_bias = leaves
         direct = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
         gradients = backward(
             torch.zeros_like(out) if grad_out is None else grad_out,
             *direct,
-            *leaves,
+            features,
+            self_weight,
+            relation_weight,
             mask,
             offsets,
             ctx.max_frames,
             out,
             logits,
             ctx.needs_input_grad[0],
+            self_bias,
+            relation_bias,
         )
         shaped = [
             gradient.reshape(leaf.shape) if wanted else None
@@ -148,7 +162,7 @@ class _Backward(SingleLevelFunction):
 
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return without_derivative(backward, *arguments)
+        return _without_derivative_here(backward, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Results) -> None:
@@ -203,24 +217,25 @@ def _fake_backward(
     features: Tensor,
     self_weight: Tensor,
     relation_weight: Tensor | None,
-    self_bias: Tensor | None,
-    relation_bias: Tensor | None,
     mask: Tensor | None,
     offsets: Tensor | None,
     max_frames: int | None,
     out: Tensor,
     logits: Tensor,
     features_need_grad: bool,
+    self_bias: Tensor | None = None,
+    relation_bias: Tensor | None = None,
 ) -> _Results:
-    def gradient(of: Tensor | None) -> Tensor:
-        return logits.new_empty(0) if of is None else of.new_empty(of.numel())
+    def gradient(of: Tensor | None, size: int) -> Tensor:
+        return (logits if of is None else of).new_empty(size)
 
+    relation = relation_weight is not None
     return (
         features.new_empty(features.shape if features_need_grad else (0,)),
-        gradient(self_weight),
-        gradient(relation_weight),
-        gradient(self_bias),
-        gradient(relation_bias),
+        gradient(self_weight, self_weight.shape[0]),
+        gradient(relation_weight, 2 * self_weight.shape[0] if relation else 0),
+        gradient(self_bias, 1),
+        gradient(relation_bias, 1 if relation else 0),
     )
 
 
@@ -229,19 +244,16 @@ def _fake_backward(
 
 @_register_vmap("fan_ext::frame_attention_forward")
 def _vmap_forward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
-    """Dense clips of all slices are so many clips more. Slices of their own parameters go through torch's operators."""
+    """Dense clips of all slices are so many clips more. Slices with parameters of their own go through torch."""
     features, *parameters, mask, offsets, max_frames, return_weights = arguments
     if offsets is not None:
         return _slice_by_slice(forward, info.batch_size, in_dims, arguments)
     if any(d is not None for d in in_dims[1:5]):
-        return torch.vmap(reference.forward, in_dims)(*arguments), 0
-
-    def joined(tensor: Tensor, dim: int | None) -> Tensor:
-        slices = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        return slices.flatten(0, 1)
-
-    features = joined(features, in_dims[0])
-    mask = None if mask is None else joined(mask, in_dims[5])
+        return reference.forward(*_sliced(info.batch_size, in_dims, arguments)), 0
+    features, mask = (
+        None if tensor is None else tensor.flatten(0, 1)
+        for tensor in _sliced(info.batch_size, (in_dims[0], in_dims[5]), (features, mask))
+    )
     out, logits, *weights = forward(features, *parameters, mask, None, max_frames, return_weights)
     shapes = (info.batch_size, -1)
     there = (return_weights, return_weights and parameters[1] is not None, return_weights)
@@ -256,13 +268,23 @@ def _vmap_forward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -
 @_register_vmap("fan_ext::frame_attention_backward")
 def _vmap_backward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
     """Each slice has gradients of the parameters of its own, where the operator would add them up."""
-    if arguments[9] is not None:
+    if arguments[7] is not None:
         return _slice_by_slice(backward, info.batch_size, in_dims, arguments)
-    return torch.vmap(reference.backward, in_dims)(*arguments), 0
+    return reference.backward(*_sliced(info.batch_size, in_dims, arguments)), 0
 
 
-def _slice_by_slice(operator: Callable[..., _Results], size: int, in_dims: Any, arguments: tuple[Any, ...]) -> Any:
-    """Packed clips: a slice is a batch of its own length already."""
+def _sliced(size: int, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]) -> list[Any]:
+    """Every tensor with the slices in front."""
+    return [
+        a if not isinstance(a, Tensor) else a.expand(size, *a.shape) if d is None else a.movedim(d, 0)
+        for a, d in zip(arguments, in_dims, strict=True)
+    ]
+
+
+def _slice_by_slice(
+    operator: Callable[..., _Results], size: int, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]
+) -> Any:
+    """Packed clips: a slice is a batch of its own already."""
     slices = [
         operator(*(a if d is None else a.select(d, i) for a, d in zip(arguments, in_dims, strict=True)))
         for i in range(size)

@@ -105,7 +105,7 @@ Shape check_forward(const Tensor& features, const Tensor& self_weight, const Opt
   const bool packed = offsets.has_value();
   if (features.dim() != (packed ? 2 : 3)) {
     fail("features has shape ", shape_of(features), ", expected ",
-         packed ? "(T, D) with offsets" : "(B, N, D), or (T, D) with offsets");
+         packed ? "(T, D) with offsets" : "(B, N, D), (N, D), or (T, D) with offsets");
   }
   Shape shape{};
   shape.packed = packed;

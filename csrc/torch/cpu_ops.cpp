@@ -97,9 +97,9 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
 
 FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
                      const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
-                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
-                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, const Tensor& out,
-                     const Tensor& logits, bool features_need_grad) {
+                     const OptionalTensor& mask, const OptionalTensor& offsets, std::optional<int64_t> max_frames,
+                     const Tensor& out, const Tensor& logits, bool features_need_grad, const OptionalTensor& self_bias,
+                     const OptionalTensor& relation_bias) {
   const Shape shape =
       check_forward(features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, max_frames);
   check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);

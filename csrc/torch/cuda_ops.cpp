@@ -112,9 +112,9 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
 
 FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
                      const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
-                     const OptionalTensor& self_bias, const OptionalTensor& relation_bias, const OptionalTensor& mask,
-                     const OptionalTensor& offsets, std::optional<int64_t> max_frames, const Tensor& out,
-                     const Tensor& logits, bool features_need_grad) {
+                     const OptionalTensor& mask, const OptionalTensor& offsets, std::optional<int64_t> max_frames,
+                     const Tensor& out, const Tensor& logits, bool features_need_grad, const OptionalTensor& self_bias,
+                     const OptionalTensor& relation_bias) {
   const Shape shape =
       check_forward(features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, max_frames);
   check_backward(shape, features, relation_weight, grad_out, grad_alpha, grad_beta, out, logits);
@@ -123,11 +123,13 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
 
   const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
   const bool relation = relation_weight.has_value();
-  const auto empty_gradient = [&](const OptionalTensor& of) {
-    return of ? empty(features, {of->numel()}, of->scalar_type()) : empty(features, {0}, accumulator);
+  const auto empty_gradient = [&](const OptionalTensor& of, int64_t size) {
+    return empty(features, {size}, of ? of->scalar_type() : accumulator);
   };
-  Tensor d_features = empty_feature_gradient(features, shape, features_need_grad), d_q0 = empty_gradient(self_weight),
-         d_q1 = empty_gradient(relation_weight), d_b0 = empty_gradient(self_bias), d_b1 = empty_gradient(relation_bias);
+  Tensor d_features = empty_feature_gradient(features, shape, features_need_grad),
+         d_q0 = empty_gradient(self_weight, shape.dim),
+         d_q1 = empty_gradient(relation_weight, relation ? 2 * shape.dim : 0), d_b0 = empty_gradient(self_bias, 1),
+         d_b1 = empty_gradient(relation_bias, relation ? 1 : 0);
 
   const Tensor rows = with_adjacent_rows(features), d_out = dense(grad_out), forward_out = dense(out),
                saved = dense(logits);
@@ -147,8 +149,8 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
                                      nullptr,
                                      gradient<T>(d_q0, true, accumulator),
                                      gradient<T>(d_q1, relation, accumulator),
-                                     gradient<T>(d_b0, self_bias.has_value(), accumulator),
-                                     gradient<T>(d_b1, relation_bias.has_value(), accumulator)};
+                                     gradient<T>(d_b0, true, accumulator),
+                                     gradient<T>(d_b1, relation, accumulator)};
     const cuda::Plan plan = cuda::make_plan(
         cuda::request_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device)));
     OptionalTensor workspace = allocate_workspace(plan, features, accumulator);

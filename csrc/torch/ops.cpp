@@ -10,12 +10,13 @@ STABLE_TORCH_LIBRARY(fan_ext, library) {
       "frame_attention_forward(Tensor features, Tensor self_weight, Tensor? relation_weight, Tensor? self_bias, "
       "Tensor? relation_bias, Tensor? mask, Tensor? offsets, SymInt? max_frames, bool return_weights) "
       "-> (Tensor out, Tensor logits, Tensor alpha, Tensor beta, Tensor final)");
-  // Gradients come in the type of what they are the gradients of. Those of absent parameters have shape (0,), those of
-  // biases (1,); grad_features has shape (0,) unless features_need_grad.
+  // Gradients come in the type of what they are the gradients of, those of biases that are not given in the accumulation
+  // type. Without relation_weight its gradient and its bias's have shape (0,); grad_features has it unless
+  // features_need_grad.
   library.def(
       "frame_attention_backward(Tensor grad_out, Tensor? grad_alpha, Tensor? grad_beta, Tensor features, "
-      "Tensor self_weight, Tensor? relation_weight, Tensor? self_bias, Tensor? relation_bias, Tensor? mask, "
-      "Tensor? offsets, SymInt? max_frames, Tensor out, Tensor logits, bool features_need_grad) "
+      "Tensor self_weight, Tensor? relation_weight, Tensor? mask, Tensor? offsets, SymInt? max_frames, Tensor out, "
+      "Tensor logits, bool features_need_grad, Tensor? self_bias=None, Tensor? relation_bias=None) "
       "-> (Tensor grad_features, Tensor grad_self_weight, Tensor grad_relation_weight, Tensor grad_self_bias, "
       "Tensor grad_relation_bias)");
 }

@@ -121,7 +121,7 @@ struct BackwardResults {
 
  private:
   static Tensor like(const Tensor& gradient, const OptionalTensor& parameter) {
-    return parameter ? as_type(gradient, parameter->scalar_type()) : empty(gradient, {0}, gradient.scalar_type());
+    return parameter ? as_type(gradient, parameter->scalar_type()) : gradient;
   }
 };
 

@@ -22,7 +22,8 @@ def offsets(*values: int) -> torch.Tensor:
 
 BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "features dtype": ((F.int(), Q0), {}, "features has dtype int32, expected float32, float64, float16 or bfloat16"),
-    "features rank": ((F[0], Q0), {}, r"features has shape (3, 8), expected (B, N, D), or (T, D) with offsets"),
+    "features rank": ((F[None], Q0), {}, "features has shape (1, 2, 3, 8), expected (B, N, D), (N, D), or (T, D) with"),
+    "features vector": ((F[0, 0], Q0), {}, "features has shape (8,), expected (B, N, D), (N, D), or (T, D) with"),
     "features rank packed": ((F, Q0), {"offsets": offsets(0, 3)}, "features has shape (2, 3, 8), expected (T, D)"),
     "no features": ((F[..., :0], Q0[:0]), {}, "features has shape (2, 3, 0), expected a last size of at least 1"),
     "self_weight shape": ((F, Q1), {}, "self_weight has shape (16,), expected (8,) for features of shape (2, 3, 8)"),
@@ -39,6 +40,7 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "relation_bias alone": ((F, Q0, N, N, Q0[:1]), {}, "relation_bias is given without relation_weight"),
     "mask dtype": ((F, Q0), {"mask": torch.ones(2, 3)}, "mask has dtype float32, expected bool"),
     "mask shape": ((F, Q0), {"mask": torch.ones(3, 2).bool()}, "mask has shape (3, 2), expected (2, 3)"),
+    "mask of one clip": ((F[0], Q0), {"mask": torch.ones(2).bool()}, "mask has shape (2,), expected (3,)"),
     "mask packed": (
         (P, Q0),
         {"offsets": offsets(0, 6), "mask": torch.ones(6).bool()},

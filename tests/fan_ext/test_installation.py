@@ -1,4 +1,4 @@
-"""What was built, and what an incomplete installation says."""
+"""What was built, and what an incomplete installation does and says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import fan_ext
 
@@ -19,39 +20,87 @@ def test_build_info() -> None:
     assert info["version"] == importlib.metadata.version("fan_ext") == fan_ext.__version__
     assert info["cpu_in_use"] in info["cpu"]
     assert info["cuda"] is None or info["cuda"]["architectures"]
+    assert info["fallback"] is None
 
 
 @pytest.fixture
 def copy_of_package(tmp_path: Path) -> Path:
     """The Python files of fan_ext alone, in a folder of their own."""
     source = Path(fan_ext.__file__).parent
-    shutil.copytree(source, tmp_path / "fan_ext", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    return tmp_path
+    shutil.copytree(source, tmp_path / "sources" / "fan_ext", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return tmp_path / "sources"
 
 
-def run(folder: Path, code: str) -> str:
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """The installed packages but fan_ext."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for package in Path(torch.__file__).parents[1].iterdir():
+        if "fan_ext" not in package.name:
+            (folder / package.name).symlink_to(package)
+    return folder
+
+
+def run(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
     # -S: without site-packages' .pth files, which would find the true package first.
-    site = [p for p in sys.path if "site-packages" in p]
-    path = os.pathsep.join([str(folder), *site])
-    environment = {**os.environ, "PYTHONPATH": path}
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", code], env=environment, cwd=folder, capture_output=True, text=True, timeout=120
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [sys.executable, "-S", "-c", code]
+    return subprocess.run(command, env=environment, cwd=path[0], capture_output=True, text=True, timeout=120)
+
+
+# Everything that a user does, twice; what it says of itself.
+_USE = """
+import torch, fan_ext
+pool = fan_ext.FrameAttention(4)
+features = torch.randn(2, 3, 4, requires_grad=True)
+for _ in range(2):
+    out, weights = pool(features, return_weights=True)
+    out.sum().backward()
+    torch.compile(pool, backend="aot_eager")(features).sum().backward()
+parameters = (pool.self_weight, pool.relation_weight, pool.self_bias, pool.relation_bias)
+torch.testing.assert_close(out, fan_ext.reference.frame_attention(features, *parameters))
+print(fan_ext.build_info()["fallback"])
+"""
+
+
+def test_complete_installation_says_nothing() -> None:
+    result = subprocess.run([sys.executable, "-c", _USE], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "None\n", "")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_the_compiled_operators_the_reference_serves(copy_of_package: Path, site: Path, broken: bool) -> None:
+    reason = "its torch operators (_torch_ops) are missing"
+    if broken:
+        (copy_of_package / "fan_ext" / "_torch_ops.so").write_bytes(b"not a library")
+        reason = f"its torch operators do not load with torch {torch.__version__}"
+    result = run(_USE, copy_of_package, site)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert reason in result.stderr
+    assert "Until then plain PyTorch serves" in result.stderr
+    assert "fan_ext: its native module is missing" in result.stdout  # which comes first
+    assert "pip install" in result.stdout
+
+
+def test_what_only_native_code_has_says_so(copy_of_package: Path, site: Path) -> None:
+    result = run("import fan_ext; fan_ext.cuda_launch_plan(1, 2, 3)", copy_of_package, site)
+    assert result.returncode == 1
+    assert "fan_ext: its native module is missing" in result.stderr
+    assert "pip install" in result.stderr
+
+
+@pytest.mark.parametrize("use", ["frame_attention", "FrameAttention", "build_info()", "numpy.frame_attention([], [])"])
+def test_sources_that_hide_the_installed_package(copy_of_package: Path, site: Path, use: str) -> None:
+    """Python started in the checkout: to build again would not help."""
+    (site / "fan_ext").mkdir()
+    (site / "fan_ext" / "_torch_ops.so").touch()
+    result = run(f"import fan_ext; fan_ext.{use}", copy_of_package, site)
+    assert result.returncode == 1
+    message = result.stderr.splitlines()[-1]
+    assert (
+        f"{copy_of_package / 'fan_ext'} holds sources and hides the package installed in {site / 'fan_ext'}" in message
     )
-    assert result.returncode == 1, result
-    return result.stderr.strip().splitlines()[-1]
-
-
-def test_missing_native_code_says_what_to_do(copy_of_package: Path) -> None:
-    message = run(copy_of_package, "import fan_ext; fan_ext.build_info()")
-    assert "native module is missing" in message
-    assert "pip install" in message
-    message = run(copy_of_package, "import fan_ext; fan_ext.frame_attention")
-    assert "torch operators (_torch_ops) are missing" in message
-    assert "pip install" in message
-
-
-def test_native_code_that_does_not_fit_says_what_to_do(copy_of_package: Path) -> None:
-    (copy_of_package / "fan_ext" / "_torch_ops.so").write_bytes(b"not a library")
-    message = run(copy_of_package, "import fan_ext; fan_ext.FrameAttention")
-    assert "do not load with torch" in message
-    assert "pip install" in message
+    assert "start Python in another folder" in message
+    assert "pip install" not in result.stderr

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,3 +61,32 @@ def test_learns_which_frames_count() -> None:
         optimiser.step()
     assert (head(out).argmax(1) == labels).float().mean() > 0.95
     assert weights.final[torch.arange(64), marked].mean() > 0.5
+
+
+def test_types_tell_a_tensor_from_a_pair(tmp_path: Path) -> None:
+    """For whoever has a type checker, not Any or a union: with and without weights, of the function and the module."""
+    pytest.importorskip("mypy")
+    source = tmp_path / "use.py"
+    lines = [
+        "import fan_ext, torch",
+        "q = torch.ones(4)",
+        "x = torch.ones(2, 3, 4)",
+        "pool = fan_ext.FrameAttention(4)",
+    ]
+    calls = ("fan_ext.frame_attention(x, q", "fan_ext.reference.frame_attention(x, q", "pool(x", "pool.forward(x")
+    for call in calls:
+        for rest in (")", ", return_weights=False)", ", return_weights=True)", ", return_weights=len(q) > 3)"):
+            lines.append(f"reveal_type({call}{rest})")
+    source.write_text("\n".join(lines))
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", f"--cache-dir={tmp_path}", str(source)]
+    environment = {**os.environ, "MYPYPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path)
+    revealed = [line.split('"')[1] for line in result.stdout.splitlines() if "Revealed type" in line]
+    tensor = "torch._tensor.Tensor"
+    pair = "tuple[torch._tensor.Tensor, "
+    assert len(revealed) == 16, result.stdout
+    for alone, without, both, either in zip(*(revealed[k::4] for k in range(4)), strict=True):
+        assert (alone, without) == (tensor, tensor)
+        assert both.startswith(pair)
+        assert "FrameWeights" in both
+        assert either.startswith(f"{tensor} | {pair}")

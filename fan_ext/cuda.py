@@ -24,8 +24,8 @@ def cuda_launch_plan(
 
     Args:
         batch: number of clips B.
-        frames: frames N of a clip, or of the longest packed one; None for packed clips without ``max_frames``, which are
-            planned by ``total_frames``.
+        frames: frames N of a clip, or of the longest packed one; None for packed clips without ``max_frames``, planned
+            by ``total_frames``.
         dim: features D of a frame.
         dtype: of the features, as torch's or by name: float32, float64, float16, bfloat16.
         compute_capability: of the device, such as ``torch.cuda.get_device_capability()``.
@@ -34,9 +34,9 @@ def cuda_launch_plan(
         total_frames: frames T of all packed clips together; None for dense ones.
 
     Returns:
-        ``regime`` ("warp per clip", "resident", "cluster" or "split", see docs/cuda.md), ``launches``, and for each, in
-        order, in ``kernels``: its ``name``, ``grid`` and ``block`` (blocks, and threads of each) and ``shared_bytes`` of
-        a block; these of the first also directly. ``cluster`` (blocks that share a clip), ``clips_per_block``,
+        ``regime`` ("warp per clip", "resident", "cluster" or "split", see docs/cuda.md), ``launches``, and for each,
+        in order, in ``kernels``: its ``name``, ``grid`` and ``block`` (blocks, and threads of each), ``shared_bytes``
+        of a block; these of the first also directly. ``cluster`` (blocks that share a clip), ``clips_per_block``,
         ``rows_in_shared`` (of a clip, or of a block's part of one), ``part_frames`` (of a part of a split clip, else 0;
         of packed clips the least), ``copy_bytes`` (features go to shared memory so many at a time),
         ``workspace_bytes``. Rows are taken to be aligned as far as dim allows it.
@@ -49,8 +49,8 @@ def cuda_launch_plan(
         raise ValueError(f"cuda_launch_plan: dtype is {name}, expected one of {', '.join(_TYPES)}")
     if batch < 0 or dim < 1 or (frames or 0) < 0 or (total_frames or 0) < 0:
         raise ValueError(
-            f"cuda_launch_plan: batch, frames, dim, total_frames are {batch}, {frames}, {dim}, {total_frames}, expected "
-            "no negative ones and dim at least 1"
+            f"cuda_launch_plan: batch, frames, dim, total_frames are {batch}, {frames}, {dim}, {total_frames}, "
+            "expected no negative ones and dim at least 1"
         )
     if frames is None and total_frames is None:
         raise ValueError("cuda_launch_plan: frames and total_frames are None, expected one of them")

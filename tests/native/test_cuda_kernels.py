@@ -53,6 +53,9 @@ class Case:
     def __str__(self) -> str:
         """What differs from the defaults, for the test's name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if isinstance(self.frames, tuple):
+            runs = [(n, len(list(equal))) for n, equal in itertools.groupby(self.frames)]
+            values["frames"] = "(" + ",".join(f"{n}" if count == 1 else f"{count}x{n}" for n, count in runs) + ")"
         changed = [f"{f.name}={values[f.name]}" for f in fields(self) if values[f.name] != f.default]
         return " ".join(changed).replace("torch.", "").replace(", ", ",")
 
@@ -520,6 +523,30 @@ def test_bits_of_packed_clips_depend_on_max_frames_alone(runner: Path, max_frame
         alone, alone_grad = run(torch.tensor([begin, end]))
         assert torch.equal(out[b : b + 1], alone)
         assert torch.equal(grad[begin:end], alone_grad[begin:end])
+
+
+@pytest.mark.parametrize("dim", [24, 13])
+@pytest.mark.parametrize("frames", [5, 30, 70, 999])
+def test_packed_clips_as_long_as_max_frames_have_the_bits_of_dense_ones(runner: Path, frames: int, dim: int) -> None:
+    """A shorter one has those of a clip padded to max_frames, where one warp or one block takes it."""
+    inputs = _make_inputs(Case(frames=frames, dim=dim, mask=None))
+    q0, q1, b0, b1 = inputs.parameters
+    kernels = Kernels(runner, shared_per_block=12_000)
+    one_team = frames <= 30
+    lengths = [frames, frames - 2 if one_team else frames]
+    mask = torch.arange(frames) < torch.tensor(lengths).unsqueeze(1)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+
+    def run(features: Tensor, layout: tuple[Tensor | None, Tensor | None, int | None]) -> tuple[str, Tensor, Tensor]:
+        plan, out, logits, *_ = kernels.forward(features, q0, q1, b0, b1, *layout, False)
+        _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, b0, b1, *layout, out, logits, True)
+        return plan.regime, out, grad
+
+    dense = run(inputs.features, (mask, None, None))
+    packed = run(inputs.features[mask], (None, offsets, frames))
+    assert dense[0] == packed[0] == {5: "warp per clip", 30: "resident", 70: "cluster", 999: "split"}[frames]
+    assert torch.equal(dense[1], packed[1])
+    assert torch.equal(dense[2][mask], packed[2])
 
 
 def test_grid_beyond_65535_blocks(runner: Path) -> None:

@@ -371,6 +371,9 @@ def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displac
         replace(SPLIT, dim=13, max_blocks=1),
         replace(SPLIT, frames=(0, 40, 70, 1), max_frames=66, stray=3, max_blocks=2),
         replace(SPLIT, dim=1200, frames=11, shared_per_block=20_000, clips=1),
+        replace(SPLIT, dim=3, frames=300, clips=1),  # more parts than a thread adds up alone
+        # Of unknown length: clips of one part beside one of several.
+        replace(SPLIT, frames=(3,) * 16 + (70, 0), stray=3, max_blocks=2),
         # More frames than the tile of a warp, more columns than its threads take at a time.
         Case(frames=(41, 2), dim=136, max_frames=6),
     ],

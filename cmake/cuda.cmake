@@ -28,8 +28,9 @@ if(NOT fan_cuda_wish STREQUAL "OFF")
     if(DEFINED ENV{CUDAARCHS})
       set(CMAKE_CUDA_ARCHITECTURES "$ENV{CUDAARCHS}") # CMake reads it in the first configuration of a folder only
     elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      # Turing to Blackwell; the last also as PTX, for what comes after it.
-      set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100)
+      # Turing to Blackwell. Machine code also runs on later devices of the same major version (8.7, 10.3, 12.1). PTX
+      # runs on all later devices: that of 10.0 also on 11.0 and whatever comes after 12.1; 12.0's would not on 11.0.
+      set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100 120-real)
     endif()
     if(fan_cuda_wish STREQUAL "AUTO")
       include(CheckLanguage)

@@ -56,18 +56,18 @@ py::dict build_info() {
 
 // Arguments are checked by fan_ext/cuda.py.
 py::dict cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type, int compute_capability, bool backward,
-                          bool relation) {
+                          bool relation, int64_t total_frames) {
   using namespace fan::cuda;
   Request request{};
   request.clips = batch;
   request.frames = frames;
   request.dim = dim;
   request.type = static_cast<DataType>(type);
-  request.compute_capability = compute_capability;
+  request.target = {compute_capability, compute_capability >= 90};
   request.backward = backward;
   request.relation = relation;
-  request.packed = frames < 0;
-  request.total_frames = batch * std::max<int64_t>(frames, 0);
+  request.packed = total_frames >= 0;
+  request.total_frames = request.packed ? total_frames : batch * frames;
   request.copy_bytes = alignment_of({static_cast<uintptr_t>(dim * element_size(request.type))});
   request.aligned = request.copy_bytes == 16;
   const Plan plan = make_plan(request);

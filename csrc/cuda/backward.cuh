@@ -11,7 +11,7 @@ class Backward {
  public:
   using A = Accumulator<T>;
 
-  __device__ __forceinline__ Backward(const Clips<T>& clips, const Parameters<A>& parameters,
+  __device__ __forceinline__ Backward(const Clips<T>& clips, const Parameters<T>& parameters,
                                       const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs,
                                       const Layout& layout)
       : clips_(clips),
@@ -19,14 +19,11 @@ class Backward {
         in_(inputs),
         outputs_(outputs),
         layout_(layout),
-        relation_(parameters.relation_weight != nullptr),
+        relation_(parameters.relation_weight.data != nullptr),
         team_(shared_memory(), layout) {}
 
   __device__ __forceinline__ void run() {
-    for_each_stray_frame(clips_, [&](int64_t frame) {
-      if (outputs_.features == nullptr) return;
-      for (int d = 0; d < clips_.dim; ++d) outputs_.features[frame * clips_.dim + d] = T{};
-    });
+    if (outputs_.features != nullptr) clear_stray_frames();
     const Columns columns(clips_.dim, W, team_.rank, team_.size);
     const int width = (relation_ ? 3 : 1) * clips_.dim;
     A* const partial = outputs_.partial + blockIdx.x * partial_width(clips_.dim, relation_);
@@ -62,11 +59,21 @@ class Backward {
   static constexpr bool kPart = kScope == Scope::kPart;
   static constexpr int W = kWidth<T>;
   static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
-  // Rows loaded at a time. A warp's are near, in shared memory; and it has no registers to spare.
-  static constexpr int kBatch = kWarp ? 1 : kPart && sizeof(T) == 2 ? 2 : kRowsPerStep;
 
   __device__ __forceinline__ A* tile(int k) const {
     return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
+  }
+
+  // A warp of the grid takes a frame.
+  __device__ __forceinline__ void clear_stray_frames() const {
+    const int64_t warps = blockDim.x / kWarpSize;
+    for_each_stray_frame(clips_, blockIdx.x * warps + threadIdx.x / kWarpSize, gridDim.x * warps, [&](int64_t frame) {
+      T* const to = outputs_.features + frame * clips_.dim;
+#pragma unroll 1
+      for (int d = team_.lane * W; d < clips_.dim; d += kWarpSize * W) {
+        store<W>(to + d, zeros<A, W>(), clips_.dim - d, layout_.aligned);
+      }
+    });
   }
 
   __device__ __forceinline__ void run_clip(int64_t b, const Columns& columns, int width) {
@@ -75,27 +82,37 @@ class Backward {
       fG_ = tile(0);
       fV_ = tile(1);
     }
-    compute_frame_gradients(rows_, team_, grad_out_of(b), relation_, layout_.aligned, fG_, fV_);
-    normalise();  // a barrier, after which all may read fG and fV
-    sum_over_frames();
-    if (leads_ && team_.rank == 0) bias_[1] += C_;
-    write_columns(b, columns, width);
+    sum_clip(b);
+    write_columns<kWarp ? 1 : kRowsPerStep, 1>(b, columns, width);
   }
 
-  // The second sweep over a part of a clip, whose fG, fV and partial sums split_backward.cuh has left.
+  // The second sweep over a part of a clip, whose fG, fV and partial sums split_backward.cuh has left; or all of a clip
+  // that is no longer than a part.
   __device__ __forceinline__ void run_part(int64_t slot, const Columns& columns, int width) {
     const Part<T> part(clips_, layout_, slot);
     if (!part.exists) return;
-    take(part.frames, 0, part.number == 0);
-    const Slots<A, kBackwardScalars> slots(outputs_.parts, layout_, clips_.dim);
-    const ClipSums<A> clip = combine_parts(slots, team_, part.first_slot, part.count, relation_);
-    self_ = clip.self;
-    both_ = clip.both;
-    vV_ = clip.vV;
-    C_ = clip.C;
-    gdg_ = clip.gdg;
-    if (leads_ && team_.rank == 0) bias_[1] += C_;
-    write_columns(part.b, columns, width);
+    const bool whole = part.count == 1;
+    take(part.frames, whole ? layout_.rows : 0, part.number == 0);
+    if (whole) {
+      sum_clip(part.b);
+      write_columns<1, 1>(part.b, columns, width);
+    } else {
+      const Slots<A, kBackwardScalars> slots(outputs_.parts, layout_, clips_.dim);
+      const ClipSums<A> clip = combine_parts(slots, team_, part.first_slot, part.count, relation_);
+      self_ = clip.self;
+      both_ = clip.both;
+      vV_ = clip.vV;
+      C_ = clip.C;
+      gdg_ = clip.gdg;
+      write_columns<0, 2>(part.b, columns, width);
+    }
+  }
+
+  // fG, fV and what needs them of all frames of the team's clip.
+  __device__ __forceinline__ void sum_clip(int64_t b) {
+    compute_frame_gradients(rows_, team_, grad_out_of(b), relation_, layout_.aligned, fG_, fV_);
+    normalise();  // a barrier, after which all may read fG and fV
+    sum_over_frames();
   }
 
   __device__ __forceinline__ const T* grad_out_of(int64_t b) const {
@@ -205,7 +222,9 @@ class Backward {
     }
   }
 
-  // The gradients of the features, and the clip's part in those of the parameters.
+  // The gradients of the features, and the clip's part in those of the parameters. Rows are loaded in batches from
+  // shared memory (none: no row is there) and from global memory, as large as registers allow.
+  template <int kSharedBatch, int kGlobalBatch>
   __device__ __forceinline__ void write_columns(int64_t b, const Columns& columns, int width) {
     const int64_t n = rows_.clip.length;
     const int dim = clips_.dim;
@@ -213,7 +232,10 @@ class Backward {
     const T* const V = grad_out_of(b);
     const T* const G = V + (relation_ ? dim : 0);
     const A *const share = tile(2), *const slope = tile(3), *const both = tile(4), *const relation_slope = tile(5);
-    if constexpr (kPart) {  // which fits in a tile
+    if (leads_ && team_.rank == 0) bias_[1] += C_;
+    // A part fits in one.
+    const int64_t tiles = kPart ? 1 : ceil_div(n, int64_t{kTile});
+    if constexpr (kPart) {
       fill_tile(0, n, true);
       team_.sync();
     }
@@ -223,16 +245,16 @@ class Backward {
       const bool active = piece < columns.pieces && columns.group < columns.groups;
       Values<A, W> q0 = zeros<A, W>(), q1a = q0, v = q0, dg = q0, dq0 = q0, dq1a = q0;
       if (active) {
-        q0 = load<W>(q_.self_weight + d, count, aligned);
+        q0 = load<W>(q_.self_weight, d, count, aligned);
         dg = load<W>(G + d, count, aligned);
         if (relation_) {
-          q1a = load<W>(q_.relation_weight + d, count, aligned);
+          q1a = load<W>(q_.relation_weight, d, count, aligned);
           v = load<W>(V + d, count, aligned);
-          add_product(dg, C_, load<W>(q_.relation_weight + dim + d, count, aligned));
+          add_product(dg, C_, load<W>(q_.relation_weight, dim + d, count, aligned));
         }
       }
-      for (int64_t begin = 0; begin < n; begin += kTile) {
-        const int64_t end = begin + kTile < n ? begin + kTile : n;
+      for (int64_t number = 0; number < tiles; ++number) {
+        const int64_t begin = number * kTile, end = kPart || begin + kTile > n ? n : begin + kTile;
         if (!kPart && (first == 0 || n > kTile)) {
           if (begin > 0 || first > 0) team_.sync();  // all have read the tile before
           fill_tile(begin, end, first == 0);
@@ -256,11 +278,7 @@ class Backward {
           }
           store<W>(outputs_.features + (rows_.clip.first + i) * dim + d, df, count, aligned);
         };
-        if constexpr (kPart) {
-          for_each_row<false, kBatch>(rows_, begin, end, columns, d, wanted, add_row);
-        } else {
-          for_each_row<kBatch>(rows_, begin, end, columns, d, wanted, add_row);
-        }
+        for_each_row<kSharedBatch, kGlobalBatch>(rows_, begin, end, columns, d, wanted, add_row);
       }
       if (!active) continue;
       A* const sums = sums_ + columns.group * width + d;
@@ -298,7 +316,7 @@ class Backward {
   }
 
   const Clips<T>& clips_;
-  const Parameters<A>& q_;
+  const Parameters<T>& q_;
   const BackwardInputs<T>& in_;
   const BackwardOutputs<T>& outputs_;
   const Layout& layout_;
@@ -319,8 +337,7 @@ class Backward {
 
 template <typename T, Scope kScope>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
-    backward_kernel(const __grid_constant__ Clips<T> clips,
-                    const __grid_constant__ Parameters<Accumulator<T>> parameters,
+    backward_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                     const __grid_constant__ BackwardInputs<T> inputs,
                     const __grid_constant__ BackwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   if constexpr (kScope != Scope::kCluster || kHaveClusters) {
@@ -333,7 +350,7 @@ template <typename T>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_kernel(const __grid_constant__ BackwardOutputs<T> outputs, int dim, int64_t count) {
   using A = Accumulator<T>;
-  const bool relation = outputs.relation_weight != nullptr;
+  const bool relation = outputs.relation_weight.data != nullptr;
   const int64_t width = partial_width(dim, relation);
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kSumColumns + lane;
@@ -352,13 +369,12 @@ __global__ void __launch_bounds__(kReduceThreads)
 
   const int64_t weights = (relation ? 3 : 1) * static_cast<int64_t>(dim);
   if (column < dim) {
-    outputs.self_weight[column] = sum;
+    store(outputs.self_weight, column, sum);
   } else if (column < weights) {
-    outputs.relation_weight[column - dim] = sum;
-  } else if (column == weights) {
-    *outputs.self_bias = sum;
+    store(outputs.relation_weight, column - dim, sum);
   } else {
-    *outputs.relation_bias = sum;
+    const Gradient<T>& bias = column == weights ? outputs.self_bias : outputs.relation_bias;
+    if (bias.data != nullptr) store(bias, 0, sum);
   }
 }
 

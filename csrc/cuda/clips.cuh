@@ -20,6 +20,12 @@ __device__ __forceinline__ int64_t clamp(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : x > high ? high : x;
 }
 
+template <typename T>
+__device__ __forceinline__ int64_t offset_of(const Clips<T>& clips, int64_t b) {
+  return clips.short_offsets ? static_cast<const int32_t*>(clips.offsets)[b]
+                             : static_cast<const int64_t*>(clips.offsets)[b];
+}
+
 // Nobody has looked at the offsets before: whatever they say, nothing out of bounds is touched.
 template <typename T>
 __device__ __forceinline__ Clip<T> find_clip(const Clips<T>& clips, int64_t b) {
@@ -29,8 +35,8 @@ __device__ __forceinline__ Clip<T> find_clip(const Clips<T>& clips, int64_t b) {
     clip.length = clips.frames;
     clip.features = clips.features + b * clips.clip_stride;
   } else {
-    clip.first = clamp(clips.offsets[b], 0, clips.total_frames);
-    clip.length = clamp(clips.offsets[b + 1], clip.first, clips.total_frames) - clip.first;
+    clip.first = clamp(offset_of(clips, b), 0, clips.total_frames);
+    clip.length = clamp(offset_of(clips, b + 1), clip.first, clips.total_frames) - clip.first;
     clip.features = clips.features + clip.first * clips.frame_stride;
   }
   clip.mask = clips.mask == nullptr ? nullptr : clips.mask + clip.first;
@@ -49,18 +55,23 @@ __device__ __forceinline__ Clip<T> part_of(const Clip<T>& clip, int64_t frame_st
   return part;
 }
 
-// Frames before the first and after the last packed clip belong to none. The threads of the grid call body(frame) once
-// for each.
+// Frames before the first and after the last packed clip belong to none. body(frame) for each, shared among so many, of
+// whom this is one.
+template <typename T, typename Body>
+__device__ __forceinline__ void for_each_stray_frame(const Clips<T>& clips, int64_t rank, int64_t size,
+                                                     const Body& body) {
+  if (clips.offsets == nullptr) return;
+  const int64_t begin = clamp(offset_of(clips, 0), 0, clips.total_frames);
+  const int64_t end = clamp(offset_of(clips, clips.clips), begin, clips.total_frames);
+  const int64_t count = begin + clips.total_frames - end;
+  for (int64_t i = rank; i < count; i += size) body(i < begin ? i : end + (i - begin));
+}
+
+// By the threads of the grid.
 template <typename T, typename Body>
 __device__ __forceinline__ void for_each_stray_frame(const Clips<T>& clips, const Body& body) {
-  if (clips.offsets == nullptr) return;
-  const int64_t begin = clamp(clips.offsets[0], 0, clips.total_frames);
-  const int64_t end = clamp(clips.offsets[clips.clips], begin, clips.total_frames);
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const int64_t count = begin + clips.total_frames - end;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) {
-    body(i < begin ? i : end + (i - begin));
-  }
+  for_each_stray_frame(clips, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
+                       static_cast<int64_t>(gridDim.x) * blockDim.x, body);
 }
 
 }  // namespace fan::cuda

@@ -8,13 +8,15 @@ namespace fan::cuda {
 
 // s, z' (the relation-attention logit before what g adds to it) and u of the frames that are present.
 template <typename T, typename A, typename Team>
-__device__ __forceinline__ void compute_logits(const Rows<T>& rows, const Team& team, const Parameters<A>& q,
+__device__ __forceinline__ void compute_logits(const Rows<T>& rows, const Team& team, const Parameters<T>& q,
                                                bool aligned, A* s, A* z, A* u) {
-  const A* const q1 = q.relation_weight;
-  const bool relation = q1 != nullptr;
-  const A* const vectors[3] = {q.self_weight, q1, relation ? q1 + rows.dim : nullptr};
-  const A b0 = q.self_bias == nullptr ? A(0) : *q.self_bias;
-  dot_rows(rows, team, vectors, relation ? 3 : 1, aligned, [&](int64_t i, const A(&dots)[3]) {
+  const bool relation = q.relation_weight.data != nullptr;
+  const A b0 = value_of(q.self_bias);
+  const auto vector = [&](int k, int d) {
+    return k == 0 ? load<kWidth<T>>(q.self_weight, d, rows.dim - d, aligned)
+                  : load<kWidth<T>>(q.relation_weight, (k - 1) * rows.dim + d, rows.dim - d, aligned);
+  };
+  dot_rows<3>(rows, team, relation ? 3 : 1, vector, [&](int64_t i, const A(&dots)[3]) {
     s[i] = dots[0] + b0;
     if (relation) {
       z[i] = dots[1];
@@ -49,13 +51,13 @@ class Forward {
  public:
   using A = Accumulator<T>;
 
-  __device__ __forceinline__ Forward(const Clips<T>& clips, const Parameters<A>& parameters,
+  __device__ __forceinline__ Forward(const Clips<T>& clips, const Parameters<T>& parameters,
                                      const ForwardOutputs<T>& outputs, const Layout& layout)
       : clips_(clips),
         q_(parameters),
         outputs_(outputs),
         layout_(layout),
-        relation_(parameters.relation_weight != nullptr),
+        relation_(parameters.relation_weight.data != nullptr),
         team_(shared_memory(), layout) {}
 
   __device__ __forceinline__ void run() {
@@ -63,15 +65,6 @@ class Forward {
     const int teams = kWarp ? blockDim.x / kWarpSize : 1;
     const int64_t b = static_cast<int64_t>(blockIdx.x / team_.blocks) * teams + team_.index;
     if (b < clips_.clips) run_clip(b);
-  }
-
- private:
-  static constexpr bool kWarp = kScope == Scope::kWarp;
-  static constexpr int W = kWidth<T>;
-  static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
-
-  __device__ __forceinline__ A* tile(int k) const {
-    return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
   }
 
   __device__ __forceinline__ void run_clip(int64_t b) {
@@ -88,6 +81,15 @@ class Forward {
     team_.sync();
     normalise();
     write_sums(b);
+  }
+
+ private:
+  static constexpr bool kWarp = kScope == Scope::kWarp;
+  static constexpr int W = kWidth<T>;
+  static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
+
+  __device__ __forceinline__ A* tile(int k) const {
+    return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
   }
 
   // body(i) for the frames that are present, shared among the threads, always in the same way.
@@ -114,7 +116,7 @@ class Forward {
     self_.total = sums[0];
     if (!relation_) return;
 
-    const A shift = sums[1] / sums[0] + (q_.relation_bias == nullptr ? A(0) : *q_.relation_bias);
+    const A shift = sums[1] / sums[0] + value_of(q_.relation_bias);
     largest[0] = lowest<A>();
     for_each_frame([&](int64_t i) {
       z_[i] += shift;
@@ -178,7 +180,7 @@ class Forward {
           team_.sync();
         }
         if (!active) continue;
-        for_each_row<kRowsPerStep>(
+        for_each_row<kRowsPerStep, kRowsPerStep>(
             rows_, begin, end, columns, d, [&](int64_t i) { return !(p[i - begin] < A(0)); },
             [&](int64_t i, const Values<A, W>& x) {
               add_product(g, p[i - begin], x);
@@ -219,7 +221,7 @@ class Forward {
   }
 
   const Clips<T>& clips_;
-  const Parameters<A>& q_;
+  const Parameters<T>& q_;
   const ForwardOutputs<T>& outputs_;
   const Layout& layout_;
   const bool relation_;
@@ -233,8 +235,7 @@ class Forward {
 
 template <typename T, Scope kScope>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
-    forward_kernel(const __grid_constant__ Clips<T> clips,
-                   const __grid_constant__ Parameters<Accumulator<T>> parameters,
+    forward_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                    const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   if constexpr (kScope != Scope::kCluster || kHaveClusters) {
     Forward<T, kScope>(clips, parameters, outputs, layout).run();

@@ -28,28 +28,45 @@ struct AccumulatorOf<double> {
 // Sums are kept in float, or in double for double.
 template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
+// What parameters, and their gradients, may come in if not in the accumulation type: the features' own; beside double,
+// float.
+template <typename T>
+using Narrow = std::conditional_t<std::is_same_v<T, double>, float, T>;
 
 // Dense: clip b has frames [b * frames, (b + 1) * frames). Packed: offsets say. Everything "per frame" is indexed by
 // that frame number.
 template <typename T>
 struct Clips {
-  const T* features;       // the row of frame i of clip b starts at b * clip_stride + i * frame_stride (packed: b = 0)
-  int64_t clip_stride;     // in elements
-  int64_t frame_stride;    // in elements; the elements of a row are adjacent
-  const bool* mask;        // per frame, true where it is present; may be null. Dense only.
-  const int64_t* offsets;  // (clips + 1), clamped where it is read; null when dense
-  int64_t clips;           // B
-  int64_t frames;          // N when dense
-  int64_t total_frames;    // B * N, or T when packed
-  int dim;                 // D
+  const T* features;     // the row of frame i of clip b starts at b * clip_stride + i * frame_stride (packed: b = 0)
+  int64_t clip_stride;   // in elements
+  int64_t frame_stride;  // in elements; the elements of a row are adjacent
+  const bool* mask;      // per frame, true where it is present; may be null. Dense only.
+  const void* offsets;   // (clips + 1), clamped where they are read; null when dense
+  bool short_offsets;    // they are int32_t, else int64_t
+  int64_t clips;         // B
+  int64_t frames;        // N when dense
+  int64_t total_frames;  // B * N, or T when packed
+  int dim;               // D
 };
 
-template <typename A>
+// One of the parameters, or, to be written, the gradient of one. Each is of either type.
+template <typename T>
+struct Parameter {
+  const void* data;
+  bool narrow;  // Narrow<T>, else Accumulator<T>
+};
+template <typename T>
+struct Gradient {
+  void* data;
+  bool narrow;
+};
+
+template <typename T>
 struct Parameters {
-  const A* self_weight;      // (D)
-  const A* relation_weight;  // (2D), or null: self-attention only
-  const A* self_bias;        // (1) or null
-  const A* relation_bias;    // (1) or null
+  Parameter<T> self_weight;      // (D)
+  Parameter<T> relation_weight;  // (2D), or null: self-attention only
+  Parameter<T> self_bias;        // (1) or null
+  Parameter<T> relation_bias;    // (1) or null
 };
 
 // logits holds what the backward pass needs, (3, total_frames) or (1, total_frames): the self-attention logit s, the
@@ -75,30 +92,28 @@ struct BackwardInputs {
 
 template <typename T>
 struct BackwardOutputs {
-  T* features;                      // (total_frames, D), adjacent, or null when it is not needed
-  Accumulator<T>* parts;            // workspace: what the parts of split clips leave
-  Accumulator<T>* partial;          // (partial_rows, partial_width): workspace
-  Accumulator<T>* scratch;          // (2, total_frames): workspace
-  Accumulator<T>* self_weight;      // (D)
-  Accumulator<T>* relation_weight;  // (2D) or null
-  Accumulator<T>* self_bias;        // (1)
-  Accumulator<T>* relation_bias;    // (1) or null
+  T* features;                  // (total_frames, D), adjacent, or null when it is not needed
+  Accumulator<T>* parts;        // workspace: what the parts of split clips leave
+  Accumulator<T>* partial;      // (partial_rows, partial_width): workspace
+  Accumulator<T>* scratch;      // (2, total_frames): workspace
+  Gradient<T> self_weight;      // (D)
+  Gradient<T> relation_weight;  // (2D) or null
+  Gradient<T> self_bias;        // (1) or null
+  Gradient<T> relation_bias;    // (1) or null
 };
 
 // Both queue their kernels on the stream (a cudaStream_t) of the current device and return; they throw
 // std::runtime_error where CUDA refuses. No pointer is read by the host.
 template <typename T>
-void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                             const ForwardOutputs<T>& outputs, const Plan& plan, void* stream);
+void frame_attention_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
+                             const Plan& plan, void* stream);
 
 template <typename T>
-void frame_attention_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                              const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs, const Plan& plan,
-                              void* stream);
+void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
+                              const BackwardOutputs<T>& outputs, const Plan& plan, void* stream);
 
-// Makes the device current for the CUDA runtime in this library, which is not torch's. Returns its compute capability,
-// 90 for 9.0.
-int use_device(int device);
+// Makes the device current for the CUDA runtime in this library, which is not torch's, and says what it is.
+Target use_device(int device);
 
 template <typename T>
 constexpr DataType kDataType = sizeof(T) == 8            ? DataType::kFloat64
@@ -117,7 +132,7 @@ inline int alignment_of(std::initializer_list<uintptr_t> bytes) {
 // max_frames: of packed clips, or -1 where it is not known.
 template <typename T>
 Request make_request(const Clips<T>& clips, std::initializer_list<const void*> rows, bool relation, int64_t max_frames,
-                     int compute_capability, bool backward) {
+                     Target target, bool backward) {
   Request request{};
   request.clips = clips.clips;
   request.packed = clips.offsets != nullptr;
@@ -126,7 +141,7 @@ Request make_request(const Clips<T>& clips, std::initializer_list<const void*> r
   request.dim = clips.dim;
   request.relation = relation;
   request.type = kDataType<T>;
-  request.compute_capability = compute_capability;
+  request.target = target;
   request.backward = backward;
   const auto bytes = [](int64_t elements) { return static_cast<uintptr_t>(elements) * sizeof(T); };
   request.copy_bytes =
@@ -137,19 +152,19 @@ Request make_request(const Clips<T>& clips, std::initializer_list<const void*> r
 }
 
 template <typename T>
-Request request_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                        const ForwardOutputs<T>& outputs, int64_t max_frames, int compute_capability) {
-  return make_request(clips, {parameters.self_weight, parameters.relation_weight, outputs.out},
-                      parameters.relation_weight != nullptr, max_frames, compute_capability, false);
+Request request_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
+                        int64_t max_frames, Target target) {
+  return make_request(clips, {parameters.self_weight.data, parameters.relation_weight.data, outputs.out},
+                      parameters.relation_weight.data != nullptr, max_frames, target, false);
 }
 
 template <typename T>
-Request request_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                         const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs, int64_t max_frames,
-                         int compute_capability) {
+Request request_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
+                         const BackwardOutputs<T>& outputs, int64_t max_frames, Target target) {
   return make_request(
-      clips, {parameters.self_weight, parameters.relation_weight, inputs.grad_out, inputs.out, outputs.features},
-      parameters.relation_weight != nullptr, max_frames, compute_capability, true);
+      clips,
+      {parameters.self_weight.data, parameters.relation_weight.data, inputs.grad_out, inputs.out, outputs.features},
+      parameters.relation_weight.data != nullptr, max_frames, target, true);
 }
 
 // memory: plan.workspace accumulators, at a multiple of 16 bytes.

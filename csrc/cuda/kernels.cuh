@@ -8,7 +8,7 @@
 namespace fan::cuda {
 
 template <typename T, typename Run>
-void run_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const ForwardOutputs<T>& outputs,
+void run_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
                  const Plan& plan, const Run& run) {
   const Launch* launch = plan.launch;
   const auto run_next = [&](auto kernel) {
@@ -18,19 +18,18 @@ void run_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parame
     case Regime::kWarpPerClip:
       return run_next(forward_kernel<T, Scope::kWarp>);
     case Regime::kResident:
-    case Regime::kStreamed:
       return run_next(forward_kernel<T, Scope::kBlock>);
     case Regime::kCluster:
       return run_next(forward_kernel<T, Scope::kCluster>);
     case Regime::kSplit:
       run_next(self_parts_kernel<T>);
-      if (parameters.relation_weight != nullptr) run_next(relation_parts_kernel<T>);
+      if (parameters.relation_weight.data != nullptr) run_next(relation_parts_kernel<T>);
       return run_next(combine_parts_kernel<T>);
   }
 }
 
 template <typename T, typename Run>
-void run_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters, const BackwardInputs<T>& inputs,
+void run_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
                   const BackwardOutputs<T>& outputs, const Plan& plan, const Run& run) {
   const Launch* launch = plan.launch;
   const auto run_next = [&](auto kernel) {
@@ -41,7 +40,6 @@ void run_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& param
       run_next(backward_kernel<T, Scope::kWarp>);
       break;
     case Regime::kResident:
-    case Regime::kStreamed:
       run_next(backward_kernel<T, Scope::kBlock>);
       break;
     case Regime::kCluster:

@@ -21,15 +21,6 @@ int most_shared_bytes() {
   return bytes;
 }
 
-// A device that has clusters may run code compiled for one that has none (a build with PTX of 8.0 alone); its kernels
-// of clusters are empty.
-template <typename Kernel>
-void refuse_code_without_clusters(Kernel* kernel) {
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, kernel));
-  if (attributes.ptxVersion < 90) check(cudaErrorNoKernelImageForDevice);
-}
-
 struct Launcher {
   void* stream;
 
@@ -38,7 +29,6 @@ struct Launcher {
     if (launch.shared_bytes > kDefaultSharedBytes) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared_bytes()));
     }
-    if (cluster > 1) refuse_code_without_clusters(kernel);
     if (launch.blocks > std::numeric_limits<int>::max()) check(cudaErrorInvalidConfiguration);
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
@@ -58,22 +48,21 @@ struct Launcher {
 }  // namespace
 
 template <typename T>
-void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                             const ForwardOutputs<T>& outputs, const Plan& plan, void* stream) {
+void frame_attention_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
+                             const Plan& plan, void* stream) {
   run_forward(clips, parameters, outputs, plan, Launcher{stream});
 }
 
 template <typename T>
-void frame_attention_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                              const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs, const Plan& plan,
-                              void* stream) {
+void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
+                              const BackwardOutputs<T>& outputs, const Plan& plan, void* stream) {
   run_backward(clips, parameters, inputs, outputs, plan, Launcher{stream});
 }
 
-#define FAN_INSTANTIATE(T)                                                                      \
-  template void frame_attention_forward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&,  \
-                                           const ForwardOutputs<T>&, const Plan&, void*);       \
-  template void frame_attention_backward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&, \
-                                            const BackwardInputs<T>&, const BackwardOutputs<T>&, const Plan&, void*);
+#define FAN_INSTANTIATE(T)                                                                                   \
+  template void frame_attention_forward<T>(const Clips<T>&, const Parameters<T>&, const ForwardOutputs<T>&,  \
+                                           const Plan&, void*);                                              \
+  template void frame_attention_backward<T>(const Clips<T>&, const Parameters<T>&, const BackwardInputs<T>&, \
+                                            const BackwardOutputs<T>&, const Plan&, void*);
 
 }  // namespace fan::cuda

@@ -14,11 +14,17 @@ struct Device {
 constexpr int64_t kKiB = 1024;
 constexpr int64_t kFewFrames = 16;
 constexpr int64_t kBlocksPerMultiprocessor = 4;
-// Beyond this a clip's gradient sums stay in global memory.
+// Beyond this a clip's gradient sums stay in global memory, where there is a place for one row group's only. Several
+// groups never come to that: they are threads / vectors, so the sums of all of them are at most three vectors a thread,
+// each of 16 bytes of features in accumulators of up to twice the size.
 constexpr int64_t kMaxSumsBytes = 32 * kKiB;
-// Frames of a part of a split clip: a step for each of a block's warps. With more than so many parts they grow.
+static_assert(kMaxThreads * 3 * 16 * 2 <= kMaxSumsBytes);
+// Frames of a part of a split clip: a step for each of a block's warps.
 constexpr int64_t kPartRows = kMaxWarps * kRowsPerStep;
-constexpr int64_t kManyParts = 1024;
+// Of so few packed clips each may be as long as all of them: even clusters of the most blocks run at once.
+constexpr int64_t kFewClips = 16;
+// Of blocks with little to do each: several times as many as run at once.
+constexpr int64_t kManyBlocks = 8192;
 
 constexpr Device kDevices[] = {
     {70, 80, 96 * kKiB},  {75, 40, 64 * kKiB},   {80, 108, 163 * kKiB},  {86, 84, 99 * kKiB},    {87, 16, 163 * kKiB},
@@ -106,7 +112,7 @@ int plan_resident(const Request& request, int64_t shared_per_block, int64_t vect
 }
 
 int plan_cluster(const Request& request, int64_t shared_per_block, int64_t vectors, Plan& plan) {
-  if (request.compute_capability < 90) return 0;
+  if (!request.target.clusters) return 0;
   const int threads = block_threads(rows_of_part(request.frames, kMaxClusterBlocks), vectors);
   const int64_t fitting = fitting_rows(request, shared_per_block, threads, Scope::kCluster);
   // No more blocks than it takes, but two at least.
@@ -122,31 +128,25 @@ int plan_cluster(const Request& request, int64_t shared_per_block, int64_t vecto
 
 int plan_split(const Request& request, int64_t shared_per_block, int64_t vectors, Plan& plan) {
   plan.regime = Regime::kSplit;
-  // Very long clips get longer parts, not more: each block looks at what all parts of its clip have left.
-  const int64_t wanted =
-      std::min<int64_t>(std::max(kPartRows, round_up(ceil_div(request.frames, kManyParts), kRowsPerStep)), kBlockTile);
-  const int threads = block_threads(wanted, vectors);
+  // Of packed clips nobody knows, the average one is what threads and shared memory are for. A longer clip has parts.
+  const int64_t typical =
+      request.frames >= 0 ? request.frames : ceil_div(request.total_frames, std::max<int64_t>(request.clips, 1));
+  const int64_t wanted = part_rows_of(typical, kPartRows);
+  const int threads = block_threads(std::min(typical, wanted), vectors);
   const auto fitting = [&](int64_t shared_bytes) {
     return fitting_rows(request, shared_bytes, threads, Scope::kBlock) / kRowsPerStep * kRowsPerStep;
   };
   int64_t rows = std::min(wanted, fitting(half_of(shared_per_block)));
   if (rows < wanted / 2) rows = std::min(wanted, fitting(shared_per_block));
   // The backward pass does not come back to what it copies; the forward pass would read rows without a place again.
-  const bool any = request.backward || wanted > kPartRows;
-  const int64_t part_rows = any ? wanted : std::max<int64_t>(rows, kRowsPerStep);
-  plan.layout = make_layout(request, rows, threads, Scope::kBlock);
-  plan.layout.part_rows = part_rows;
+  const int64_t least = request.backward ? kPartRows : std::clamp<int64_t>(rows, kRowsPerStep, kPartRows);
+  // Less memory for each, more of short clips at a time.
+  plan.layout = make_layout(request, std::min(rows, round_up(2 * typical, kRowsPerStep)), threads, Scope::kBlock);
+  plan.layout.part_rows = request.packed ? least : part_rows_of(request.frames, least);
   // See first_slot.
-  plan.layout.slots = request.packed ? request.total_frames / part_rows + request.clips
-                                     : request.clips * ceil_div(request.frames, part_rows);
+  plan.layout.slots = request.packed ? request.total_frames / least + request.clips
+                                     : request.clips * ceil_div(request.frames, plan.layout.part_rows);
   return threads;
-}
-
-int plan_streamed(const Request& request, int64_t shared_per_block, Plan& plan) {
-  const int64_t fitting = fitting_rows(request, half_of(shared_per_block), kMaxThreads, Scope::kBlock);
-  plan.regime = Regime::kStreamed;
-  plan.layout = make_layout(request, fitting / kRowsPerStep * kRowsPerStep, kMaxThreads, Scope::kBlock);
-  return kMaxThreads;
 }
 
 void add_launch(Plan& plan, const char* kernel, int64_t blocks, int threads, int64_t shared_bytes) {
@@ -164,8 +164,12 @@ void add_forward_launches(const Request& request, int threads, Plan& plan) {
   const int halves = request.relation ? 2 : 1;
   add_launch(plan, "self_parts_kernel", layout.slots, threads, layout.team_bytes);
   if (request.relation) add_launch(plan, "relation_parts_kernel", layout.slots, threads, layout.rows_at);
-  add_launch(plan, "combine_parts_kernel", request.clips * ceil_div(halves * request.dim, kSumColumns), kMaxThreads,
-             layout.row_groups);
+  const int64_t parts = request.packed ? 0 : ceil_div(request.frames, layout.part_rows);
+  const int64_t chunks = ceil_div(halves * request.dim, combined_columns(parts));
+  // Packed clips of one part are complete: where there are many clips a block looks at several.
+  const int64_t share = request.packed ? ceil_div(request.clips * chunks, kManyBlocks) : 1;
+  const int64_t groups = ceil_div(request.clips, std::clamp<int64_t>(share, 1, kWarpSize));
+  add_launch(plan, "combine_parts_kernel", groups * chunks, kMaxThreads, layout.row_groups);
   plan.workspace = kForwardScalars * padded_slots(layout.slots) + halves * layout.slots * padded_dim(request.dim);
 }
 
@@ -182,7 +186,9 @@ void add_backward_launches(const Request& request, const Device& device, int thr
     add_launch(plan, "gradient_parts_kernel", layout.slots, threads, layout.team_bytes);
     plan.workspace = kBackwardScalars * padded_slots(layout.slots);
   }
-  const int64_t shared_bytes = split ? layout.rows_at : int64_t{layout.team_bytes} * plan.clips_per_block;
+  // The second sweep over parts keeps no rows; but a clip of one part has no other sweep.
+  const bool keeps_rows = !split || request.packed || request.frames <= layout.part_rows;
+  const int64_t shared_bytes = keeps_rows ? int64_t{layout.team_bytes} * plan.clips_per_block : layout.rows_at;
   add_launch(plan, "backward_kernel", blocks, threads, shared_bytes);
   add_launch(plan, "reduce_kernel", ceil_div(width, kSumColumns), kReduceThreads,
              kReduceThreads * accumulator_size(request.type));
@@ -192,24 +198,27 @@ void add_backward_launches(const Request& request, const Device& device, int thr
 
 }  // namespace
 
-// Nothing here but numbers of blocks depends on the number of clips: a clip's bits are the same in every batch.
+// Nothing here but numbers of blocks depends on the number of clips, unless they are packed and nobody says how long
+// the longest is: a clip's bits are the same in every batch.
 Plan make_plan(const Request& request) {
-  Device device = find_device(request.compute_capability);
+  Device device = find_device(request.target.compute_capability);
   if (request.shared_per_block > 0) device.shared_per_block = request.shared_per_block;
   const int64_t shared = device.shared_per_block;
   const int64_t vectors = ceil_div(request.dim, 16 / element_size(request.type));
   Plan plan{};
   plan.cluster = 1;
   plan.clips_per_block = 1;
-  int threads = 0;
-  if (request.frames < 0) {
-    threads = plan_streamed(request, shared, plan);
-  } else {
-    threads = plan_warps(request, shared, plan);
-    if (threads == 0) threads = plan_resident(request, shared, vectors, plan);
-    if (threads == 0) threads = plan_cluster(request, shared, vectors, plan);
-    if (threads == 0) threads = plan_split(request, shared, vectors, plan);
+  Request bounded = request;
+  if (request.frames < 0 && (request.clips <= kFewClips || request.total_frames <= kFewFrames)) {
+    bounded.frames = request.total_frames;
   }
+  int threads = 0;
+  if (bounded.frames >= 0) {
+    threads = plan_warps(bounded, shared, plan);
+    if (threads == 0) threads = plan_resident(bounded, shared, vectors, plan);
+    if (threads == 0) threads = plan_cluster(bounded, shared, vectors, plan);
+  }
+  if (threads == 0) threads = plan_split(request, shared, vectors, plan);
   if (request.backward) {
     add_backward_launches(request, device, threads, plan);
   } else {
@@ -226,8 +235,6 @@ const char* name_of(Regime regime) {
       return "resident";
     case Regime::kCluster:
       return "cluster";
-    case Regime::kStreamed:
-      return "streamed";
     case Regime::kSplit:
       return "split";
   }

@@ -12,11 +12,10 @@ enum class Regime : int {
   kWarpPerClip,  // few frames: a warp takes a clip, a block several clips; features are read once
   kResident,     // a block takes a clip, which fits in its shared memory; features are read once
   kCluster,      // a cluster of blocks takes a clip, which fits in their shared memory together; features are read once
-  kStreamed,     // a block takes a clip of any length; what has no place in its shared memory is read twice
-  kSplit,  // a long clip is cut into parts, a block takes a part, several kernels one step; features are read twice
+  kSplit,        // a block takes a part of a clip, several kernels one step; clips of several parts are read twice
 };
 
-// The threads that share a clip, a team. In the second sweep of the split regime a block takes a part of a clip.
+// The threads that share a clip, a team. In the split regime a block takes a part of a clip.
 enum class Scope { kWarp, kBlock, kCluster, kPart };
 
 constexpr int kWarpSize = 32;
@@ -31,15 +30,19 @@ constexpr int kTileArrays = 6;
 constexpr int kMaxReduced = 5;
 // What every device with clusters can run.
 constexpr int kMaxClusterBlocks = 8;
-// Columns that a block adds up over rows of partial sums, a warp's width of them.
+// Columns that a block adds up over rows of partial sums, a warp's width of them; of few rows a block's.
 constexpr int kSumColumns = kWarpSize;
+constexpr int64_t kFewParts = kMaxWarps;
 constexpr int kReduceThreads = 1024;
+// More parts than so many make the parts of a clip longer instead: each block looks at what all parts of its clip have
+// left.
+constexpr int64_t kManyParts = 1024;
 
 // How kernels find their way. Offsets are bytes from the start of the team's memory; a cluster has as much in each of
 // its blocks.
 struct Layout {
   int64_t rows;  // features that fit in shared memory, from the first frame of the clip, or of the block's part of it
-  int64_t part_rows;   // split: frames of a part, but for a clip's last one
+  int64_t part_rows;   // split: see part_rows_of
   int64_t slots;       // split: places for the partial results of parts
   int32_t copy_bytes;  // rows of features start at multiples of it: 16, 8, 4 or 2
   bool aligned;     // all other rows, of results and parameters, start at multiples of 16 bytes; all end at some, too
@@ -71,6 +74,11 @@ struct Plan {
   int64_t workspace;            // accumulators
 };
 
+struct Target {
+  int compute_capability;  // of the device, 90 for 9.0
+  bool clusters;           // the kernels are compiled for a device that has them
+};
+
 struct Request {
   int64_t clips;
   int64_t frames;  // of the longest clip, or -1: not known
@@ -79,7 +87,7 @@ struct Request {
   bool packed;
   bool relation;
   DataType type;
-  int compute_capability;  // 90 for 9.0
+  Target target;
   bool backward;
   int copy_bytes;  // see Layout
   bool aligned;
@@ -102,6 +110,18 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
 // Frames of a clip that each block of a cluster takes, but for the last ones.
 constexpr int64_t rows_of_part(int64_t frames, int64_t blocks) {
   return ceil_div(ceil_div(frames, kRowsPerStep), blocks) * kRowsPerStep;
+}
+
+// Frames of a part of a split clip, but for its last one; at least so many.
+constexpr int64_t part_rows_of(int64_t frames, int64_t least) {
+  const int64_t wanted = round_up(ceil_div(frames, kManyParts), kRowsPerStep);
+  return wanted < least ? least : wanted < kBlockTile ? wanted : kBlockTile;
+}
+
+// Columns of clips of so many parts that a block combines; of packed clips, whose parts the host cannot count (0), the
+// fewest.
+constexpr int combined_columns(int64_t parts) {
+  return 0 < parts && parts <= kFewParts ? kMaxThreads : kSumColumns;
 }
 
 const char* name_of(Regime regime);

@@ -63,10 +63,17 @@ template <typename T>
 __device__ __forceinline__ void copy_step(const Rows<T>& rows, int64_t first, int lane) {
   const int bytes = rows.dim * static_cast<int>(sizeof(T));
   const int width = rows.copy_bytes;
-  for (int64_t i = first; i < first + kRowsPerStep && i < rows.in_shared; ++i) {
-    if (!rows.clip.present(i)) continue;
-    T* const to = rows.shared + i * rows.pitch;
-    const T* const from = rows.clip.features + i * rows.stride;
+  // All at once: a copy would wait for the mask of its row.
+  unsigned wanted = 0;
+#pragma unroll
+  for (int j = 0; j < kRowsPerStep; ++j) {
+    if (first + j < rows.in_shared && rows.clip.present(first + j)) wanted |= 1u << j;
+  }
+#pragma unroll 1
+  for (int j = 0; j < kRowsPerStep; ++j) {
+    if ((wanted >> j & 1u) == 0) continue;
+    T* const to = rows.shared + (first + j) * rows.pitch;
+    const T* const from = rows.clip.features + (first + j) * rows.stride;
     if (width == 16) {
       copy_pieces<16>(to, from, bytes, lane);
     } else if (width == 8) {
@@ -105,10 +112,11 @@ __device__ __forceinline__ void load_rows(Packed<T> (&x)[kBatch], const Rows<T>&
   }
 }
 
-// write(i, dots) with dots[k] = row i . vectors[k] for the first `used` vectors, for each present row of a step.
-template <bool kShared, typename T, typename U, int K, typename Write>
-__device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int lane, const U* const (&vectors)[K],
-                                         int used, bool aligned, const Write& write) {
+// write(i, dots) with dots[k] = row i . vector k for the first `used` of K vectors, for each present row of a step.
+// vector(k, d) is what vector k has from column d on.
+template <bool kShared, int K, typename T, typename Vector, typename Write>
+__device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int lane, int used, const Vector& vector,
+                                         const Write& write) {
   using A = Accumulator<T>;
   constexpr int W = kWidth<T>;
   bool present[kRowsPerStep];
@@ -128,7 +136,7 @@ __device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (k >= used) break;
-      const Values<A, W> q = load<W>(vectors[k] + d, rows.dim - d, aligned);
+      const Values<A, W> q = vector(k, d);
 #pragma unroll
       for (int j = 0; j < kRowsPerStep; ++j) {
 #pragma unroll
@@ -151,9 +159,9 @@ __device__ __forceinline__ void dot_step(const Rows<T>& rows, int64_t first, int
 }
 
 // The same for all rows of the clip, shared among the team's warps. Rows with a place in shared memory are left there.
-template <typename T, typename Team, typename U, int K, typename Write>
-__device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, const U* const (&vectors)[K], int used,
-                                         bool aligned, const Write& write) {
+template <int K, typename T, typename Team, typename Vector, typename Write>
+__device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, int used, const Vector& vector,
+                                         const Write& write) {
   const int64_t stride = team.warps * kRowsPerStep;
   int64_t first = team.warp * kRowsPerStep;
   for (int ahead = 0; ahead < kStepsAhead; ++ahead) {
@@ -165,10 +173,10 @@ __device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, 
     commit_copies();
     wait_copies<kStepsAhead>();
     __syncwarp();  // a lane reads what others have copied
-    dot_step<true>(rows, first, team.lane, vectors, used, aligned, write);
+    dot_step<true, K>(rows, first, team.lane, used, vector, write);
   }
   for (; first < rows.clip.length; first += stride) {
-    dot_step<false>(rows, first, team.lane, vectors, used, aligned, write);
+    dot_step<false, K>(rows, first, team.lane, used, vector, write);
   }
 }
 
@@ -193,8 +201,8 @@ struct Columns {
 // body(i, values) for the rows begin, begin + groups, ... below end, from begin + group on; wanted(i) false: zeros,
 // nothing is read. kBatch rows are loaded at a time.
 template <bool kShared, int kBatch, typename T, typename Wanted, typename Body>
-__device__ __forceinline__ void for_each_row(const Rows<T>& rows, int64_t begin, int64_t end, const Columns& columns,
-                                             int d, const Wanted& wanted, const Body& body) {
+__device__ __forceinline__ void for_each_row_of(const Rows<T>& rows, int64_t begin, int64_t end, const Columns& columns,
+                                                int d, const Wanted& wanted, const Body& body) {
   for (int64_t i = begin + columns.group; i < end; i += kBatch * columns.groups) {
     Packed<T> x[kBatch];
     load_rows<kShared>(x, rows, i, columns.groups, d, [&](int j) {
@@ -209,12 +217,12 @@ __device__ __forceinline__ void for_each_row(const Rows<T>& rows, int64_t begin,
   }
 }
 
-template <int kBatch, typename T, typename Wanted, typename Body>
+template <int kSharedBatch, int kBatch, typename T, typename Wanted, typename Body>
 __device__ __forceinline__ void for_each_row(const Rows<T>& rows, int64_t begin, int64_t end, const Columns& columns,
                                              int d, const Wanted& wanted, const Body& body) {
   const int64_t split = clamp(rows.in_shared, begin, end);
-  for_each_row<true, kBatch>(rows, begin, split, columns, d, wanted, body);
-  for_each_row<false, kBatch>(rows, split, end, columns, d, wanted, body);
+  if constexpr (kSharedBatch > 0) for_each_row_of<true, kSharedBatch>(rows, begin, split, columns, d, wanted, body);
+  for_each_row_of<false, kBatch>(rows, split, end, columns, d, wanted, body);
 }
 
 }  // namespace fan::cuda

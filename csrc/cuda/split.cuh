@@ -1,6 +1,6 @@
-// The split regime: a long clip is cut into parts of a fixed number of frames, and a block takes a part. Blocks do not
-// wait for each other; what they must know of each other one kernel leaves for the next, in a slot of memory for each
-// part.
+// The split regime: a clip is cut into parts, and a block takes a part. Blocks do not wait for each other; what they
+// must know of each other one kernel leaves for the next, in a slot of memory for each part. A clip of one part needs
+// no other block: one kernel does all of it.
 #pragma once
 
 #include "rows.cuh"
@@ -9,7 +9,7 @@
 namespace fan::cuda {
 
 __device__ __forceinline__ int64_t parts_of(int64_t frames, const Layout& layout) {
-  return ceil_div(frames, layout.part_rows);
+  return ceil_div(frames, part_rows_of(frames, layout.part_rows));
 }
 
 // The slot of a clip's first part; its others' follow. Packed clips need no more slots than this leaves them, because
@@ -17,10 +17,29 @@ __device__ __forceinline__ int64_t parts_of(int64_t frames, const Layout& layout
 template <typename T>
 __device__ __forceinline__ int64_t first_slot(const Clips<T>& clips, const Layout& layout, int64_t b) {
   if (clips.offsets == nullptr) return b * parts_of(clips.frames, layout);
-  return clamp(clips.offsets[b], 0, clips.total_frames) / layout.part_rows + b;
+  return clamp(offset_of(clips, b), 0, clips.total_frames) / layout.part_rows + b;
 }
 
-// Whose a slot is.
+// The last packed clip whose first slot is not beyond. A warp, all of whose threads call, looks at 32 clips at a time.
+// Offsets in disorder lead somewhere, but not out of bounds.
+template <typename T>
+__device__ __forceinline__ int64_t clip_of_slot(const Clips<T>& clips, const Layout& layout, int64_t slot) {
+  const int lane = threadIdx.x % kWarpSize;
+  int64_t b = 0;
+  for (int64_t count = clips.clips; count > 1;) {  // b, or one of so many from there
+    const int64_t step = ceil_div(count, kWarpSize);
+    int last = lane * step < count && first_slot(clips, layout, b + lane * step) <= slot ? lane : 0;
+#pragma unroll
+    for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+      last = larger(last, __shfl_xor_sync(0xffffffffu, last, distance));
+    }
+    b += last * step;
+    count = count - last * step < step ? count - last * step : step;
+  }
+  return b;
+}
+
+// Whose a slot is. All threads of a block ask for the same one.
 template <typename T>
 struct Part {
   bool exists;         // not every slot is used
@@ -33,22 +52,13 @@ struct Part {
   __device__ __forceinline__ Part(const Clips<T>& clips, const Layout& layout, int64_t slot) {
     exists = false;
     if (slot >= layout.slots || clips.clips == 0) return;
-    if (clips.offsets == nullptr) {
-      b = slot / parts_of(clips.frames, layout);
-    } else {
-      // The last clip whose first slot is not beyond. Offsets in disorder lead somewhere, but not out of bounds.
-      b = 0;
-      for (int64_t end = clips.clips; end - b > 1;) {
-        const int64_t middle = b + (end - b) / 2;
-        (cuda::first_slot(clips, layout, middle) <= slot ? b : end) = middle;
-      }
-    }
+    b = clips.offsets == nullptr ? slot / parts_of(clips.frames, layout) : clip_of_slot(clips, layout, slot);
     const Clip<T> clip = find_clip(clips, b);
     first_slot = cuda::first_slot(clips, layout, b);
     count = parts_of(clip.length, layout);
     number = slot - first_slot;
     exists = number >= 0 && number < count;
-    if (exists) frames = part_of(clip, clips.frame_stride, number, layout.part_rows);
+    if (exists) frames = part_of(clip, clips.frame_stride, number, part_rows_of(clip.length, layout.part_rows));
   }
 };
 

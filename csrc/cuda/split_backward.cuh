@@ -1,5 +1,5 @@
 // The backward pass over clips cut into parts: the sums over a clip's frames, part by part. The sweep that writes dF is
-// Backward's, in backward.cuh, which combines the parts' sums first.
+// Backward's, in backward.cuh, which combines the parts' sums first; and so are clips of one part.
 #pragma once
 
 #include "split.cuh"
@@ -10,8 +10,9 @@ namespace fan::cuda {
 template <typename T, typename A, typename Team>
 __device__ __forceinline__ void compute_frame_gradients(const Rows<T>& rows, const Team& team, const T* grad_out,
                                                         bool relation, bool aligned, A* fG, A* fV) {
-  const T* const vectors[2] = {relation ? grad_out + rows.dim : grad_out, grad_out};
-  dot_rows(rows, team, vectors, relation ? 2 : 1, aligned, [&](int64_t i, const A(&dots)[2]) {
+  const T *const V = grad_out, *const G = relation ? grad_out + rows.dim : grad_out;
+  const auto vector = [&](int k, int d) { return load<kWidth<T>>((k == 0 ? G : V) + d, rows.dim - d, aligned); };
+  dot_rows<2>(rows, team, relation ? 2 : 1, vector, [&](int64_t i, const A(&dots)[2]) {
     fG[i] = dots[0];
     if (relation) fV[i] = dots[1];
   });
@@ -92,18 +93,18 @@ class PartGradients {
  public:
   using A = Accumulator<T>;
 
-  __device__ __forceinline__ PartGradients(const Clips<T>& clips, const Parameters<A>& parameters,
+  __device__ __forceinline__ PartGradients(const Clips<T>& clips, const Parameters<T>& parameters,
                                            const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs,
                                            const Layout& layout)
       : clips_(clips),
         in_(inputs),
         outputs_(outputs),
         layout_(layout),
-        relation_(parameters.relation_weight != nullptr) {}
+        relation_(parameters.relation_weight.data != nullptr) {}
 
   __device__ __forceinline__ void run() const {
     const Part<T> part(clips_, layout_, blockIdx.x);
-    if (!part.exists) return;
+    if (!part.exists || part.count == 1) return;
     Team<A, Scope::kBlock> team(shared_memory(), layout_);
     const Rows<T> rows(clips_, part.frames, team.memory(), layout_, layout_.rows);
     const int64_t total = clips_.total_frames;
@@ -172,8 +173,7 @@ class PartGradients {
 
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    gradient_parts_kernel(const __grid_constant__ Clips<T> clips,
-                          const __grid_constant__ Parameters<Accumulator<T>> parameters,
+    gradient_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                           const __grid_constant__ BackwardInputs<T> inputs,
                           const __grid_constant__ BackwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   PartGradients<T>(clips, parameters, inputs, outputs, layout).run();

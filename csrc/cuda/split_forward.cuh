@@ -1,6 +1,6 @@
 // The forward pass over clips cut into parts, in three kernels: sums by self-attention weights, part by part; the same
 // by final weights, which need g of the whole clip; and the parts added up. Without relation-attention the second is
-// absent.
+// absent. Clips of one part are Forward's, in the first kernel.
 #pragma once
 
 #include "forward.cuh"
@@ -13,20 +13,18 @@ class SplitForward {
  public:
   using A = Accumulator<T>;
 
-  __device__ __forceinline__ SplitForward(const Clips<T>& clips, const Parameters<A>& parameters,
+  __device__ __forceinline__ SplitForward(const Clips<T>& clips, const Parameters<T>& parameters,
                                           const ForwardOutputs<T>& outputs, const Layout& layout)
       : clips_(clips),
         q_(parameters),
         outputs_(outputs),
         layout_(layout),
-        relation_(parameters.relation_weight != nullptr),
+        relation_(parameters.relation_weight.data != nullptr),
         team_(shared_memory(), layout),
         slots_(outputs.parts, layout, clips.dim) {}
 
   // The logits of a part's frames and, relative to its largest weight, its sums of weights, of u and of rows.
-  __device__ __forceinline__ void sum_self() {
-    const Part<T> part(clips_, layout_, blockIdx.x);
-    if (!part.exists) return;
+  __device__ __forceinline__ void sum_self(const Part<T>& part) {
     const Rows<T> rows(clips_, part.frames, team_.memory(), layout_, layout_.rows);
     A *const s = tile(0), *const z = tile(1), *const u = tile(2), *const weight = tile(3);
     compute_logits(rows, team_, q_, layout_.aligned, s, z, u);
@@ -58,13 +56,13 @@ class SplitForward {
   // The same by final weights. Rows are read again, from L2 while the features fit there.
   __device__ __forceinline__ void sum_both() {
     const Part<T> part(clips_, layout_, blockIdx.x);
-    if (!part.exists) return;
+    if (!part.exists || part.count == 1) return;
     const Rows<T> rows(clips_, part.frames, team_.memory(), layout_, 0);
     A u[1] = {A(0)};
     const Softmax<A> self = combine(part.first_slot, part.count, kSelfLargest, kSelfTotal,
                                     [&](int64_t slot, A factor) { u[0] += factor * *slots_.scalar(kU, slot); });
     team_.sum(u);
-    const A shift = u[0] * inverse_total(self) + (q_.relation_bias == nullptr ? A(0) : *q_.relation_bias);
+    const A shift = u[0] * inverse_total(self) + value_of(q_.relation_bias);
 
     A *const s = tile(0), *const z = tile(1), *const weight = tile(3);
     Softmax<A> both;
@@ -90,44 +88,20 @@ class SplitForward {
     sum_rows(rows, weight, slots_.row(1, blockIdx.x));
   }
 
-  // out and the frames' weights of whole clips; a block takes some columns of a clip, and some of its frames.
+  // out and the frames' weights of whole clips; a block takes some columns of a clip, and some of its frames, then of
+  // another clip.
   __device__ __forceinline__ void add_parts() {
     for_each_stray_frame(clips_, [&](int64_t frame) { write_absent(frame); });
-    const int width = (relation_ ? 2 : 1) * clips_.dim;
-    const int chunks = static_cast<int>(ceil_div(width, kSumColumns));
-    const int64_t b = blockIdx.x / chunks;
-    const int chunk = blockIdx.x % chunks;
-    if (b >= clips_.clips) return;
-    const Clip<T> clip = find_clip(clips_, b);
-    const int64_t first = first_slot(clips_, layout_, b), count = parts_of(clip.length, layout_);
-    const auto nothing = [](int64_t, A) {};
-    const Softmax<A> self = combine(first, count, kSelfLargest, kSelfTotal, nothing);
-    const Softmax<A> both = relation_ ? combine(first, count, kBothLargest, kBothTotal, nothing) : self;
-
-    // A warp takes every so many-th part of the columns, a lane a column.
-    const int column = chunk * kSumColumns + team_.lane;
-    const bool is_v = relation_ && column < clips_.dim;
-    const Softmax<A> softmax{is_v ? both.largest : self.largest, is_v ? both.total : self.total};
-    A sum = A(0);
-    if (column < width) {
-      const A* const largest = slots_.scalar(is_v ? kBothLargest : kSelfLargest, first);
-      const A* const sums = slots_.row(is_v ? 1 : 0, first) + (column < clips_.dim ? column : column - clips_.dim);
-#pragma unroll 4
-      for (int64_t part = team_.warp; part < count; part += team_.warps) {
-        sum += part_factor(largest[part], softmax.largest) * sums[part * padded_dim(clips_.dim)];
-      }
-    }
-    A* const of_warps = tile(0);
-    of_warps[team_.rank] = sum;
-    team_.sync();
-    if (team_.warp == 0 && column < width) {
-      for (int other = 1; other < team_.warps; ++other) sum += of_warps[other * kWarpSize + team_.lane];
-      outputs_.out[b * width + column] = narrow<T>(sum * inverse_total(softmax));
-    }
-    if (outputs_.alpha == nullptr) return;
-    const int64_t threads = static_cast<int64_t>(chunks) * team_.size;
-    for (int64_t i = chunk * team_.size + team_.rank; i < clip.length; i += threads) {
-      write_weights(clip.first + i, clip.present(i), self, both);
+    const int columns = combined_columns(clips_.offsets == nullptr ? parts_of(clips_.frames, layout_) : 0);
+    const int chunks = static_cast<int>(ceil_div(width(), columns));
+    const int64_t step = gridDim.x / chunks;
+    int64_t b = blockIdx.x / chunks;
+    // Most may be complete: a warp's lanes look at so many at once.
+    const int64_t seen = b + team_.lane * step;
+    const int64_t parts = seen < clips_.clips ? parts_of(find_clip(clips_, seen).length, layout_) : 1;
+    for (int k = 0; k < kWarpSize && b < clips_.clips; ++k, b += step) {
+      const int64_t count = __shfl_sync(0xffffffffu, parts, k);
+      if (count != 1) add_parts(b, count, blockIdx.x % chunks * columns);
     }
   }
 
@@ -135,6 +109,50 @@ class SplitForward {
   static constexpr int W = kWidth<T>;
   enum Scalar { kSelfLargest, kSelfTotal, kU, kBothLargest, kBothTotal };
   static_assert(kBothTotal + 1 == kForwardScalars);
+
+  __device__ __forceinline__ int width() const { return (relation_ ? 2 : 1) * clips_.dim; }
+
+  // Of a clip of so many parts, some columns from this one on, and as large a share of the frames.
+  __device__ __forceinline__ void add_parts(int64_t b, int64_t count, int first_column) {
+    const bool few = count <= kFewParts;
+    const int columns = few ? kMaxThreads : kSumColumns;
+    if (first_column % columns != 0) return;  // another block takes these, too
+    const Clip<T> clip = find_clip(clips_, b);
+    const int64_t first = first_slot(clips_, layout_, b);
+    const auto nothing = [](int64_t, A) {};
+    const Softmax<A> self = combine(first, count, kSelfLargest, kSelfTotal, nothing);
+    const Softmax<A> both = relation_ ? combine(first, count, kBothLargest, kBothTotal, nothing) : self;
+
+    // A thread takes a column: of all parts; or, where they are many, of every so many-th, as do those of other warps.
+    const int column = first_column + (few ? team_.rank : team_.lane);
+    const bool is_v = relation_ && column < clips_.dim;
+    const Softmax<A> softmax{is_v ? both.largest : self.largest, is_v ? both.total : self.total};
+    A sum = A(0);
+    if (column < width()) {
+      const A* const largest = slots_.scalar(is_v ? kBothLargest : kSelfLargest, first);
+      const A* const sums = slots_.row(is_v ? 1 : 0, first) + (column < clips_.dim ? column : column - clips_.dim);
+#pragma unroll 4
+      for (int64_t part = few ? 0 : team_.warp; part < count; part += few ? 1 : team_.warps) {
+        sum += part_factor(largest[part], softmax.largest) * sums[part * padded_dim(clips_.dim)];
+      }
+    }
+    if (!few) {
+      A* const of_warps = tile(0);
+      of_warps[team_.rank] = sum;
+      team_.sync();
+      for (int other = 1; team_.warp == 0 && other < team_.warps; ++other) {
+        sum += of_warps[other * kWarpSize + team_.lane];
+      }
+    }
+    if ((few || team_.warp == 0) && column < width()) {
+      outputs_.out[b * width() + column] = narrow<T>(sum * inverse_total(softmax));
+    }
+    if (outputs_.alpha == nullptr) return;
+    const int64_t threads = ceil_div(width(), columns) * team_.size;
+    for (int64_t i = first_column / columns * team_.size + team_.rank; i < clip.length; i += threads) {
+      write_weights(clip.first + i, clip.present(i), self, both);
+    }
+  }
 
   __device__ __forceinline__ A* tile(int k) const {
     return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kBlockTile;
@@ -183,7 +201,7 @@ class SplitForward {
       const bool active = piece < columns.pieces && columns.group < columns.groups;
       Values<A, W> sums[1] = {zeros<A, W>()};
       if (active) {
-        for_each_row<kRowsPerStep>(
+        for_each_row<kRowsPerStep, kRowsPerStep>(
             rows, 0, rows.clip.length, columns, d, [&](int64_t i) { return !(weight[i] < A(0)); },
             [&](int64_t i, const Values<A, W>& x) { add_product(sums[0], weight[i], x); });
       }
@@ -209,7 +227,7 @@ class SplitForward {
   }
 
   const Clips<T>& clips_;
-  const Parameters<A>& q_;
+  const Parameters<T>& q_;
   const ForwardOutputs<T>& outputs_;
   const Layout& layout_;
   const bool relation_;
@@ -219,24 +237,27 @@ class SplitForward {
 
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    self_parts_kernel(const __grid_constant__ Clips<T> clips,
-                      const __grid_constant__ Parameters<Accumulator<T>> parameters,
+    self_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                       const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
-  SplitForward<T>(clips, parameters, outputs, layout).sum_self();
+  const Part<T> part(clips, layout, blockIdx.x);
+  if (!part.exists) return;
+  if (part.count == 1) {
+    Forward<T, Scope::kBlock>(clips, parameters, outputs, layout).run_clip(part.b);
+  } else {
+    SplitForward<T>(clips, parameters, outputs, layout).sum_self(part);
+  }
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    relation_parts_kernel(const __grid_constant__ Clips<T> clips,
-                          const __grid_constant__ Parameters<Accumulator<T>> parameters,
+    relation_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                           const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   SplitForward<T>(clips, parameters, outputs, layout).sum_both();
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    combine_parts_kernel(const __grid_constant__ Clips<T> clips,
-                         const __grid_constant__ Parameters<Accumulator<T>> parameters,
+    combine_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                          const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
   SplitForward<T>(clips, parameters, outputs, layout).add_parts();
 }

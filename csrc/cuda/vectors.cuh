@@ -68,6 +68,44 @@ __device__ __forceinline__ Values<Accumulator<U>, N> load(const U* from, int cou
   return aligned ? load_vector<N>(from) : load_elements<N>(from, count);
 }
 
+template <int N, typename T>
+__device__ __forceinline__ Values<Accumulator<T>, N> load(const Parameter<T>& from, int at, int count, bool aligned) {
+  using A = Accumulator<T>;
+  using U = Narrow<T>;
+  if constexpr (!std::is_same_v<A, U>) {
+    if (from.narrow) {
+      const U* const elements = static_cast<const U*>(from.data) + at;
+      if constexpr (std::is_same_v<U, T>) {
+        return load<N>(elements, count, aligned);
+      } else {  // float for double, in vectors half as long
+        Values<A, N> result;
+#pragma unroll
+        for (int k = 0; k < N; ++k) result.at[k] = k < count ? elements[k] : A(0);
+        return result;
+      }
+    }
+  }
+  return load<N>(static_cast<const A*>(from.data) + at, count, aligned);
+}
+
+// Of one element, or 0.
+template <typename T>
+__device__ __forceinline__ Accumulator<T> value_of(const Parameter<T>& parameter) {
+  using A = Accumulator<T>;
+  if (parameter.data == nullptr) return A(0);
+  return parameter.narrow ? A(widen(*static_cast<const Narrow<T>*>(parameter.data)))
+                          : *static_cast<const A*>(parameter.data);
+}
+
+template <typename T>
+__device__ __forceinline__ void store(const Gradient<T>& to, int64_t at, Accumulator<T> value) {
+  if (to.narrow) {
+    static_cast<Narrow<T>*>(to.data)[at] = narrow<Narrow<T>>(value);
+  } else {
+    static_cast<Accumulator<T>*>(to.data)[at] = value;
+  }
+}
+
 // to is in global memory.
 template <int N, typename U>
 __device__ __forceinline__ void store(U* to, Values<Accumulator<U>, N> values, int count, bool aligned) {

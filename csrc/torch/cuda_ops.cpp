@@ -39,12 +39,24 @@ cuda::Clips<T> make_clips(const Shape& shape, const Tensor& features, const Opti
   clips.clip_stride = shape.packed ? 0 : features.stride(0);
   clips.frame_stride = features.stride(shape.packed ? 0 : 1);
   clips.mask = input<bool>(mask);
-  clips.offsets = input<int64_t>(offsets);
+  clips.offsets = input<void>(offsets);
+  clips.short_offsets = offsets && offsets->scalar_type() == ScalarType::Int;
   clips.clips = shape.clips;
   clips.frames = shape.frames;
   clips.total_frames = shape.total_frames;
   clips.dim = static_cast<int>(shape.dim);
   return clips;
+}
+
+// As it is: of the features' type or the accumulation type.
+template <typename T>
+cuda::Parameter<T> parameter(const OptionalTensor& tensor, ScalarType accumulator) {
+  return {input<void>(tensor), tensor && tensor->scalar_type() != accumulator};
+}
+
+template <typename T>
+cuda::Gradient<T> gradient(Tensor& tensor, bool wanted, ScalarType accumulator) {
+  return {output<void>(tensor, wanted), tensor.scalar_type() != accumulator};
 }
 
 // Calls body with a value of the native type of the features.
@@ -59,7 +71,7 @@ void with_type(ScalarType type, const Body& body) {
 // Of torch's allocator. Freed when the operator returns, used again by later work on the same stream only.
 OptionalTensor allocate_workspace(const cuda::Plan& plan, const Tensor& features, ScalarType type) {
   if (plan.workspace == 0) return std::nullopt;
-  return torch::stable::new_empty(features, {plan.workspace}, type);
+  return empty(features, {plan.workspace}, type);
 }
 
 FiveTensors forward(const Tensor& features, const Tensor& self_weight, const OptionalTensor& relation_weight,
@@ -75,16 +87,14 @@ FiveTensors forward(const Tensor& features, const Tensor& self_weight, const Opt
   ForwardResults results(features, shape, relation, return_weights);
 
   const Tensor rows = with_adjacent_rows(features);
-  const Tensor q0 = as_type(self_weight, accumulator);
-  const OptionalTensor q1 = as_type(relation_weight, accumulator), b0 = as_type(self_bias, accumulator),
-                       b1 = as_type(relation_bias, accumulator), present = as_type(mask, ScalarType::Bool),
-                       starts = as_type(offsets, ScalarType::Long);
+  const OptionalTensor q0 = dense(self_weight), q1 = dense(relation_weight), b0 = dense(self_bias),
+                       b1 = dense(relation_bias), present = dense(mask), starts = dense(offsets);
   with_type(features.scalar_type(), [&](auto tag) {
     using T = decltype(tag);
     using A = cuda::Accumulator<T>;
     const auto clips = make_clips<T>(shape, rows, present, starts);
-    const cuda::Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), input<A>(b0),
-                                         input<A>(b1)};
+    const cuda::Parameters<T> parameters{parameter<T>(q0, accumulator), parameter<T>(q1, accumulator),
+                                         parameter<T>(b0, accumulator), parameter<T>(b1, accumulator)};
     cuda::ForwardOutputs<T> outputs{output<T>(results.out),
                                     output<A>(results.logits),
                                     output<A>(results.alpha, return_weights),
@@ -113,37 +123,41 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
 
   const ScalarType type = features.scalar_type(), accumulator = accumulator_type(type);
   const bool relation = relation_weight.has_value();
-  BackwardResults results(features, shape, relation, features_need_grad);
+  const auto empty_gradient = [&](const OptionalTensor& of, int64_t size) {
+    return empty(features, {size}, of ? of->scalar_type() : accumulator);
+  };
+  Tensor d_features = empty_feature_gradient(features, shape, features_need_grad),
+         d_q0 = empty_gradient(self_weight, shape.dim),
+         d_q1 = empty_gradient(relation_weight, relation ? 2 * shape.dim : 0), d_b0 = empty_gradient(self_bias, 1),
+         d_b1 = empty_gradient(relation_bias, relation ? 1 : 0);
 
-  const Tensor rows = with_adjacent_rows(features);
-  const Tensor q0 = as_type(self_weight, accumulator), d_out = as_type(grad_out, type),
-               forward_out = as_type(out, type), saved = as_type(logits, accumulator);
-  const OptionalTensor q1 = as_type(relation_weight, accumulator), d_alpha = as_type(grad_alpha, accumulator),
-                       d_beta = as_type(grad_beta, accumulator), present = as_type(mask, ScalarType::Bool),
-                       starts = as_type(offsets, ScalarType::Long);
+  const Tensor rows = with_adjacent_rows(features), d_out = dense(grad_out), forward_out = dense(out),
+               saved = dense(logits);
+  const OptionalTensor q0 = dense(self_weight), q1 = dense(relation_weight), d_alpha = dense(grad_alpha),
+                       d_beta = dense(grad_beta), present = dense(mask), starts = dense(offsets);
   with_type(type, [&](auto tag) {
     using T = decltype(tag);
     using A = cuda::Accumulator<T>;
     const auto clips = make_clips<T>(shape, rows, present, starts);
-    const cuda::Parameters<A> parameters{static_cast<const A*>(q0.const_data_ptr()), input<A>(q1), nullptr, nullptr};
+    const cuda::Parameters<T> parameters{parameter<T>(q0, accumulator), parameter<T>(q1, accumulator), {}, {}};
     const cuda::BackwardInputs<T> inputs{static_cast<const T*>(d_out.const_data_ptr()), input<A>(d_alpha),
                                          input<A>(d_beta), static_cast<const T*>(forward_out.const_data_ptr()),
                                          static_cast<const A*>(saved.const_data_ptr())};
-    cuda::BackwardOutputs<T> outputs{output<T>(results.features, features_need_grad),
+    cuda::BackwardOutputs<T> outputs{output<T>(d_features, features_need_grad),
                                      nullptr,
                                      nullptr,
                                      nullptr,
-                                     output<A>(results.self_weight),
-                                     output<A>(results.relation_weight, relation),
-                                     output<A>(results.self_bias),
-                                     output<A>(results.relation_bias, relation)};
+                                     gradient<T>(d_q0, true, accumulator),
+                                     gradient<T>(d_q1, relation, accumulator),
+                                     gradient<T>(d_b0, true, accumulator),
+                                     gradient<T>(d_b1, relation, accumulator)};
     const cuda::Plan plan = cuda::make_plan(
         cuda::request_backward(clips, parameters, inputs, outputs, max_frames.value_or(-1), cuda::use_device(device)));
     OptionalTensor workspace = allocate_workspace(plan, features, accumulator);
     cuda::set_workspace(outputs, output<A>(*workspace), plan, shape.dim, relation);
     cuda::frame_attention_backward<T>(clips, parameters, inputs, outputs, plan, current_stream(device));
   });
-  return results.all(self_weight, relation_weight, self_bias, relation_bias);
+  return {d_features, d_q0, d_q1, d_b0, d_b1};
 }
 
 }  // namespace
@@ -152,10 +166,4 @@ FiveTensors backward(const Tensor& grad_out, const OptionalTensor& grad_alpha, c
 STABLE_TORCH_LIBRARY_IMPL(fan_ext, CUDA, library) {
   library.impl("frame_attention_forward", TORCH_BOX(&fan::forward));
   library.impl("frame_attention_backward", TORCH_BOX(&fan::backward));
-}
-
-// Why the kernels do not run on this device; null if they do. Called from Python.
-extern "C" __attribute__((visibility("default"))) const char* fan_ext_cuda_problem(int device) {
-  static_cast<void>(device);
-  return nullptr;
 }

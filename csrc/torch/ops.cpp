@@ -1,4 +1,5 @@
-// Schemas of the dispatcher operators. fan_ext/functional.py wraps them, fan_ext/operators.py gives them their derivative.
+// Schemas of the dispatcher operators. fan_ext/functional.py wraps them, fan_ext/operators.py gives them their
+// derivative.
 #include <torch/csrc/stable/library.h>
 
 // Frames are (B, N), or (T,) with offsets. logits is what the backward pass needs, of shape (3 or 1, B * N or T).
@@ -9,8 +10,8 @@ STABLE_TORCH_LIBRARY(fan_ext, library) {
       "frame_attention_forward(Tensor features, Tensor self_weight, Tensor? relation_weight, Tensor? self_bias, "
       "Tensor? relation_bias, Tensor? mask, Tensor? offsets, SymInt? max_frames, bool return_weights) "
       "-> (Tensor out, Tensor logits, Tensor alpha, Tensor beta, Tensor final)");
-  // Gradients come in the type of what they are the gradients of, those of biases that are not given in the accumulation
-  // type. Without relation_weight its gradient and its bias's have shape (0,); grad_features has it unless
+  // Gradients come in the type of what they are the gradients of, those of biases that are not given in the
+  // accumulation type. Without relation_weight its gradient and its bias's have shape (0,); grad_features has it unless
   // features_need_grad.
   library.def(
       "frame_attention_backward(Tensor grad_out, Tensor? grad_alpha, Tensor? grad_beta, Tensor features, "

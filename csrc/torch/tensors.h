@@ -17,10 +17,18 @@
 
 namespace fan {
 
-// A contiguous tensor of the given type; the tensor itself where it already is one.
+// Contiguous; the tensor itself where it already is.
+inline Tensor dense(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+inline OptionalTensor dense(const OptionalTensor& tensor) {
+  return tensor ? OptionalTensor(dense(*tensor)) : std::nullopt;
+}
+
+// And of the given type.
 inline Tensor as_type(const Tensor& tensor, ScalarType type) {
-  const Tensor converted = tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
-  return converted.is_contiguous() ? converted : torch::stable::contiguous(converted);
+  return dense(tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type));
 }
 
 inline OptionalTensor as_type(const OptionalTensor& tensor, ScalarType type) {
@@ -85,14 +93,20 @@ struct ForwardResults {
   FiveTensors all() const { return {out, logits, alpha, beta, final}; }
 };
 
+inline Tensor empty_feature_gradient(const Tensor& features, const Shape& shape, bool needed) {
+  const ScalarType type = features.scalar_type();
+  return !needed        ? empty(features, {0}, type)
+         : shape.packed ? empty(features, {shape.total_frames, shape.dim}, type)
+                        : empty(features, {shape.clips, shape.frames, shape.dim}, type);
+}
+
+// Of a backend that knows the accumulation type only.
 struct BackwardResults {
   Tensor features, self_weight, relation_weight, self_bias, relation_bias;
 
   BackwardResults(const Tensor& given, const Shape& shape, bool relation, bool features_need_grad) {
     const ScalarType accumulator = accumulator_type(given.scalar_type());
-    features = !features_need_grad ? empty(given, {0}, given.scalar_type())
-               : shape.packed      ? empty(given, {shape.total_frames, shape.dim}, given.scalar_type())
-                                   : empty(given, {shape.clips, shape.frames, shape.dim}, given.scalar_type());
+    features = empty_feature_gradient(given, shape, features_need_grad);
     self_weight = empty(given, {shape.dim}, accumulator);
     relation_weight = empty(given, {relation ? 2 * shape.dim : 0}, accumulator);
     self_bias = empty(given, {1}, accumulator);

@@ -17,7 +17,6 @@ import fan_ext
         (300, torch.float32, (9, 0), "cluster"),
         (300, torch.float32, (8, 0), "split"),
         (1000, torch.float32, (9, 0), "split"),
-        (None, torch.float32, (9, 0), "streamed"),
     ],
 )
 @pytest.mark.parametrize("backward", [False, True])
@@ -48,6 +47,45 @@ def test_parts_of_a_clip_depend_on_its_length_alone(backward) -> None:
     assert [parts(frames)[0] for frames in (32_768, 32_769, 100_000, 10**7)] == [32, 36, 100, 256]
 
 
+@pytest.mark.parametrize(
+    ("clips", "total", "regime"),
+    [
+        (1, 20_000, "split"),
+        (1, 300, "cluster"),
+        (16, 300, "cluster"),  # T bounds what few clips may be
+        (17, 300, "split"),
+        (16, 60, "resident"),
+        (5000, 16, "warp per clip"),
+        (5000, 20_000, "split"),
+    ],
+)
+@pytest.mark.parametrize("backward", [False, True])
+def test_packed_clips_of_unknown_length(clips, total, regime, backward) -> None:
+    plan = fan_ext.cuda_launch_plan(clips, None, 512, backward=backward, total_frames=total)
+    assert plan["regime"] == regime
+    if regime == "split":
+        assert plan["grid"] == total // plan["part_frames"] + clips
+
+
+def test_short_clips_of_unknown_length_take_little_each() -> None:
+    """More of them run at a time."""
+    short, long = (fan_ext.cuda_launch_plan(4096, None, 512, total_frames=4096 * n) for n in (3, 100))
+    assert (short["block"], short["rows_in_shared"]) == (64, 8)
+    assert (long["block"], long["rows_in_shared"]) == (256, 32)
+    assert short["part_frames"] == long["part_frames"] == 32
+    # A block looks at several of them for one that was cut, and combines the parts of that.
+    assert short["kernels"][2]["grid"] == long["kernels"][2]["grid"] == 4096 * 32 // 16
+
+
+def test_longest_packed_clip_stands_for_all() -> None:
+    """As dense clips of its length: with max_frames a clip's bits do not depend on the others'."""
+    for frames in (3, 60, 300, 5000):
+        dense = fan_ext.cuda_launch_plan(64, frames, 512)
+        packed = fan_ext.cuda_launch_plan(64, frames, 512, total_frames=10 * frames)
+        for key in ("regime", "block", "cluster", "rows_in_shared"):
+            assert packed[key] == dense[key]
+
+
 def test_without_relation_attention_a_launch_less() -> None:
     kernels = fan_ext.cuda_launch_plan(2, 1000, 512, compute_capability=(8, 0), relation=False)["kernels"]
     assert [kernel["name"] for kernel in kernels] == ["self_parts_kernel", "combine_parts_kernel"]
@@ -63,7 +101,8 @@ def test_rows_of_any_alignment_are_read_once(dim, copied) -> None:
     ("arguments", "message"),
     [
         ((1, 2, 3, torch.int32), "dtype is int32, expected one of float32, float64, float16, bfloat16"),
-        ((1, -2, 3), "batch, frames, dim are 1, -2, 3"),
+        ((1, -2, 3), "batch, frames, dim, total_frames are 1, -2, 3, None"),
+        ((1, None, 3), "frames and total_frames are None"),
         ((1, 2, 0), "dim at least 1"),
         ((1, 2, 3, "float32", (6, 1)), r"compute_capability is \(6, 1\), expected \(7, 0\) or more"),
     ],

@@ -139,9 +139,7 @@ def test_cases_have_every_regime(capability: tuple[int, int]) -> None:
         fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
         for frames, dim, dtype, backward in itertools.product((*FRAMES, 10_000), DIMS, DTYPES, (False, True))
     }
-    # Streamed are packed clips of unknown length: layout "packed" says theirs, so they have a test of their own.
     assert found == {"warp per clip", "resident", "split"} | ({"cluster"} if capability >= (9, 0) else set())
-    assert fan_ext.cuda_launch_plan(2, None, 512, "float32", capability)["regime"] == "streamed"
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -149,4 +147,7 @@ def test_cases_have_every_regime(capability: tuple[int, int]) -> None:
 def test_packed_clips_of_unknown_length(frames: int, dtype: torch.dtype, device: str) -> None:
     case = make_case("packed", frames, 512, dtype)
     del case.layout["max_frames"]
+    assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)
+    # One long one among many of a frame each.
+    case.layout["offsets"] = torch.tensor([0, *range(frames, len(case.features) + 1)])
     assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)

@@ -20,7 +20,7 @@ RUNNER = REPOSITORY / "tests" / "native" / "cuda_runner"
 CUDA = REPOSITORY / "csrc" / "cuda"
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-REGIMES = ("warp per clip", "resident", "cluster", "streamed", "split")
+REGIMES = ("warp per clip", "resident", "cluster", "split")
 # In this order in cuda_on_cpu.h.
 ORDERS = ("ahead ascending", "ahead descending", "ahead random", "steps ascending", "steps random")
 _FLAGS = (
@@ -67,7 +67,7 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
         if any(codes):
             raise RuntimeError("the CUDA kernels do not compile for the CPU")
         linked = Path(building) / name
-        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked), "-ldl"], check=True)
+        subprocess.run([compiler, *flags, *map(str, objects), "-o", str(linked), "-ldl", "-pthread"], check=True)
         linked.replace(program)  # another process may be building the same one
     return program
 
@@ -118,10 +118,9 @@ class Kernels:
     ) -> tuple[Plan, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """(plan, out, logits, alpha, beta, final)."""
         a = _accumulator(features)
-        common, shape = self._layout(
-            features, relation_weight, offsets, max_frames, return_weights, False, backward=False
-        )
-        arrays = [mask, offsets, *(_to(t, a) for t in (self_weight, relation_weight, self_bias, relation_bias))]
+        parameters = (self_weight, relation_weight, self_bias, relation_bias)
+        common, shape = self._layout(features, parameters, offsets, max_frames, return_weights, False, backward=False)
+        arrays = [mask, offsets, *parameters]
         plan, out, logits, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
         clips, dim, total = shape
         return (
@@ -139,19 +138,20 @@ class Kernels:
         features: Tensor,
         self_weight: Tensor,
         relation_weight: Tensor | None,
+        self_bias: Tensor | None,
+        relation_bias: Tensor | None,
         mask: Tensor | None,
         offsets: Tensor | None,
         max_frames: int | None,
         out: Tensor,
         logits: Tensor,
         features_need_grad: bool,
-    ) -> tuple[Plan, Tensor | None, Tensor, Tensor | None, Tensor, Tensor | None]:
+    ) -> tuple[Plan, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """(plan, gradients of features, self_weight, relation_weight, self_bias, relation_bias)."""
         a = _accumulator(features)
-        common, _ = self._layout(
-            features, relation_weight, offsets, max_frames, False, features_need_grad, backward=True
-        )
-        arrays = [mask, offsets, _to(self_weight, a), _to(relation_weight, a), None, None]
+        parameters = (self_weight, relation_weight, self_bias, relation_bias)
+        common, _ = self._layout(features, parameters, offsets, max_frames, False, features_need_grad, backward=True)
+        arrays = [mask, offsets, *parameters]
         arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, logits]
         plan, grad_features, *gradients = self._run(
             common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets)
@@ -159,13 +159,13 @@ class Kernels:
         return (
             plan,
             None if grad_features is None else _tensor(grad_features, features.dtype).reshape(features.shape),
-            *(None if g is None else _tensor(g, a) for g in gradients),
+            *(None if p is None else _tensor(g, p.dtype) for g, p in zip(gradients, parameters, strict=True)),
         )
 
     def _layout(
         self,
         features: Tensor,
-        relation_weight: Tensor | None,
+        parameters: tuple[Tensor | None, ...],
         offsets: Tensor | None,
         max_frames: int | None,
         return_weights: bool,
@@ -179,9 +179,10 @@ class Kernels:
         total = features.shape[0] if packed else clips * frames
         common = [backward, DTYPES.index(features.dtype), ORDERS.index(self.order), self.seed, self.compute_capability]
         common += [-1 if max_frames is None else max_frames, clips, frames, total, dim]
-        common += [0 if packed else features.stride(0), features.stride(-2), relation_weight is not None]
+        common += [0 if packed else features.stride(0), features.stride(-2), parameters[1] is not None]
         common += [return_weights, features_need_grad, self.displacement, self.first_block, self.max_blocks]
-        common += [self.shared_per_block]
+        common += [self.shared_per_block, packed and offsets.dtype == torch.int32]
+        common += [sum((p is not None and p.dtype != _accumulator(features)) << k for k, p in enumerate(parameters))]
         return [int(x) for x in common], (clips, dim, total)
 
     def _run(self, header: list[int], arrays: list[bytes | None], overlap: bool) -> tuple[Any, ...]:

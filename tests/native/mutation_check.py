@@ -32,25 +32,15 @@ _PATTERNS = (
     ("mask", r"(?<=clip\.first \+ i, )clip\.present\(i\)", "true"),
     ("mask", r"number >= 0 && number < count", "true"),
     ("bound", r"slot >= layout\.slots \|\| clips\.clips == 0", "false"),
-    ("bound", r"clamp\(clips\.offsets\[b\], 0, clips\.total_frames\)(?= / )", "clips.offsets[b]"),
-    ("bound", r"(?<=clip\.first = )clamp\(clips\.offsets\[b\], 0, clips\.total_frames\)", "clips.offsets[b]"),
-    (
-        "bound",
-        r"clamp\(clips\.offsets\[b \+ 1\], clip\.first, clips\.total_frames\)",
-        "clips.offsets[b + 1]",
-    ),
-    ("bound", r"(?<=begin = )clamp\(clips\.offsets\[0\], 0, clips\.total_frames\)", "clips.offsets[0]"),
-    (
-        "bound",
-        r"(?<=end = )clamp\(clips\.offsets\[clips\.clips\], begin, clips\.total_frames\)",
-        "clips.offsets[clips.clips]",
-    ),
+    ("bound", r"lane \* step < count && ", ""),
+    ("bound", r"seen < clips_\.clips", "true"),
+    ("bound", r"clamp\((offset_of\(clips, [^)]*\)), [^)]*, clips\.total_frames\)", r"\1"),
 )
 
 # Removals that this runner cannot see, and why.
 _INVISIBLE = {
-    ("rows.cuh", "!rows.clip.present(i)", 0): "it only spares the copy of a row that nobody reads",
-    ("rows.cuh", "&& rows.clip.present(first + j)", 0): "it only spares the reading of a row whose dots nobody reads",
+    ("rows.cuh", "&& rows.clip.present(first + j)", 0): "it only spares the copy of a row that nobody reads",
+    ("rows.cuh", "&& rows.clip.present(first + j)", 1): "it only spares the reading of a row whose dots nobody reads",
 }
 
 
@@ -75,7 +65,7 @@ def find_mutations() -> list[Mutation]:
                 code = match.group()
                 replaced = ("false" if code.startswith("!") else "true") if replacement is None else replacement
                 line = source.count("\n", 0, match.start()) + 1
-                text = source[: match.start()] + replaced + source[match.end() :]
+                text = source[: match.start()] + match.expand(replaced) + source[match.end() :]
                 mutations.append(Mutation(kind, path.name, line, code, seen.get(code, 0), text))
                 seen[code] = seen.get(code, 0) + 1
     return mutations

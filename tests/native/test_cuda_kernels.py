@@ -17,6 +17,10 @@ from fan_ext import reference
 _ROUNDING = {torch.float32: 4e-6, torch.float64: 1e-13, torch.float16: 1.5e-3, torch.bfloat16: 1.2e-2}
 
 
+# What parameters come in beside the accumulation type.
+_NARROW = {torch.float64: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.bfloat16}
+
+
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -29,6 +33,8 @@ class Case:
     dim: int
     clips: int = 2
     dtype: torch.dtype = torch.float32
+    narrow: int = 0  # which of the four parameters are, a bit each
+    short_offsets: bool = False  # int32
     relation: bool = True
     biases: bool = True
     self_bias: float = 0.3
@@ -47,6 +53,9 @@ class Case:
     def __str__(self) -> str:
         """What differs from the defaults, for the test's name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if isinstance(self.frames, tuple):
+            runs = [(n, len(list(equal))) for n, equal in itertools.groupby(self.frames)]
+            values["frames"] = "(" + ",".join(f"{n}" if count == 1 else f"{count}x{n}" for n, count in runs) + ")"
         changed = [f"{f.name}={values[f.name]}" for f in fields(self) if values[f.name] != f.default]
         return " ".join(changed).replace("torch.", "").replace(", ", ",")
 
@@ -87,7 +96,13 @@ def _make_inputs(case: Case) -> Inputs:
     q1 = (normal(2 * case.dim) * case.scale * case.dim**-0.5).to(a) if case.relation else None
     b0 = torch.tensor([case.self_bias], dtype=a) if case.biases else None
     b1 = torch.tensor([-0.2], dtype=a) if case.biases and case.relation else None
-    return Inputs(rows[..., : case.dim], (q0, q1, b0, b1), mask, offsets)
+    parameters = [
+        p if p is None or not case.narrow >> k & 1 else p.to(_NARROW[case.dtype])
+        for k, p in enumerate((q0, q1, b0, b1))
+    ]
+    if offsets is not None and case.short_offsets:
+        offsets = offsets.int()
+    return Inputs(rows[..., : case.dim], (*parameters,), mask, offsets)
 
 
 def _assert_close(
@@ -154,15 +169,17 @@ def check(kernels: Kernels, case: Case) -> tuple[Plan, Plan]:
         wanted_gradients[0] = None
 
     backward, *gradients = kernels.backward(
-        grad_out, *grads, features, q0, q1, *layout, out, logits, case.gradients != "parameters"
+        grad_out, *grads, features, q0, q1, b0, b1, *layout, out, logits, case.gradients != "parameters"
     )
     names = ("features", "self_weight", "relation_weight", "self_bias", "relation_bias")
     for k, (name, found, w) in enumerate(zip(names, gradients, wanted_gradients, strict=True)):
-        if w is None and name.endswith("bias"):
-            continue  # computed although nobody asked
         # Sums over all frames; and g is rounded to the dtype of features before it enters dq1b. Much cancels in the
         # biases' gradients: each is one vector with that of the parameter beside it.
         limit = rounding if k == 0 else rounding if k == 2 else 4 * own
+        if k > 0 and case.narrow >> (k - 1) & 1:
+            assert found is not None
+            assert found.dtype == _NARROW[case.dtype]
+            limit = max(limit, _ROUNDING[found.dtype])
         beside = wanted_gradients[k - 2] if k > 2 else None
         largest = 0.0 if beside is None or beside.numel() == 0 else float(beside.abs().max())
         _assert_close(f"gradient of {name}", found, w, limit, largest)
@@ -206,7 +223,10 @@ LAYOUTS = [
     Case(frames=(3, 0, 7, 1), dim=16, max_frames=7),
     Case(frames=(3, 0, 37, 1), dim=16, max_frames=40, stray=2),
     Case(frames=(3, 0, 300), dim=8, stray=1),
+    Case(frames=(3, 0, 37, 1), dim=16, max_frames=40, stray=2, short_offsets=True),
     Case(frames=(), dim=8, stray=2),
+    Case(frames=(5, 9), dim=13, stray=40),
+    Case(frames=(2, 1), dim=264, stray=3),
 ]
 # Long clips before clusters. Little shared memory makes short ones long.
 SPLIT = Case(frames=70, dim=24, capability=86, shared_per_block=14_000)
@@ -226,6 +246,14 @@ SPLITS = [
     replace(SPLIT, frames=(70, 0, 33, 3), max_frames=70),
     replace(SPLIT, frames=(0, 150, 0, 1), max_frames=66, stray=37),  # longer than announced
     replace(SPLIT, frames=(), max_frames=100, stray=5),
+    replace(SPLIT, frames=(70, 0, 33, 3), max_frames=70, stray=2, short_offsets=True),
+    # Of unknown length: one long one among many short ones, of which some are no longer than a part, and one has none.
+    replace(SPLIT, frames=(3,) * 9 + (0, 150, 0, 9, 40) + (1,) * 50, stray=4),
+    replace(SPLIT, frames=(3,) * 20 + (70,), relation=False),
+    replace(SPLIT, frames=(3,) * 20 + (70,), dim=13, weights=False, gradients="out"),
+    replace(SPLIT, frames=(70,) + (3,) * 20, scale=40.0, gradients="parameters"),
+    replace(SPLIT, frames=(0,) * 40 + (30, 9), self_bias=-200.0, max_blocks=2),
+    replace(SPLIT, frames=(5,) * 1100, dim=2, stray=1),  # more than a warp looks at twice
     replace(SPLIT, clips=0),
     Case(frames=120, dim=512, clips=1, capability=86),
     Case(frames=1100, dim=512, clips=1),  # beyond a cluster, too
@@ -243,7 +271,7 @@ def test_split_clips_match_reference(runner: Path, case: Case) -> None:
     assert (forward.regime, backward.regime) == ("split", "split")
     assert forward.launches == (3 if case.relation else 2)
     assert backward.launches == 3
-    assert forward.part_rows == (forward.rows or 4)
+    assert forward.part_rows == (forward.rows or 4) or isinstance(case.frames, tuple)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -254,18 +282,40 @@ def test_split_clips_match_reference(runner: Path, case: Case) -> None:
         (Case(frames=17, dim=24), "resident"),
         (Case(frames=90, dim=136, clips=1, shared_per_block=32_000), "cluster"),
         (Case(frames=250, dim=520, clips=1, capability=86), "split"),
-        (Case(frames=(3, 41), dim=40), "streamed"),
+        (Case(frames=(3, 41), dim=40), "resident"),
+        (Case(frames=(3, 41, 9) + (2,) * 20, dim=40), "split"),
         (Case(frames=3, dim=7), "warp per clip"),
         (Case(frames=17, dim=13), "resident"),
         (Case(frames=90, dim=135, clips=1, shared_per_block=32_000), "cluster"),
         (Case(frames=250, dim=519, clips=1, capability=86), "split"),
-        (Case(frames=(3, 41), dim=37), "streamed"),
+        (Case(frames=(3, 41, 9) + (2,) * 20, dim=37), "split"),
     ],
     ids=str,
 )
 def test_dtypes(runner: Path, case: Case, regime: str, dtype: torch.dtype) -> None:
     forward, backward = check(Kernels(runner), replace(case, dtype=dtype))
     assert (forward.regime, backward.regime) == (regime, regime)
+
+
+@pytest.mark.parametrize("narrow", [0b1111, 0b0110, 0b1001])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(frames=3, dim=40),
+        Case(frames=17, dim=24),
+        Case(frames=17, dim=13),
+        Case(frames=17, dim=24, relation=False),
+        Case(frames=90, dim=136, clips=1, shared_per_block=32_000),
+        SPLIT,
+        replace(SPLIT, dim=13),
+        replace(SPLIT, frames=(3,) * 20 + (70,)),
+    ],
+    ids=str,
+)
+def test_types_of_parameters(runner: Path, case: Case, dtype: torch.dtype, narrow: int) -> None:
+    present = 0b0101 if not case.relation else 0b1111
+    check(Kernels(runner), replace(case, dtype=dtype, narrow=narrow & present))
 
 
 @pytest.mark.parametrize(
@@ -321,6 +371,9 @@ def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displac
         replace(SPLIT, dim=13, max_blocks=1),
         replace(SPLIT, frames=(0, 40, 70, 1), max_frames=66, stray=3, max_blocks=2),
         replace(SPLIT, dim=1200, frames=11, shared_per_block=20_000, clips=1),
+        replace(SPLIT, dim=3, frames=300, clips=1),  # more parts than a thread adds up alone
+        # Of unknown length: clips of one part beside one of several.
+        replace(SPLIT, frames=(3,) * 16 + (70, 0), stray=3, max_blocks=2),
         # More frames than the tile of a warp, more columns than its threads take at a time.
         Case(frames=(41, 2), dim=136, max_frames=6),
     ],
@@ -337,8 +390,11 @@ def test_every_regime_is_covered(runner: Path) -> None:
             Case(frames=3, dim=16, mask=None),
             Case(frames=20, dim=16, mask=None),
             Case(frames=20, dim=7, mask=None),
+            # Packed, of unknown length: so few together; so few clips; and neither.
             Case(frames=(2, 3), dim=16),
             Case(frames=(2, 300), dim=5),
+            Case(frames=(200,), dim=512),
+            Case(frames=(20,) * 17, dim=5),
             # 220 rows of 128 floats do not fit in the 99 KiB of this device; 3 columns a thread.
             Case(frames=220, dim=128, mask=None, capability=86, clips=1),
             Case(frames=3, dim=2880, clips=1, capability=86),
@@ -350,8 +406,10 @@ def test_every_regime_is_covered(runner: Path) -> None:
         ("warp per clip", "warp per clip"),
         ("resident", "resident"),
         ("resident", "resident"),
-        ("streamed", "streamed"),
-        ("streamed", "streamed"),
+        ("warp per clip", "warp per clip"),
+        ("resident", "resident"),
+        ("cluster", "cluster"),
+        ("split", "split"),
         ("split", "split"),
         ("resident", "resident"),
         ("cluster", "cluster"),
@@ -370,7 +428,7 @@ def test_offsets_out_of_range_touch_nothing_else(runner: Path, offsets: list[int
     layout = (None, torch.tensor(offsets), None)
     _, out, logits, *_ = Kernels(runner).forward(inputs.features, *inputs.parameters, *layout, True)
     Kernels(runner).backward(
-        out, None, None, inputs.features, *inputs.parameters[:2], *layout, out, logits, features_need_grad=True
+        out, None, None, inputs.features, *inputs.parameters, *layout, out, logits, features_need_grad=True
     )
     for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
         frames = inputs.features[max(begin, 0) : max(end, 0)]
@@ -390,7 +448,7 @@ def test_offsets_out_of_range_or_order_in_split_clips(runner: Path, offsets: lis
     kernels = Kernels(runner, compute_capability=case.capability, shared_per_block=case.shared_per_block)
     forward, out, logits, *_ = kernels.forward(inputs.features, *inputs.parameters, *layout, True)
     backward, *_ = kernels.backward(
-        out, None, None, inputs.features, *inputs.parameters[:2], *layout, out, logits, features_need_grad=True
+        out, None, None, inputs.features, *inputs.parameters, *layout, out, logits, features_need_grad=True
     )
     assert (forward.regime, backward.regime) == ("split", "split")
     in_order = sorted(offsets) == offsets
@@ -418,7 +476,7 @@ def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, frames: 
     _, out, logits, *_ = kernels.forward(inputs.features, q0, q1, b0, b1, inputs.mask, None, None, False)
     grad_out = torch.full_like(out, float("inf"))
     _, grad, *_ = kernels.backward(
-        grad_out, None, None, inputs.features, q0, q1, inputs.mask, None, None, out, logits, True
+        grad_out, None, None, inputs.features, q0, q1, b0, b1, inputs.mask, None, None, out, logits, True
     )
     assert inputs.mask is not None
     assert not inputs.mask.all()
@@ -436,11 +494,62 @@ def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
         for part in (slice(None), slice(3, 4)):
             features, mask = inputs.features[part], inputs.mask[part]
             _, out, logits, *_ = kernels.forward(features, q0, q1, b0, b1, mask, None, None, False)
-            _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, mask, None, None, out, logits, True)
+            _, grad, *_ = kernels.backward(
+                out, None, None, features, q0, q1, b0, b1, mask, None, None, out, logits, True
+            )
             results.append((out, grad))
         (all_out, all_grad), (out, grad) = results
         assert torch.equal(all_out[3:4], out)
         assert torch.equal(all_grad[3:4], grad)
+
+
+@pytest.mark.parametrize(
+    ("max_frames", "regime"), [(5, "warp per clip"), (30, "resident"), (70, "cluster"), (999, "split")]
+)
+def test_bits_of_packed_clips_depend_on_max_frames_alone(runner: Path, max_frames: int, regime: str) -> None:
+    lengths = [min(n, max_frames) for n in (70, 3, 0, 40, 9)]
+    inputs = _make_inputs(Case(frames=tuple(lengths), dim=24))
+    q0, q1, b0, b1 = inputs.parameters
+    kernels = Kernels(runner, shared_per_block=12_000)
+    assert inputs.offsets is not None
+
+    def run(offsets: Tensor) -> tuple[Tensor, Tensor]:
+        features = inputs.features[: int(offsets[-1])]
+        plan, out, logits, *_ = kernels.forward(features, q0, q1, b0, b1, None, offsets, max_frames, False)
+        assert plan.regime == regime
+        layout = (None, offsets, max_frames)
+        _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, b0, b1, *layout, out, logits, True)
+        return out, grad
+
+    out, grad = run(inputs.offsets)
+    for b, (begin, end) in enumerate(itertools.pairwise(inputs.offsets.tolist())):
+        alone, alone_grad = run(torch.tensor([begin, end]))
+        assert torch.equal(out[b : b + 1], alone)
+        assert torch.equal(grad[begin:end], alone_grad[begin:end])
+
+
+@pytest.mark.parametrize("dim", [24, 13])
+@pytest.mark.parametrize("frames", [5, 30, 70, 999])
+def test_packed_clips_as_long_as_max_frames_have_the_bits_of_dense_ones(runner: Path, frames: int, dim: int) -> None:
+    """A shorter one has those of a clip padded to max_frames, where one warp or one block takes it."""
+    inputs = _make_inputs(Case(frames=frames, dim=dim, mask=None))
+    q0, q1, b0, b1 = inputs.parameters
+    kernels = Kernels(runner, shared_per_block=12_000)
+    one_team = frames <= 30
+    lengths = [frames, frames - 2 if one_team else frames]
+    mask = torch.arange(frames) < torch.tensor(lengths).unsqueeze(1)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+
+    def run(features: Tensor, layout: tuple[Tensor | None, Tensor | None, int | None]) -> tuple[str, Tensor, Tensor]:
+        plan, out, logits, *_ = kernels.forward(features, q0, q1, b0, b1, *layout, False)
+        _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, b0, b1, *layout, out, logits, True)
+        return plan.regime, out, grad
+
+    dense = run(inputs.features, (mask, None, None))
+    packed = run(inputs.features[mask], (None, offsets, frames))
+    assert dense[0] == packed[0] == {5: "warp per clip", 30: "resident", 70: "cluster", 999: "split"}[frames]
+    assert torch.equal(dense[1], packed[1])
+    assert torch.equal(dense[2][mask], packed[2])
 
 
 def test_grid_beyond_65535_blocks(runner: Path) -> None:

@@ -35,10 +35,9 @@ class _OnRunner(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor, grad_alpha: Tensor, grad_beta: Tensor | None, _: Tensor) -> Any:
         features, q0, q1, b0, b1, out, logits = ctx.saved_tensors
         _, *gradients = ctx.kernels.backward(
-            grad_out, grad_alpha, grad_beta, features, q0, q1, *ctx.layout, out, logits, features_need_grad=True
+            grad_out, grad_alpha, grad_beta, features, q0, q1, b0, b1, *ctx.layout, out, logits, features_need_grad=True
         )
-        leaves = (features, q0, q1, b0, b1)
-        return None, None, *(None if t is None else g.to(t.dtype) for t, g in zip(leaves, gradients, strict=True))
+        return None, None, *gradients
 
 
 def _frame_attention(kernels: Kernels) -> Any:

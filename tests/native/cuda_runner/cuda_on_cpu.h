@@ -99,6 +99,11 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin
 }
 
 template <typename T>
+T __shfl_sync(unsigned mask, T value, int from, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  cuda_on_cpu::exchange(mask, from, &value, sizeof(value), {file, line});
+  return value;
+}
+template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(),
                   int line = __builtin_LINE()) {
   cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value), {file, line});

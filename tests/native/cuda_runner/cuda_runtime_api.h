@@ -1,9 +1,11 @@
-// The part of the CUDA runtime that csrc/cuda/launch.cuh calls, for a host compiler: launches are noted, nothing runs.
-// launcher_check.cpp looks at them.
+// The part of the CUDA runtime that csrc/cuda/launch.cuh and device.cu call, for a host compiler: launches are noted,
+// nothing runs. launcher_check.cpp looks at them.
 #pragma once
 
 #include <cstdint>
 #include <vector>
+
+#define CUDART_VERSION 13000
 
 using cudaStream_t = struct Stream*;
 
@@ -12,9 +14,15 @@ enum cudaError_t {
   cudaErrorInvalidValue,
   cudaErrorInvalidConfiguration,
   cudaErrorInvalidDeviceFunction,
+  cudaErrorInsufficientDriver,
+  cudaErrorUnsupportedPtxVersion,
   cudaErrorNoKernelImageForDevice
 };
-enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaDeviceAttr {
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor
+};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaLaunchAttributeID { cudaLaunchAttributeNone, cudaLaunchAttributeClusterDimension };
 
@@ -44,9 +52,21 @@ struct cudaLaunchConfig_t {
 
 namespace fake_cuda {
 
-// The device, and of which version its code is.
+// Every device, its driver, and of which version its code is.
 inline int shared_per_block = 227 * 1024;
+inline int capability = 90;
+inline int driver_version = 13000;
 inline int ptx_version = 90;
+inline cudaError_t error_of_functions = cudaSuccess;  // of whoever asks for a kernel
+
+// As the runtime keeps them.
+inline thread_local int current_device = 0;
+inline thread_local cudaError_t last_error = cudaSuccess;
+
+inline cudaError_t note(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
 
 struct Noted {
   const void* kernel;
@@ -62,14 +82,27 @@ inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorNoKernelImageForDevice ? "no image" : "refused";
 }
 inline cudaError_t cudaGetLastError() {
+  const cudaError_t error = fake_cuda::last_error;
+  fake_cuda::last_error = cudaSuccess;
+  return error;
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  *version = fake_cuda::driver_version;
   return cudaSuccess;
 }
 inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = fake_cuda::current_device;
   return cudaSuccess;
 }
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = fake_cuda::shared_per_block;
+inline cudaError_t cudaSetDevice(int device) {
+  if (fake_cuda::driver_version < CUDART_VERSION) return fake_cuda::note(cudaErrorInsufficientDriver);
+  fake_cuda::current_device = device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? fake_cuda::capability / 10
+           : attribute == cudaDevAttrComputeCapabilityMinor ? fake_cuda::capability % 10
+                                                            : fake_cuda::shared_per_block;
   return cudaSuccess;
 }
 template <typename Kernel>
@@ -81,7 +114,7 @@ cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int value) {
 template <typename Kernel>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
   attributes->ptxVersion = fake_cuda::ptx_version;
-  return cudaSuccess;
+  return fake_cuda::note(fake_cuda::error_of_functions);
 }
 template <typename... Expected, typename... Given>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...), Given&&...) {

@@ -56,6 +56,7 @@ struct Case {
   int64_t backward, type, order, seed, capability, max_frames;
   int64_t clips, frames, total_frames, dim, clip_stride, frame_stride;
   int64_t relation, return_weights, features_need_grad, displacement, first_block, max_blocks, shared_per_block;
+  int64_t short_offsets, narrow;  // narrow: which of the parameters are, a bit each
 };
 
 struct Launcher {
@@ -100,15 +101,17 @@ void run(const Case& test) {
               self_weight = Array::read(), relation_weight = Array::read(), self_bias = Array::read(),
               relation_bias = Array::read();
   const int64_t width = (test.relation ? 2 : 1) * test.dim;
-  const Clips<T> clips{features.as<T>(), test.clip_stride,      test.frame_stride,
-                       mask.as<bool>(),  offsets.as<int64_t>(), test.clips,
-                       test.frames,      test.total_frames,     static_cast<int>(test.dim)};
-  const Parameters<A> parameters{self_weight.as<A>(), relation_weight.as<A>(), self_bias.as<A>(),
-                                 relation_bias.as<A>()};
+  const Clips<T> clips{features.as<T>(),        test.clip_stride, test.frame_stride, mask.as<bool>(),   offsets.data(),
+                       test.short_offsets != 0, test.clips,       test.frames,       test.total_frames, static_cast<int>(test.dim)};
+  const auto narrow = [&](int parameter) { return (test.narrow >> parameter & 1) != 0; };
+  const Parameters<T> parameters{{self_weight.data(), narrow(0)},
+                                 {relation_weight.data(), narrow(1)},
+                                 {self_bias.data(), narrow(2)},
+                                 {relation_bias.data(), narrow(3)}};
   const auto accumulators = [](int64_t count, bool wanted = true) {
     return Array(wanted ? count * int64_t{sizeof(A)} : -1);
   };
-  const int capability = static_cast<int>(test.capability);
+  const Target target{static_cast<int>(test.capability), test.capability >= 90};
   const auto plan_for = [&](Request request) {
     request.shared_per_block = test.shared_per_block;
     request.max_blocks = test.max_blocks;
@@ -122,7 +125,7 @@ void run(const Case& test) {
         beta = accumulators(test.total_frames, test.return_weights && test.relation),
         final_weight = accumulators(test.total_frames, test.return_weights);
     ForwardOutputs<T> outputs{out.as<T>(), logits.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>(), nullptr};
-    const Plan plan = plan_for(request_forward(clips, parameters, outputs, test.max_frames, capability));
+    const Plan plan = plan_for(request_forward(clips, parameters, outputs, test.max_frames, target));
     const Array workspace = accumulators(plan.workspace);
     set_workspace(outputs, workspace.as<A>());
     run_forward(clips, parameters, outputs, plan, Launcher{test});
@@ -134,12 +137,22 @@ void run(const Case& test) {
   const Array grad_out = Array::read(), grad_alpha = Array::read(), grad_beta = Array::read(), out = Array::read(),
               logits = Array::read();
   const BackwardInputs<T> inputs{grad_out.as<T>(), grad_alpha.as<A>(), grad_beta.as<A>(), out.as<T>(), logits.as<A>()};
+  const auto gradient_of = [&](int parameter, const Array& array, int64_t count) {
+    const size_t size = narrow(parameter) ? sizeof(Narrow<T>) : sizeof(A);
+    return Array(array.data() == nullptr ? -1 : count * static_cast<int64_t>(size));
+  };
   const Array grad_features(test.features_need_grad ? test.total_frames * test.dim * int64_t{sizeof(T)} : -1),
-      grad_q0 = accumulators(test.dim), grad_q1 = accumulators(2 * test.dim, test.relation), grad_b0 = accumulators(1),
-      grad_b1 = accumulators(1, test.relation);
-  BackwardOutputs<T> outputs{grad_features.as<T>(), nullptr,         nullptr,         nullptr,
-                             grad_q0.as<A>(),       grad_q1.as<A>(), grad_b0.as<A>(), grad_b1.as<A>()};
-  const Plan plan = plan_for(request_backward(clips, parameters, inputs, outputs, test.max_frames, capability));
+      grad_q0 = gradient_of(0, self_weight, test.dim), grad_q1 = gradient_of(1, relation_weight, 2 * test.dim),
+      grad_b0 = gradient_of(2, self_bias, 1), grad_b1 = gradient_of(3, relation_bias, 1);
+  BackwardOutputs<T> outputs{grad_features.as<T>(),
+                             nullptr,
+                             nullptr,
+                             nullptr,
+                             {grad_q0.data(), narrow(0)},
+                             {grad_q1.data(), narrow(1)},
+                             {grad_b0.data(), narrow(2)},
+                             {grad_b1.data(), narrow(3)}};
+  const Plan plan = plan_for(request_backward(clips, parameters, inputs, outputs, test.max_frames, target));
   const Array workspace = accumulators(plan.workspace);
   set_workspace(outputs, workspace.as<A>(), plan, test.dim, test.relation);
   run_backward(clips, parameters, inputs, outputs, plan, Launcher{test});
@@ -151,7 +164,7 @@ void run(const Case& test) {
 
 int main() {
   Case test;
-  for (int64_t* field = &test.backward; field <= &test.shared_per_block; ++field) *field = read_integer();
+  for (int64_t* field = &test.backward; field <= &test.narrow; ++field) *field = read_integer();
   switch (static_cast<DataType>(test.type)) {
     case DataType::kFloat32:
       run<float>(test);

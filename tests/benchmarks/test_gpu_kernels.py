@@ -1,0 +1,53 @@
+"""What is made of the names that torch's profiler gives, without a profiler."""
+
+from __future__ import annotations
+
+import gpu_kernels
+import pytest
+
+import fan_ext
+
+_MARK = "at::cuda::(anonymous namespace)::spin_kernel(long)"
+_FORWARD = "void fan::cuda::forward_kernel<float, (fan::cuda::Scope)1>(fan::cuda::Clips<float>, fan::cuda::Layout)"
+_REDUCE = "_ZN3fan4cuda13reduce_kernelIfEEvNS0_15BackwardOutputsIT_EE"
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        (_FORWARD, "forward_kernel"),
+        (_REDUCE, "reduce_kernel"),
+        ("_ZN3fan4cuda14forward_kernelINS0_4HalfELNS0_5ScopeE3EEEvNS0_5ClipsIT_EE", "forward_kernel"),
+        ("fan::cuda::forward_kernel(fan::cuda::Clips<float>)", "forward_kernel"),
+        # Not ours, though it has our word in it.
+        ("void other::forward_kernel<float>(float*)", "other::forward_kernel"),
+        ("void at::native::(anonymous namespace)::cat<float, 4>(float*)", "at::native::cat"),
+        ("triton_red_fused_sum_0", "triton_red_fused_sum_0"),
+        ("Memcpy DtoD (Device -> Device)", "Memcpy DtoD (Device -> Device)"),
+        ("Memset (Device)", "Memset (Device)"),
+    ],
+)
+def test_plain_name(name: str, plain: str) -> None:
+    assert gpu_kernels.plain_name(name) == plain
+
+
+def test_calls_are_told_apart() -> None:
+    copy = "Memcpy DtoD (Device -> Device)"
+    names = [_MARK, _MARK, _MARK, _FORWARD, _MARK, copy, _REDUCE]
+    assert gpu_kernels.split_calls(names, 2) == [["forward_kernel"], [copy, "reduce_kernel"]]
+    assert gpu_kernels.split_calls(names, 3)[0] == []  # a call that launches nothing
+
+
+def test_kernels_that_the_profiler_has_lost_are_missed() -> None:
+    """The first mark gone, it may be that more is."""
+    with pytest.raises(RuntimeError, match="saw 2 marks, expected more than 2"):
+        gpu_kernels.split_calls([_FORWARD, _MARK, _FORWARD, _MARK, _REDUCE], 2)
+
+
+@pytest.mark.parametrize("frames", [3, 100, 300, 10_000, None])
+def test_both_passes_are_one_after_the_other(frames: int | None) -> None:
+    shape = (4, frames, 512, "float32", (9, 0))
+    regimes, kernels = zip(*(gpu_kernels.planned(p, *shape) for p in ("forward", "backward", "both")), strict=True)
+    assert kernels[2] == kernels[0] + kernels[1]
+    assert regimes[2].split(", ") == list(dict.fromkeys(regimes[:2]))
+    assert kernels[0] == [k["name"] for k in fan_ext.cuda_launch_plan(*shape)["kernels"]]

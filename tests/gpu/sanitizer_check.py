@@ -1,15 +1,16 @@
 """compute-sanitizer over one call of every regime, dtype and layout: memcheck, racecheck, initcheck and synccheck.
 
-    python tests/gpu/sanitizer_check.py [--device cpu]
+    python tests/gpu/sanitizer_check.py [--tool memcheck]... [--device cpu]
 
-Ends with 1 if a tool reports an error or a result is wrong, with 2 where the tool or a GPU is missing. `--device cpu`
-tries the calls themselves out: the tools then have nothing to look at.
+Ends with 1 if a tool reports an error, does not say that there is none, or a result is wrong; with 2 where the tool or
+a GPU is missing. `--device cpu` tries the calls themselves out: the tools then have nothing to look at.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,12 @@ LAYOUTS = ("dense", "masked", "packed", "self-only")
 # aligned and not.
 SIZES = ((3, 64), (20, 64), (20, 31), (300, 512), (1000, 1024), (1000, 1023))
 # Packed clips of a length that the host does not know: such as fit in shared memory, and such as do not.
-STREAMED = ((20, 31), (300, 512))
+UNKNOWN = ((20, 31), (300, 512))
+# Packed clips with offsets of int32, and with parameters as narrow as the features.
+NARROW = ((3, 64), (20, 31), (1000, 1024))
 _FOUND = 9  # exit code of a tool that found something
+# The last line of each tool, where there is nothing to report.
+_NOTHING = re.compile(r"^=+ (?:ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards displayed)", re.MULTILINE)
 
 
 def find_tool() -> str | None:
@@ -42,23 +47,52 @@ def find_tool() -> str | None:
 
 def make_calls(device: str) -> None:
     """Forward and all gradients, against the float64 reference."""
-    for frames, dim in SIZES:
-        for layout in LAYOUTS:
-            for dtype in DTYPES:
-                case = make_case(layout, frames, dim, dtype)
-                assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)
-    for frames, dim in STREAMED:
+    count = 0
+    for what, frames, dim in make_list():
         for dtype in DTYPES:
-            case = make_case("packed", frames, dim, dtype)
-            del case.layout["max_frames"]
+            case = make_case(what if what in LAYOUTS else "packed", frames, dim, dtype)
+            if what == "unknown":
+                del case.layout["max_frames"]
+            if what == "narrow":
+                case.layout["offsets"] = case.layout["offsets"].int()
+                case.parameters = [None if p is None else p.to(dtype) for p in case.parameters]
             assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)
-    count = (len(SIZES) * len(LAYOUTS) + len(STREAMED)) * len(DTYPES)
+            count += 1
+        print(f"{what}, {frames} x {dim}: right", flush=True)
     print(f"{count} calls on {device} are right")
+
+
+def make_list() -> list[tuple[str, int, int]]:
+    cases = [(layout, *size) for size in SIZES for layout in LAYOUTS]
+    return [*cases, *(("unknown", *size) for size in UNKNOWN), *(("narrow", *size) for size in NARROW)]
+
+
+def run_tool(name: str, *command: str, **environment: str) -> str | None:
+    """Runs Python under a tool, whose words are passed on line by line. What is wrong, or None."""
+    tool = find_tool()
+    if tool is None:
+        raise FileNotFoundError("compute-sanitizer is not there: pip install 'nvidia-cuda-sanitizer-api==13.0.*'")
+    # Each tensor in memory of its own: what torch's allocator keeps in store would hide accesses beyond a tensor.
+    environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **environment}
+    whole = [tool, "--tool", name, "--error-exitcode", str(_FOUND), sys.executable, *command]
+    output = ""
+    with subprocess.Popen(
+        whole, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            output += line
+    if process.returncode == _FOUND:
+        return "it reports errors:\n" + output
+    if process.returncode != 0:
+        return f"exit code {process.returncode}:\n{output}"
+    return None if _NOTHING.search(output) else "it does not say that there is nothing to report"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tool", choices=TOOLS, action="append", help="only this one; may be given again")
     parser.add_argument("--calls-only", action="store_true", help="without a tool: what a tool looks at")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -67,23 +101,16 @@ def main() -> int:
     if options.calls_only:
         make_calls(options.device)
         return 0
-    tool = find_tool()
-    if tool is None:
-        print(
-            "sanitizer_check: compute-sanitizer is not there: pip install 'nvidia-cuda-sanitizer-api==13.0.*'",
-            file=sys.stderr,
-        )
-        return 2
-    # Each tensor in memory of its own: what torch's allocator keeps in store would hide accesses beyond a tensor.
-    environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     failed = []
-    for name in TOOLS:
+    for name in options.tool or TOOLS:
         print(f"== {name}", flush=True)
-        command = [tool, "--tool", name, "--error-exitcode", str(_FOUND), sys.executable, __file__]
-        command += ["--calls-only", "--device", options.device]
-        code = subprocess.run(command, env=environment).returncode
-        if code != 0:
-            failed.append(f"{name} ({'it reports errors' if code == _FOUND else f'exit code {code}'})")
+        try:
+            wrong = run_tool(name, __file__, "--calls-only", "--device", options.device)
+        except FileNotFoundError as error:
+            print(f"sanitizer_check: {error}", file=sys.stderr)
+            return 2
+        if wrong is not None:
+            failed.append(f"{name} ({wrong.partition(':')[0]})")
     if failed:
         print(f"sanitizer_check: failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

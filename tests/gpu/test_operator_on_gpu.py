@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -74,6 +75,23 @@ def test_more_clips_than_a_grid_dimension(device: str) -> None:
     torch.testing.assert_close(fan_ext.frame_attention(features, q0, q1), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_more_elements_than_32_bits_count(cuda: str) -> None:
+    """Two thousand million; a clip's bits are the same in every batch, so the last one tells."""
+    parameters = make_case("dense", 40, 512, torch.float16).to(cuda).parameters
+    features = torch.zeros(105_000, 40, 512, device=cuda, dtype=torch.float16)
+    assert features.numel() > 2**31
+    last = torch.randn(1, 40, 512, generator=torch.Generator().manual_seed(0)).to(features)
+    features[-1:] = last
+    results = []
+    for batch in (features, last):
+        batch.requires_grad_()
+        out = fan_ext.frame_attention(batch, *parameters)
+        (gradient,) = torch.autograd.grad(out[-1].sum(), batch)
+        results.append((out[-1].detach(), gradient[-1]))
+    for actual, expected in zip(*results, strict=True):
+        assert torch.equal(actual, expected)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradcheck_and_opcheck(layout: str, device: str) -> None:
     case = make_case(layout, 5, 4, torch.float64).to(device)
@@ -135,13 +153,15 @@ def test_graph(cuda: str) -> None:
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 def test_cases_have_every_regime(capability: tuple[int, int]) -> None:
     """What cuda_launch_plan says of the sizes above, on the CPU: nothing here needs a GPU."""
-    found = {
-        fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
-        for frames, dim, dtype, backward in itertools.product((*FRAMES, 10_000), DIMS, DTYPES, (False, True))
-    }
-    # Streamed are packed clips of unknown length: layout "packed" says theirs, so they have a test of their own.
-    assert found == {"warp per clip", "resident", "split"} | ({"cluster"} if capability >= (9, 0) else set())
-    assert fan_ext.cuda_launch_plan(2, None, 512, "float32", capability)["regime"] == "streamed"
+
+    def regimes(lengths: Iterable[int | None]) -> set[str]:
+        return {
+            fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
+            for frames, dim, dtype, backward in itertools.product(lengths, DIMS, DTYPES, (False, True))
+        }
+
+    # None are packed clips of unknown length, which have a test of their own.
+    assert regimes((*FRAMES, None)) == regimes((*range(1, 120), 500, 1000, 3000, 10_000, 40_000, None))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

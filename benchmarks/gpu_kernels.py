@@ -10,7 +10,7 @@ import torch
 
 import fan_ext
 
-# Of torch.cuda._sleep, which stands before each call.
+# Of torch.cuda._sleep, which stands before each call and after the last.
 _MARK = "spin_kernel"
 # CUPTI loses the first kernels of a session, more of them the more sessions there have been in the process
 # (pytorch/pytorch#192021). These may go.
@@ -28,16 +28,16 @@ def plain_name(name: str) -> str:
 
 
 def split_calls(names: Sequence[str], count: int) -> list[list[str]]:
-    """The plain names between the markers, of the last ``count`` calls. An error where those before them are gone."""
+    """The plain names between the last marks, for so many calls. An error where those before them are gone."""
     calls: list[list[str]] = []
     for name in names:
         if _MARK in name:
             calls.append([])
         elif calls:
             calls[-1].append(plain_name(name))
-    if len(calls) <= count:
-        raise RuntimeError(f"the profiler saw {len(calls)} marks, expected more than {count}: it has lost kernels")
-    return calls[-count:]
+    if len(calls) < count + 2:
+        raise RuntimeError(f"the profiler saw {len(calls)} marks, expected {count + 2} or more: it has lost kernels")
+    return calls[-count - 1 : -1]
 
 
 def kernels_seen(calls: Sequence[Callable[[], object]]) -> list[list[str]]:
@@ -49,6 +49,7 @@ def kernels_seen(calls: Sequence[Callable[[], object]]) -> list[list[str]]:
         for call in calls:
             torch.cuda._sleep(1)
             call()
+        torch.cuda._sleep(1)
         torch.cuda.synchronize()
     on_device = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
     on_device.sort(key=lambda e: e.time_range.start)

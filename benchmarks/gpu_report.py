@@ -226,7 +226,7 @@ def markdown(run: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         "Times are medians. Bytes are those that nobody can do without: features read, results and the features' "
         "gradient written. Their share is of the rate at which a clone of the same features moves bytes, in the same "
         "run. A sum of the features only reads them. *Seen* is a call's time with the host's part, for short calls. "
-        "Forms of PyTorch: times as long as fused.",
+        "Forms of PyTorch: times as long as fused. How each time was taken is in report.json.",
     ]
     for passes in PASSES:
         for dtype in DTYPES:
@@ -286,7 +286,7 @@ def _number(row: dict[str, Any] | None, key: str, digits: int) -> str:
 
 def plot(run: dict[str, Any], rows: Sequence[dict[str, Any]], dtype: str, path: Path) -> None:
     """Times above, the share of the clone's rate below; a column for each pass."""
-    figure, axes = plt.subplots(2, len(PASSES), figsize=(18, 9), sharex=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(2, len(PASSES), figsize=(18, 10), sharex=True, squeeze=False, layout="constrained")
     what = "" if run["device_type"] == "cuda" else " (a CPU: to try the script out)"
     figure.suptitle(f"Frame attention, {dtype}, on {run['device']}{what}")
     chosen = [row for row in rows if row["dtype"] == dtype]
@@ -311,7 +311,7 @@ def plot(run: dict[str, Any], rows: Sequence[dict[str, Any]], dtype: str, path: 
             axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("microseconds")
     axes[1][0].set_ylabel("needed bytes a second, % of a clone's")
-    axes[0][-1].legend(fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
     plt.close(figure)

@@ -67,6 +67,19 @@ def make_list() -> list[tuple[str, int, int]]:
     return [*cases, *(("unknown", *size) for size in UNKNOWN), *(("narrow", *size) for size in NARROW)]
 
 
+def lie(device: str) -> None:
+    """Packed clips whose offsets are wrong. A GPU computes anything, but touches nothing that is not theirs."""
+    features = torch.randn(64, 512, device=device, requires_grad=True)
+    q0, q1 = (torch.randn(n, device=device, requires_grad=True) for n in (512, 1024))
+    for offsets in ([-5, 10, 10_000], [0, 50, 20], [64, 0, 64], [2**40, 2**41, 2**42], [-(2**40), 0, 2**40]):
+        for longest in (None, 3, 20, 300, 3000):
+            given = torch.tensor(offsets, device=device)
+            out = fan_ext.frame_attention(features, q0, q1, offsets=given, max_frames=longest)
+            torch.autograd.grad(out.sum(), (features, q0, q1))
+    torch.cuda.synchronize()
+    print("offsets that lie: nothing happens")
+
+
 def run_tool(name: str, *command: str, **environment: str) -> str | None:
     """Runs Python under a tool, whose words are passed on line by line. What is wrong, or None."""
     tool = find_tool()
@@ -94,18 +107,23 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tool", choices=TOOLS, action="append", help="only this one; may be given again")
     parser.add_argument("--calls-only", action="store_true", help="without a tool: what a tool looks at")
+    parser.add_argument("--lies", action="store_true", help="with --calls-only: packed clips of wrong offsets, too")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         print("sanitizer_check: no GPU that torch can use", file=sys.stderr)
         return 2
     if options.calls_only:
         make_calls(options.device)
+        if options.lies:
+            lie(options.device)
         return 0
     failed = []
     for name in options.tool or TOOLS:
         print(f"== {name}", flush=True)
         try:
-            wrong = run_tool(name, __file__, "--calls-only", "--device", options.device)
+            # What wrong offsets make of the results, and of work memory, only concerns who looks at it.
+            lies = ["--lies"] if name == "memcheck" and options.device == "cuda" else []
+            wrong = run_tool(name, __file__, "--calls-only", *lies, "--device", options.device)
         except FileNotFoundError as error:
             print(f"sanitizer_check: {error}", file=sys.stderr)
             return 2

@@ -33,6 +33,11 @@ class Case(NamedTuple):
         return str(self.size) if self.layout == DENSE else f"{self.size}, {self.layout}"
 
     @property
+    def total_frames(self) -> int | None:
+        """Of packed clips."""
+        return None if self.layout == DENSE else self.size.clips * self.size.frames
+
+    @property
     def longest(self) -> int | None:
         """As the operator is told."""
         return {DENSE: self.size.frames, PACKED: self.size.frames + self.size.frames // 2}.get(self.layout)

@@ -147,7 +147,8 @@ def name_kernels(case: Case, dtype: str, calls: Sequence[tuple[dict[str, Any], C
         if row["implementation"] not in OURS:
             continue
         shape = (case.size.clips, case.longest, case.size.dim, dtype, torch.cuda.get_device_capability())
-        row["regime"], wanted = planned(row["pass"], *shape, relation=row["implementation"] == FUSED)
+        relation = row["implementation"] == FUSED
+        row["regime"], wanted = planned(row["pass"], *shape, relation=relation, total_frames=case.total_frames)
         if kernels != wanted:
             row["error"] = f"its kernels are {', '.join(kernels) or 'none'}, expected {', '.join(wanted)}"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gpu_kernels
 import pytest
 
-import fan_ext
-
 _MARK = "at::cuda::(anonymous namespace)::spin_kernel(long)"
 _FORWARD = "void fan::cuda::forward_kernel<float, (fan::cuda::Scope)1>(fan::cuda::Clips<float>, fan::cuda::Layout)"
 _REDUCE = "_ZN3fan4cuda13reduce_kernelIfEEvNS0_15BackwardOutputsIT_EE"
@@ -48,8 +46,9 @@ def test_kernels_that_the_profiler_has_lost_are_missed() -> None:
 
 @pytest.mark.parametrize("frames", [3, 100, 300, 10_000, None])
 def test_both_passes_are_one_after_the_other(frames: int | None) -> None:
-    shape = (4, frames, 512, "float32", (9, 0))
-    regimes, kernels = zip(*(gpu_kernels.planned(p, *shape) for p in ("forward", "backward", "both")), strict=True)
+    shape, total = (4, frames, 512, "float32", (9, 0)), {"total_frames": 500 if frames is None else None}
+    passes = ("forward", "backward", "both")
+    regimes, kernels = zip(*(gpu_kernels.planned(p, *shape, **total) for p in passes), strict=True)
     assert kernels[2] == kernels[0] + kernels[1]
     assert regimes[2].split(", ") == list(dict.fromkeys(regimes[:2]))
-    assert kernels[0] == [k["name"] for k in fan_ext.cuda_launch_plan(*shape)["kernels"]]
+    assert kernels[0] == [k["name"] for k in gpu_kernels.launch_plan(*shape, **total)["kernels"]]

@@ -44,12 +44,11 @@ class Launch:
         }
 
     def planned(self, passes: str, capability: tuple[int, int]) -> tuple[str, list[str]]:
-        offsets = self.case.layout.get("offsets")
-        clips = len(self.case.features) if offsets is None else len(offsets) - 1
+        features, offsets = self.case.features, self.case.layout.get("offsets")
+        clips, total = (len(features), None) if offsets is None else (len(offsets) - 1, len(features))
         relation = self.case.parameters[1] is not None
-        return planned(
-            passes, clips, self.longest, self.case.features.shape[-1], self.dtype, capability, relation=relation
-        )
+        shape = (clips, self.longest, features.shape[-1], self.dtype, capability)
+        return planned(passes, *shape, relation=relation, total_frames=total)
 
 
 @functools.cache
@@ -103,21 +102,18 @@ def test_the_plain_reference_is_told_apart(cuda: str) -> None:
 
 def test_launches_have_every_regime() -> None:
     """As cuda_launch_plan names them for clips of whatever length, on the CPU: nothing here needs a GPU."""
-    lengths = (*range(1, 120), 300, 1000, 3000, 10_000, 40_000, None)
+    dense = [(2, frames, None) for frames in (*range(1, 120), 300, 1000, 3000, 10_000, 40_000)]
+    unknown = [(4, None, total) for total in (4, 40, 400, 4000, 40_000)]
     for capability in ((8, 0), (9, 0)):
         for dtype in DTYPES:
-            for backward in (False, True):
+            for passes in ("forward", "backward"):
                 every = {
-                    fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
-                    for frames in lengths
+                    planned(passes, clips, longest, dim, dtype, capability, total_frames=total)[0]
+                    for clips, longest, total in (*dense, *unknown)
                     for dim in (31, 512, 1024)
                 }
-                found = {
-                    launch.planned("backward" if backward else "forward", capability)[0]
-                    for launch in make_launches()
-                    if launch.dtype == dtype
-                }
-                assert found == every
+                mine = [launch for launch in make_launches() if launch.dtype == dtype]
+                assert {launch.planned(passes, capability)[0] for launch in mine} == every
 
 
 def test_a_difference_is_named() -> None:

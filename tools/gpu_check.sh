@@ -56,7 +56,7 @@ install=("$python" -m pip install --verbose --no-index --no-deps)
 case $wheel in
   installed) say "build: left out, and with it the control" ;;
   ?*) stage build 60 "${install[@]}" --force-reinstall "$wheel" ;;
-  *) stage build 150 "${install[@]}" --no-build-isolation . ;;
+  *) stage build 150 "${install[@]}" --no-build-isolation --config-settings "build-dir=$scratch/build" . ;;
 esac && stage versions 60 "$python" -P -c "import fan_ext, torch; print(fan_ext.build_info())" ||
   { say "there is nothing to check"; exit 1; }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gpu_kernels
 import pytest
+import torch
 
 _MARK = "at::cuda::(anonymous namespace)::spin_kernel(long)"
 _FORWARD = "void fan::cuda::forward_kernel<float, (fan::cuda::Scope)1>(fan::cuda::Clips<float>, fan::cuda::Layout)"
@@ -42,6 +45,53 @@ def test_kernels_that_the_profiler_has_lost_are_missed() -> None:
     assert gpu_kernels.split_calls([_MARK, *names], 2) == [["forward_kernel"], ["reduce_kernel"]]
     with pytest.raises(RuntimeError, match="saw 3 marks, expected 4 or more"):
         gpu_kernels.split_calls(names, 2)
+
+
+class _Profile:
+    """In place of torch.profiler: sees what is launched, loses the first of it, and has more to tell than kernels."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost, self.seen = lost, []
+
+    def __call__(self, activities: list[object]) -> _Profile:
+        assert activities == [torch.profiler.ProfilerActivity.CUDA]
+        return self
+
+    def __enter__(self) -> _Profile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add(self, name: str, device: str = "CUDA", annotation: bool = False) -> None:
+        start = SimpleNamespace(start=float(len(self.seen)))
+        device_type = getattr(torch.autograd.DeviceType, device)
+        self.seen.append(
+            SimpleNamespace(name=name, device_type=device_type, is_user_annotation=annotation, time_range=start)
+        )
+
+    def events(self) -> list[SimpleNamespace]:
+        kept = self.seen[self.lost :]
+        return kept[::-1]  # in no order that one could rely on
+
+
+@pytest.mark.parametrize("lost", [0, 1, 499])
+def test_every_call_has_its_kernels(monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    profile = _Profile(lost)
+    monkeypatch.setattr(torch.profiler, "profile", profile)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda _: profile.add(_MARK))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: profile.add("Context Sync"))
+
+    def one() -> None:
+        profile.add("cudaLaunchKernel", device="CPU")
+        profile.add("Torch-Compiled Region", annotation=True)
+        profile.add(_FORWARD)
+
+    def two() -> None:
+        profile.add(_FORWARD)
+        profile.add(_REDUCE)
+
+    assert gpu_kernels.kernels_seen([one, two]) == [["forward_kernel"], ["forward_kernel", "reduce_kernel"]]
 
 
 @pytest.mark.parametrize("frames", [3, 100, 300, 10_000, None])

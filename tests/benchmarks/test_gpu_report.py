@@ -132,6 +132,16 @@ def test_kernels_must_be_those_that_are_planned(monkeypatch: pytest.MonkeyPatch,
         assert wrong == [f"its kernels are at::native::vectorized_elementwise_kernel, expected {expected}"]
 
 
+def test_kernels_that_are_not_seen_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(_: object) -> None:
+        raise RuntimeError("the profiler saw 3 marks, expected 4 or more: it has lost kernels")
+
+    monkeypatch.setattr(gpu_report, "kernels_seen", lose)
+    row = {"implementation": FUSED, "pass": "forward", "error": None}
+    gpu_report.name_kernels(Case(gpu_report.Size(4, 300, 512)), "float16", [(row, lambda: None)])
+    assert row["error"].endswith("it has lost kernels")
+
+
 def test_time_that_ends_leaves_cases_out(tmp_path: Path) -> None:
     sizes = ["--size", "1x2x4", "--size", "1x3x4", "--seconds", "0"]
     assert gpu_report.main([*_CPU, *sizes, "--output", str(tmp_path)]) == 0

@@ -139,7 +139,7 @@ def measure_case(clock: Clock, case: Case, dtype: str, device: str, compiler: Co
     calls = [(row, row.pop("call")) for row in rows if "call" in row]
     if clock.cuda:
         name_kernels(case, dtype, calls)
-    check_results(case, dtype, rows, calls)
+    check_results(case, dtype, calls)
     return rows
 
 
@@ -161,7 +161,7 @@ def name_kernels(case: Case, dtype: str, calls: Sequence[tuple[dict[str, Any], C
             row["error"] = f"its kernels are {', '.join(kernels) or 'none'}, expected {', '.join(wanted)}"
 
 
-def check_results(case: Case, dtype: str, rows: Sequence[dict[str, Any]], calls: Sequence[tuple[Any, Any]]) -> None:
+def check_results(case: Case, dtype: str, calls: Sequence[tuple[dict[str, Any], Callable[[], Any]]]) -> None:
     """The operator's results beside eager's: a wrong one has no speed."""
     forward = {row["implementation"]: (row, call) for row, call in calls if row["pass"] == "forward"}
     other = PADDED if case.layout != DENSE else next(iter(FORMS))
@@ -197,21 +197,13 @@ def describe_run(clock: Clock, device: str) -> dict[str, Any]:
 
 def card_state() -> dict[str, str]:
     """Driver, clocks, power and temperature, which are read and left as they are."""
-    names = (
-        "driver_version",
-        "clocks.sm",
-        "clocks.max.sm",
-        "clocks.mem",
-        "power.draw",
-        "power.limit",
-        "temperature.gpu",
-    )
-    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader", "--id=0"]
+    names = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.draw,power.limit,temperature.gpu"
+    command = ["nvidia-smi", f"--query-gpu={names}", "--format=csv,noheader", "--id=0"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return {"nvidia-smi": str(error)}
-    return dict(zip(names, (value.strip() for value in answer.split(",")), strict=False))
+    return dict(zip(names.split(","), (value.strip() for value in answer.split(",")), strict=False))
 
 
 # --- the report ---------------------------------------------------------------

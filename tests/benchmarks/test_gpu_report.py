@@ -71,9 +71,50 @@ def test_report_on_the_cpu(tmp_path: Path) -> None:
     assert "![float32" in text
 
 
+def test_report_of_a_gpu_names_card_and_kernels(tmp_path: Path) -> None:
+    """What a GPU adds to the page, made up."""
+    assert gpu_report.main([*_CPU, "--size", "3x2x16", "--output", str(tmp_path)]) == 0
+    run = {
+        "device": "a card",
+        "device_type": "cuda",
+        "torch": "2.11",
+        "cuda": "13.0",
+        "capability": "9.0",
+        "commit": "c",
+    }
+    run |= {"as_found": {"clocks.sm": "1980 MHz"}, "at_the_end": {"clocks.sm": "1755 MHz"}, "again": 12.34}
+    rows = _rows(tmp_path)
+    for row in rows:
+        row |= {"kernels": ["forward_kernel"], "launches": 1, "regime": "warp per clip", "user_us": 8.24}
+    text = gpu_report.markdown(run, rows)
+    assert text.startswith("# Frame attention on a card\n\ntorch 2.11, CUDA 13.0, compute capability 9.0, commit c.\n")
+    assert "The card as found: clocks.sm 1980 MHz." in text
+    assert "The card at the end: clocks.sm 1755 MHz." in text
+    assert "The first forward pass again, at the end: 12.3 us." in text
+    assert "CPU" not in text
+    assert "| 3 x 2 x 16 | float32 | backward | warp per clip | forward_kernel |" in text
+    (line,) = [line for line in text.partition("## Backward")[0].splitlines() if line.startswith("| 3 x 2 x 16 |")]
+    assert line.startswith("| 3 x 2 x 16 | warp per clip |")
+    assert " | 8.2 | " in line
+    assert line.endswith("| 1 / 1 / 1 |")
+
+
 def test_commit_may_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAN_COMMIT", "abc123")
     assert gpu_report.describe_run(Clock("cpu", 1), "cpu")["commit"] == "abc123"
+
+
+def test_the_card_is_asked_how_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        '#!/bin/sh\necho "580.1, 1980 MHz, 1980 MHz, 2619 MHz, 2619 MHz, 70 W, 700 W, 30"\necho $* >&2\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    state = gpu_report.card_state()
+    assert (state["driver_version"], state["clocks.mem"], state["temperature.gpu"]) == ("580.1", "2619 MHz", "30")
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert "exit status 9" in gpu_report.card_state()["nvidia-smi"]
 
 
 def test_an_implementation_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

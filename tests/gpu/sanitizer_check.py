@@ -87,7 +87,9 @@ def run_tool(name: str, *command: str, **environment: str) -> str | None:
         raise FileNotFoundError("compute-sanitizer is not there: pip install 'nvidia-cuda-sanitizer-api==13.0.*'")
     # Each tensor in memory of its own: what torch's allocator keeps in store would hide accesses beyond a tensor.
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **environment}
-    whole = [tool, "--tool", name, "--error-exitcode", str(_FOUND), sys.executable, *command]
+    # Of those that run side by side, each has ports of its own.
+    port = 49152 + os.getpid() % 800 * 20
+    whole = [tool, "--tool", name, "--error-exitcode", str(_FOUND), "--port", str(port), sys.executable, *command]
     output = ""
     with subprocess.Popen(
         whole, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

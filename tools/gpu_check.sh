@@ -20,6 +20,7 @@ python=${PYTHON:-python3} wheel=${FAN_WHEEL:-} device=${FAN_TEST_DEVICE:-cuda} c
 export PYTHONUNBUFFERED=1 FAN_TEST_DEVICE=$device
 slow=$([ "$device" = cuda ] && echo 1 || echo 4) # a rehearsal has fewer cores
 scratch=$(mktemp -d)
+export TORCHINDUCTOR_CACHE_DIR=$scratch/compiled # what is there of another build does not fit this one's operators
 trap 'rm -rf "$scratch"' EXIT
 
 say() { echo "$*" | tee -a "$OUT/summary.txt"; }
@@ -73,8 +74,8 @@ for tool in memcheck racecheck initcheck synccheck; do
   beside "$tool" 200 "$python" tests/gpu/sanitizer_check.py --tool "$tool" --device "$device"
 done
 [ "$wheel" = installed ] || beside control 200 "$python" tests/gpu/sanitizer_control.py "$scratch" --device "$device"
-# -P: the installed package, not the sources in this folder. test_gpu_check runs this script.
-tests=("$python" -P -m pytest -v --tb=short -p no:cacheprovider)
+# The installed package, not the sources in this folder, also where a test starts Python. test_gpu_check starts this.
+tests=(env PYTHONSAFEPATH=1 "$python" -m pytest -v --tb=short -p no:cacheprovider)
 [ "$cores" -lt 8 ] || ! has xdist || tests+=(-n 8)
 ! has pytest_timeout || tests+=(--timeout=$((100 * slow)) --timeout-method=thread)
 stage tests 200 "${tests[@]}" ${FAN_TESTS:-tests/gpu tests/fan_ext tests/benchmarks tests/native/test_cuda_binary.py \

@@ -30,7 +30,7 @@ LAYOUTS = ("dense", "masked", "packed", "self-only")
 # Frames and D: a warp per clip, a block, unaligned rows, a cluster or parts, parts: beyond a cluster in every dtype,
 # aligned and not.
 SIZES = ((3, 64), (20, 64), (20, 31), (300, 512), (1000, 1024), (1000, 1023))
-# Packed clips of a length that the host does not know: such as fit in shared memory, and such as do not.
+# Packed clips of a length that the host does not know: few, and one long one among many of a frame each.
 UNKNOWN = ((20, 31), (300, 512))
 # Packed clips with offsets of int32, and with parameters as narrow as the features.
 NARROW = ((3, 64), (20, 31), (1000, 1024))
@@ -51,8 +51,10 @@ def make_calls(device: str) -> None:
     for what, frames, dim in make_list():
         for dtype in DTYPES:
             case = make_case(what if what in LAYOUTS else "packed", frames, dim, dtype)
-            if what == "unknown":
+            if what in ("unknown", "uneven"):
                 del case.layout["max_frames"]
+            if what == "uneven":
+                case.layout["offsets"] = torch.tensor([0, *range(frames, len(case.features) + 1)])
             if what == "narrow":
                 case.layout["offsets"] = case.layout["offsets"].int()
                 case.parameters = [None if p is None else p.to(dtype) for p in case.parameters]
@@ -64,7 +66,8 @@ def make_calls(device: str) -> None:
 
 def make_list() -> list[tuple[str, int, int]]:
     cases = [(layout, *size) for size in SIZES for layout in LAYOUTS]
-    return [*cases, *(("unknown", *size) for size in UNKNOWN), *(("narrow", *size) for size in NARROW)]
+    cases += [(what, *size) for what in ("unknown", "uneven") for size in UNKNOWN]
+    return [*cases, *(("narrow", *size) for size in NARROW)]
 
 
 def lie(device: str) -> None:

@@ -167,3 +167,6 @@ def test_packed_clips_of_unknown_length(frames: int, dtype: torch.dtype, device:
     case = make_case("packed", frames, 512, dtype)
     del case.layout["max_frames"]
     assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)
+    # One long one among many of a frame each.
+    case.layout["offsets"] = torch.tensor([0, *range(frames, len(case.features) + 1)])
+    assert_close(case.to(device).run(fan_ext.frame_attention), truth(case), dtype)

@@ -46,7 +46,8 @@ import sys, torch
 if sys.argv[1] == 'cpu':
     sys.exit(print('a CPU, to try this out, torch', torch.__version__))
 p = torch.cuda.get_device_properties(0)
-print(f'sm_{p.major}{p.minor} {p.name}, {p.total_memory >> 30} GiB, torch {torch.__version__}, CUDA {torch.version.cuda}')" \
+versions = f'torch {torch.__version__}, CUDA {torch.version.cuda}'
+print(f'sm_{p.major}{p.minor} {p.name}, {p.total_memory >> 30} GiB, {versions}')" \
   "$device" || failed=1
 
 # cmake and ninja may be Python's own. The architecture is the card's, and no other.
@@ -66,15 +67,16 @@ others=()
 beside() { stage "$@" & others+=($!); }
 export OMP_NUM_THREADS=$(((cores + 7) / 8))
 if [ "$device" != cuda ]; then # nothing for a tool to look at
-  printf '#!/bin/sh\necho "========= ERROR SUMMARY: 0 errors, of a stand-in for the tool"\n' > "$scratch/compute-sanitizer"
-  chmod +x "$scratch/compute-sanitizer"
-  PATH=$scratch:$PATH
+  PATH=$scratch:$PATH tool=$scratch/compute-sanitizer
+  printf '#!/bin/sh\necho "========= ERROR SUMMARY: 0 errors, of a stand-in for the tool"\n' > "$tool"
+  chmod +x "$tool"
 fi
 for tool in memcheck racecheck initcheck synccheck; do
   beside "$tool" 200 "$python" tests/gpu/sanitizer_check.py --tool "$tool" --device "$device"
 done
-[ "$wheel" = installed ] || beside control 200 "$python" tests/gpu/sanitizer_control.py "$scratch" --device "$device"
-# The installed package, not the sources in this folder, also where a test starts Python. test_gpu_check starts this.
+[ "$wheel" = installed ] ||
+  beside control 200 "$python" tests/gpu/sanitizer_control.py "$scratch" --device "$device"
+# The installed package, not the sources in this folder, also where a test starts Python. One test starts this script.
 tests=(env PYTHONSAFEPATH=1 "$python" -m pytest -v --tb=short -p no:cacheprovider)
 [ "$cores" -lt 8 ] || ! has xdist || tests+=(-n 8)
 ! has pytest_timeout || tests+=(--timeout=$((100 * slow)) --timeout-method=thread)

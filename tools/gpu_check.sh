@@ -18,7 +18,7 @@ OUT=$(cd "$OUT" && pwd)
 (cd "$OUT" && rm -f summary.txt log.txt sanitizer.txt report.md report.json float32.png float16.png bfloat16.png)
 python=${PYTHON:-python3} wheel=${FAN_WHEEL:-} device=${FAN_TEST_DEVICE:-cuda} cores=$(nproc) failed=0
 export PYTHONUNBUFFERED=1 FAN_TEST_DEVICE=$device
-slow=$([ "$device" = cuda ] && echo 1 || echo 4) # a rehearsal has fewer cores
+slow=$([ "$device" = cuda ] && echo 1 || echo 8) # a rehearsal has fewer cores, and may have to share them
 scratch=$(mktemp -d)
 export TORCHINDUCTOR_CACHE_DIR=$scratch/compiled # what is there of another build does not fit this one's operators
 trap 'rm -rf "$scratch"' EXIT

@@ -21,7 +21,10 @@ def test_page_has_what_the_script_prints(capsys: pytest.CaptureFixture[str]) -> 
         pytest.skip(f"the page's registers are those of CUDA {_TOOLKIT}, this is built with {cuda and cuda['toolkit']}")
     commands = re.findall(r"<!-- python benchmarks/launch_table\.py(.*?) -->\n((?:\|.*\n)+)", _PAGE.read_text())
     assert len(commands) == 2
+    built = " ".join(cuda["architectures"])
     for arguments, table in commands:
+        if ("80" if "--capability 8.0" in arguments else "90") not in built:
+            continue  # its registers are not known
         launch_table.main(arguments.split())
         printed = capsys.readouterr().out
         assert "?" not in printed, "the registers of a kernel are not known: is cuobjdump installed?"

@@ -21,5 +21,5 @@ def device() -> str:
 @pytest.fixture
 def cuda(device: str) -> str:
     if device != "cuda":
-        pytest.skip("streams and graphs need a CUDA device (`make gpu-check`)")
+        pytest.skip("a CPU has none of it (`make gpu-check`)")
     return device

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 import torch
+from gpu.sanitizer_check import lie
 from operator_cases import DTYPES, LAYOUTS, Case, assert_close, make_case, truth
 
 import fan_ext
@@ -60,11 +62,7 @@ def test_absent_frames_and_nan(frames: int, device: str) -> None:
 
 def test_offsets_that_lie_touch_nothing(cuda: str) -> None:
     """Their values are not checked on a GPU, which would wait for it; whatever they are, memory is safe."""
-    features = torch.randn(64, 512, device=cuda)
-    q0 = torch.randn(512, device=cuda)
-    for values in ([-5, 10, 10_000], [0, 50, 20], [2**40, 2**41, 2**42]):
-        fan_ext.frame_attention(features, q0, offsets=torch.tensor(values, device=cuda))
-    torch.cuda.synchronize()
+    lie(cuda)
 
 
 def test_more_clips_than_a_grid_dimension(device: str) -> None:
@@ -72,6 +70,23 @@ def test_more_clips_than_a_grid_dimension(device: str) -> None:
     q0, q1 = torch.randn(8, device=device), torch.randn(16, device=device)
     expected = fan_ext.reference.frame_attention(features, q0, q1)
     torch.testing.assert_close(fan_ext.frame_attention(features, q0, q1), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_more_elements_than_32_bits_count(cuda: str) -> None:
+    """Two thousand million; a clip's bits are the same in every batch, so the last one tells."""
+    parameters = make_case("dense", 40, 512, torch.float16).to(cuda).parameters
+    features = torch.zeros(105_000, 40, 512, device=cuda, dtype=torch.float16)
+    assert features.numel() > 2**31
+    last = torch.randn(1, 40, 512, generator=torch.Generator().manual_seed(0)).to(features)
+    features[-1:] = last
+    results = []
+    for batch in (features, last):
+        batch.requires_grad_()
+        out = fan_ext.frame_attention(batch, *parameters)
+        (gradient,) = torch.autograd.grad(out[-1].sum(), batch)
+        results.append((out[-1].detach(), gradient[-1]))
+    for actual, expected in zip(*results, strict=True):
+        assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -135,11 +150,15 @@ def test_graph(cuda: str) -> None:
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 def test_cases_have_every_regime(capability: tuple[int, int]) -> None:
     """What cuda_launch_plan says of the sizes above, on the CPU: nothing here needs a GPU."""
-    found = {
-        fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
-        for frames, dim, dtype, backward in itertools.product((*FRAMES, 10_000), DIMS, DTYPES, (False, True))
-    }
-    assert found == {"warp per clip", "resident", "split"} | ({"cluster"} if capability >= (9, 0) else set())
+
+    def regimes(lengths: Iterable[int]) -> set[str]:
+        return {
+            fan_ext.cuda_launch_plan(2, frames, dim, dtype, capability, backward)["regime"]
+            for frames, dim, dtype, backward in itertools.product(lengths, DIMS, DTYPES, (False, True))
+        }
+
+    # Packed clips of unknown length have a test of their own.
+    assert regimes(FRAMES) == regimes((*range(1, 120), 500, 1000, 3000, 10_000, 40_000))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

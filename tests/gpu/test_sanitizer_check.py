@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from gpu.sanitizer_check import SIZES
+from gpu.sanitizer_check import NARROW, SIZES, UNKNOWN
+from gpu_kernels import launch_plan
 from operator_cases import DTYPES
-
-import fan_ext
 
 _SCRIPT = Path(__file__).with_name("sanitizer_check.py")
 
@@ -30,25 +30,40 @@ def _run(folder: Path, *arguments: str, tool: str | None) -> subprocess.Complete
 def test_calls_are_right(tmp_path: Path) -> None:
     result = _run(tmp_path, "--device", "cpu", "--calls-only", tool=None)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "112 calls on cpu are right" in result.stdout
+    assert "124 calls on cpu are right" in result.stdout
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("backward", [False, True])
 def test_calls_have_every_regime(capability: tuple[int, int], dtype: torch.dtype, backward: bool) -> None:
-    found = {fan_ext.cuda_launch_plan(2, *size, dtype, capability, backward)["regime"] for size in SIZES}
-    assert found == {"warp per clip", "resident", "split"} | ({"cluster"} if capability >= (9, 0) else set())
-    many = fan_ext.cuda_launch_plan(152, None, 512, dtype, capability, backward, total_frames=451)
-    assert many["regime"] == "split"
+    def plan(frames: int | None, dim: int, **total: int) -> dict[str, Any]:
+        return launch_plan(4, frames, dim, dtype, capability, backward, **total)
+
+    # As many as there are for clips of whatever length.
+    every = {plan(frames, dim)["regime"] for frames in (*range(1, 120), 500, 1000, 10_000) for dim in (31, 512, 1024)}
+    assert {plan(*size)["regime"] for size in SIZES} == every
+    assert len({plan(*size)["regime"] for size in NARROW}) == len(NARROW)
+    longest, dim = max(UNKNOWN)
+    assert plan(None, dim, total_frames=longest * 3 // 2 + 1)["rows_in_shared"] < longest
+
+
+_CLEAN = 'echo "ran $*"; case "$*" in *racecheck*) echo "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors)";;'
+_CLEAN += ' *) echo "========= ERROR SUMMARY: 0 errors";; esac'
 
 
 @pytest.mark.parametrize(
     ("tool", "code", "message"),
     [
-        ('echo "ran $*"', 0, ""),
-        ('case "$*" in *racecheck*) exit 9;; esac', 1, "failed: racecheck (it reports errors)"),
-        ('case "$*" in *initcheck*) exit 5;; esac', 1, "failed: initcheck (exit code 5)"),
+        (_CLEAN, 0, ""),
+        (f'{_CLEAN}; case "$*" in *racecheck*) exit 9;; esac', 1, "failed: racecheck (it reports errors)"),
+        (f'{_CLEAN}; case "$*" in *initcheck*) exit 5;; esac', 1, "failed: initcheck (exit code 5)"),
+        # A tool that has not looked at anything.
+        (
+            f'case "$*" in *memcheck*) exit 0;; esac; {_CLEAN}',
+            1,
+            "failed: memcheck (it does not say that",
+        ),
     ],
 )
 def test_every_tool_runs_over_the_calls(tmp_path: Path, tool: str, code: int, message: str) -> None:
@@ -59,6 +74,11 @@ def test_every_tool_runs_over_the_calls(tmp_path: Path, tool: str, code: int, me
         lines = [line for line in result.stdout.splitlines() if line.startswith("ran ")]
         assert [line.split()[2] for line in lines] == ["memcheck", "racecheck", "initcheck", "synccheck"]
         assert all("--error-exitcode 9" in line and line.endswith("--calls-only --device cpu") for line in lines)
+
+
+def test_one_tool_may_be_asked_for(tmp_path: Path) -> None:
+    result = _run(tmp_path, "--device", "cpu", "--tool", "synccheck", tool=_CLEAN)
+    assert (result.returncode, result.stdout.count("ran --tool synccheck"), result.stdout.count("ran ")) == (0, 1, 1)
 
 
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,17 +56,10 @@ def kernels_seen(calls: Sequence[Callable[[], object]]) -> list[list[str]]:
     return split_calls([e.name for e in on_device if not e.is_user_annotation], len(calls))
 
 
-def launch_plan(clips: int, longest: int | None, *rest: Any, total_frames: int | None = None, **more: Any) -> Any:
-    """cuda_launch_plan; ``total_frames`` of packed clips, where it takes that."""
-    if total_frames is not None and "total_frames" in inspect.signature(fan_ext.cuda_launch_plan).parameters:
-        more["total_frames"] = total_frames
-    return fan_ext.cuda_launch_plan(clips, longest, *rest, **more)
-
-
 def planned(passes: str, *shape: Any, **more: Any) -> tuple[str, list[str]]:
-    """The regime of "forward", "backward" or "both" for such clips, as launch_plan takes them, and its kernels."""
+    """The regime of "forward", "backward" or "both" for such clips, as cuda_launch_plan takes them, and its kernels."""
     plans = [
-        launch_plan(*shape, backward=backward, **more)
+        fan_ext.cuda_launch_plan(*shape, backward=backward, **more)
         for backward in (False, True)
         if passes in ("both", "backward" if backward else "forward")
     ]

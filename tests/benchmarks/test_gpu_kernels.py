@@ -8,6 +8,8 @@ import gpu_kernels
 import pytest
 import torch
 
+import fan_ext
+
 _MARK = "at::cuda::(anonymous namespace)::spin_kernel(long)"
 _FORWARD = "void fan::cuda::forward_kernel<float, (fan::cuda::Scope)1>(fan::cuda::Clips<float>, fan::cuda::Layout)"
 _REDUCE = "_ZN3fan4cuda13reduce_kernelIfEEvNS0_15BackwardOutputsIT_EE"
@@ -101,4 +103,4 @@ def test_both_passes_are_one_after_the_other(frames: int | None) -> None:
     regimes, kernels = zip(*(gpu_kernels.planned(p, *shape, **total) for p in passes), strict=True)
     assert kernels[2] == kernels[0] + kernels[1]
     assert regimes[2].split(", ") == list(dict.fromkeys(regimes[:2]))
-    assert kernels[0] == [k["name"] for k in gpu_kernels.launch_plan(*shape, **total)["kernels"]]
+    assert kernels[0] == [k["name"] for k in fan_ext.cuda_launch_plan(*shape, **total)["kernels"]]

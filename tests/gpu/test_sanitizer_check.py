@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from gpu.sanitizer_check import NARROW, SIZES, UNKNOWN
-from gpu_kernels import launch_plan
 from operator_cases import DTYPES
+
+import fan_ext
 
 _SCRIPT = Path(__file__).with_name("sanitizer_check.py")
 
@@ -38,7 +39,7 @@ def test_calls_are_right(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backward", [False, True])
 def test_calls_have_every_regime(capability: tuple[int, int], dtype: torch.dtype, backward: bool) -> None:
     def plan(frames: int | None, dim: int, **total: int) -> dict[str, Any]:
-        return launch_plan(4, frames, dim, dtype, capability, backward, **total)
+        return fan_ext.cuda_launch_plan(4, frames, dim, dtype, capability, backward, **total)
 
     # As many as there are for clips of whatever length.
     every = {plan(frames, dim)["regime"] for frames in (*range(1, 120), 500, 1000, 10_000) for dim in (31, 512, 1024)}

@@ -60,8 +60,7 @@ test: lint native-asan bench-check $(CLIPS)/WolfgangLanger_Pexels.mp4
 
 # The oldest torch that pyproject.toml allows: built with its headers; then what was built with the newest's, beside it.
 OLDEST := build/oldest
-OLDEST_TESTS := -m pytest -q -p no:cacheprovider tests/fan_ext/test_transforms.py tests/fan_ext/test_parity.py \
-  tests/fan_ext/test_arguments.py tests/fan_ext/test_rules.py -k "not inductor and not 2048 and not (1000 and 512) and not 513"
+OLDEST_TESTS := -P -m pytest -q -p no:cacheprovider
 $(OLDEST)/.installed: $(BIN)/.installed pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(OLDEST)/venv
 	$(OLDEST)/venv/bin/pip install --quiet torch==2.10.0 numpy pytest "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.28" ninja
@@ -72,8 +71,9 @@ $(OLDEST)/.installed: $(BIN)/.installed pyproject.toml $(NATIVE)
 test-oldest: $(OLDEST)/.installed
 	rm -rf $(OLDEST)/newest && mkdir -p $(OLDEST)/newest && cp -r fan_ext $(OLDEST)/newest/
 	cp $$($(BIN)/python -c "from fan_ext.library import *; print(load_operators(), load_native().__file__)") $(OLDEST)/newest/fan_ext/
-	$(OLDEST)/venv/bin/python -P $(OLDEST_TESTS)
-	PYTHONPATH=$(OLDEST)/newest $(OLDEST)/venv/bin/python -P $(OLDEST_TESTS)
+	$(OLDEST)/venv/bin/python $(OLDEST_TESTS) $(addprefix tests/fan_ext/test_,transforms.py parity.py rules.py arguments.py) \
+	  -k "not inductor and not 2048 and not (1000 and 512) and not 513"
+	PYTHONPATH=$(OLDEST)/newest $(OLDEST)/venv/bin/python $(OLDEST_TESTS) tests/fan_ext/test_parity.py -k 31
 
 # Everything docs/benchmarks.md shows, on this machine, which should have nothing else to do. An hour on two cores.
 BENCH := build/bench

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import fan_ext
+import fan_ext.functional  # registers the operators, which some tests call as torch.ops.fan_ext
 from fan_ext import FrameWeights, reference
 
 FRAMES = (1, 2, 3, 7, 16, 33, 100, 1000)

@@ -85,14 +85,19 @@ def _apply(function: Any, *arguments: Any) -> Any:
 # --- the derivative -----------------------------------------------------------
 
 
+def with_gradient(*arguments: Any) -> _Results:
+    """The forward operator, noted for the backward pass."""
+    results: _Results = _apply(_Forward, *arguments)
+    return results
+
+
 def _differentiable_forward(*arguments: Any) -> _Results:
     """The forward operator with what autograd has to do around it."""
     tensors = arguments[:5]
     if _have_tangents(tensors):
         return reference.forward(*arguments)  # of torch's own operators, which know their tangents
     if torch.is_grad_enabled() and require_grad(*tensors):
-        results: _Results = _apply(_Forward, *arguments)
-        return results
+        return with_gradient(*arguments)
     return _without_derivative(forward, *arguments)
 
 
@@ -118,13 +123,9 @@ class _SingleLevel(_SingleLevelFunction):
 
 class _Forward(_SingleLevel):
     @staticmethod
-    def forward(*arguments: Any) -> Any:
-        return _without_derivative_here(forward, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Results) -> None:
-        *tensors, max_frames, return_weights = inputs
-        out, logits, alpha, beta, final = output
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        *tensors, max_frames, return_weights = arguments
+        results = out, logits, alpha, beta, final = _without_derivative_here(forward, *arguments)
         ctx.save_for_backward(*tensors, out, logits)
         ctx.max_frames = max_frames
         # Which of them there are. An absent one is an empty tensor, and whoever fills in zeros for results that nobody
@@ -133,13 +134,14 @@ class _Forward(_SingleLevel):
         absent = [weight for weight, there in zip((alpha, beta), ctx.weights, strict=True) if not there]
         ctx.mark_non_differentiable(logits, final, *absent)
         ctx.set_materialize_grads(False)
+        return results
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
         *leaves, mask, offsets, out, logits = ctx.saved_tensors
         features, self_weight, relation_weight, self_bias, relation_bias = leaves
         direct = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
-        gradients = backward(
+        arguments = (
             torch.zeros_like(out) if grad_out is None else grad_out,
             *direct,
             features,
@@ -154,8 +156,12 @@ class _Forward(_SingleLevel):
             self_bias,
             relation_bias,
         )
+        if torch.is_grad_enabled() or transforms_active():
+            gradients = backward(*arguments)
+        else:
+            gradients = _without_derivative(backward, *arguments)
         shaped = [
-            gradient.reshape(leaf.shape) if wanted else None
+            (gradient if gradient.dim() == leaf.dim() else gradient.reshape(leaf.shape)) if wanted else None
             for gradient, leaf, wanted in zip(gradients, leaves, ctx.needs_input_grad, strict=False)
         ]
         return (*shaped, None, None, None, None)
@@ -165,12 +171,8 @@ class _Backward(_SingleLevel):
     """Entered with create_graph=True only: a second derivative would otherwise be silently zero."""
 
     @staticmethod
-    def forward(*arguments: Any) -> Any:
+    def forward(ctx: Any, *arguments: Any) -> Any:
         return _without_derivative_here(backward, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Results) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:

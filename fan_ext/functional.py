@@ -7,7 +7,9 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active as transforms_active
 from torch._C import _is_tracing as is_tracing
+from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fan_ext import reference
@@ -40,7 +42,7 @@ def _runs_on(device: int) -> bool:
     return _cuda_runs[device]
 
 
-# A constant in compiled graphs. torch.compiler.assume_constant_result says so too, but imports the compiler, in a second.
+# A constant in compiled graphs. torch.compiler.assume_constant_result says so too, but imports the whole compiler.
 _runs_on._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -164,19 +166,26 @@ def frame_attention(
                 f"for features of shape {tuple(features.shape)}"
             )
         features, mask = features.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
-    # Whoever traces or transforms must see the operator. All others are spared its way through autograd's dispatch,
-    # or through autograd: half of the time of a short call.
     arguments = (
-        *(features, self_weight, relation_weight, self_bias, relation_bias),
-        *(mask, offsets, max_frames, return_weights),
+        features,
+        self_weight,
+        relation_weight,
+        self_bias,
+        relation_bias,
+        mask,
+        offsets,
+        max_frames,
+        return_weights,
     )
-    if is_compiling() or is_tracing() or operators.transforms_active():
+    # Whoever traces or transforms must see the operator. All others are spared its way through autograd's dispatch, or
+    # through autograd, which doubles the time of a short call; so do frames of Python.
+    if is_compiling() or is_tracing() or transforms_active() or forward_ad._current_level >= 0:
         results = operators.forward(*arguments)
     elif torch.is_grad_enabled() and operators.require_grad(*arguments[:5]):
         results = operators.with_gradient(*arguments)
     else:
         with operators.BelowAutograd():
-            results = operators.forward(*arguments)
+            results = operators.forward_now(*arguments)
     out, _, alpha, beta, final = results
     if single:
         out = out.squeeze(0)

@@ -52,23 +52,34 @@ A* output(Tensor& tensor, bool wanted = true) {
   return wanted ? static_cast<A*>(tensor.mutable_data_ptr()) : nullptr;
 }
 
-// An uninitialised contiguous tensor where `like` is, past the dispatcher that stable::new_empty goes through: a call
-// makes five.
-inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
+// Where a tensor is.
+struct Place {
+  int32_t device_type, device_index;
+
+  explicit Place(const Tensor& tensor) {
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
+  }
+};
+
+// An uninitialised contiguous tensor, past the dispatcher that stable::new_empty goes through: a call makes five.
+inline Tensor empty(const Place& place, std::initializer_list<int64_t> sizes, ScalarType type) {
   int64_t strides[3];
   int64_t stride = 1;
   for (size_t k = sizes.size(); k-- > 0;) {
     strides[k] = stride;
     stride *= std::max<int64_t>(sizes.begin()[k], 1);
   }
-  int32_t device_type, device_index;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle result;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      static_cast<int64_t>(sizes.size()), sizes.begin(), strides,
-      torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)), device_type, device_index, &result));
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides,
+                               torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)), place.device_type,
+                               place.device_index, &result));
   return Tensor(result);
+}
+
+inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
+  return empty(Place(like), sizes, type);
 }
 
 using FiveTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -78,14 +89,15 @@ struct ForwardResults {
   Tensor out, logits, alpha, beta, final;
 
   ForwardResults(const Tensor& features, const Shape& shape, bool relation, bool return_weights) {
+    const Place place(features);
     const ScalarType accumulator = accumulator_type(features.scalar_type());
     const auto per_frame = [&](bool wanted) {
-      if (!wanted) return empty(features, {0}, accumulator);
-      return shape.packed ? empty(features, {shape.total_frames}, accumulator)
-                          : empty(features, {shape.clips, shape.frames}, accumulator);
+      if (!wanted) return empty(place, {0}, accumulator);
+      return shape.packed ? empty(place, {shape.total_frames}, accumulator)
+                          : empty(place, {shape.clips, shape.frames}, accumulator);
     };
-    out = empty(features, {shape.clips, relation ? 2 * shape.dim : shape.dim}, features.scalar_type());
-    logits = empty(features, {relation ? 3 : 1, shape.total_frames}, accumulator);
+    out = empty(place, {shape.clips, relation ? 2 * shape.dim : shape.dim}, features.scalar_type());
+    logits = empty(place, {relation ? 3 : 1, shape.total_frames}, accumulator);
     alpha = per_frame(return_weights);
     beta = per_frame(return_weights && relation);
     final = per_frame(return_weights);

@@ -604,3 +604,26 @@ def test_nothing_is_called_around_the_operator(parameters: torch.dtype, packed: 
     assert [g.dtype for g in gradients] == [parameters] * 5
     own = [name for name in calls.names if name not in views]
     assert own == ["aten::ones_like", "fan_ext::frame_attention_backward"]
+
+
+@pytest.mark.parametrize("known", [None, 4])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_jagged_tensor_tells_its_longest_clip_where_it_knows_it(known: int | None, compiled: bool) -> None:
+    """Which nobody asks for otherwise: to read it from the offsets would wait for the GPU."""
+    clips = make_clips("jagged")
+    given: list[int | None] = []
+
+    class Arguments(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "frame_attention_forward" in str(function):
+                given.append(args[7])
+            return function(*args, **(kwargs or {}))
+
+    limits = {} if known is None else {"min_seqlen": 1, "max_seqlen": known}
+    features = torch.nested.nested_tensor_from_jagged(clips.leaves[0], clips.offsets, **limits)
+    run = torch.compile(fan_ext.frame_attention, backend="aot_eager") if compiled else fan_ext.frame_attention
+    run(features, *clips.leaves[1:])  # compiles
+    with Arguments():
+        out = run(features, *clips.leaves[1:])
+    assert_equal([out], [reference.frame_attention(features, *clips.leaves[1:])])
+    assert given == [known]

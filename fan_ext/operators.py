@@ -27,7 +27,8 @@ _Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 _path = load_operators()
 forward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default
 backward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_backward.default
-forward_now: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default._op  # the same
+# The same, without a frame of Python in between.
+forward_now: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default._op
 
 _library = torch.library.Library("fan_ext", "IMPL")
 _register_fake: Callable[[str], Callable[[_Function], _Function]] = torch.library.register_fake

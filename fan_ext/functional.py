@@ -7,9 +7,7 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
-from torch._C import _are_functorch_transforms_active as transforms_active
 from torch._C import _is_tracing as is_tracing
-from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fan_ext import reference
@@ -179,7 +177,7 @@ def frame_attention(
     )
     # Whoever traces or transforms must see the operator. All others are spared its way through autograd's dispatch, or
     # through autograd, which doubles the time of a short call; so do frames of Python.
-    if is_compiling() or is_tracing() or transforms_active() or forward_ad._current_level >= 0:
+    if is_compiling() or is_tracing() or operators.transforms_active():
         results = operators.forward(*arguments)
     elif torch.is_grad_enabled() and operators.require_grad(*arguments[:5]):
         results = operators.with_gradient(*arguments)

@@ -7,7 +7,8 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
-from torch._C import _is_tracing as is_tracing
+from torch._C import _are_functorch_transforms_active, _is_tracing
+from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fan_ext import reference
@@ -176,8 +177,8 @@ def frame_attention(
         return_weights,
     )
     # Whoever traces or transforms must see the operator. All others are spared its way through autograd's dispatch, or
-    # through autograd, which doubles the time of a short call; so do frames of Python.
-    if is_compiling() or is_tracing() or operators.transforms_active():
+    # through autograd, which doubles the time of a short call. For its sake operators.transforms_active is spelt out.
+    if is_compiling() or _is_tracing() or _are_functorch_transforms_active() or forward_ad._current_level >= 0:
         results = operators.forward(*arguments)
     elif torch.is_grad_enabled() and operators.require_grad(*arguments[:5]):
         results = operators.with_gradient(*arguments)

@@ -45,6 +45,10 @@ def _runs_on(device: int) -> bool:
 _runs_on._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def _fused_on(device: torch.device) -> bool:
+    return device.type in _FUSED_DEVICES and (device.type != "cuda" or _runs_on(device.index))
+
+
 @overload
 def frame_attention(
     features: Tensor,
@@ -144,8 +148,7 @@ def frame_attention(
                 f"fan_ext.frame_attention: an argument of shape {tuple(argument.shape)} is on {argument.device}, "
                 f"expected {device} like features"
             )
-    kind = device.type
-    if kind not in _FUSED_DEVICES or (kind == "cuda" and not _runs_on(device.index)):
+    if not (features.is_cpu and _FUSED_DEVICES) and not _fused_on(device):  # is_cpu is quicker than the device's type
         return reference.frame_attention(
             features,
             self_weight,

@@ -64,7 +64,7 @@ def repeat(clip: Path, seconds: float, path: Path) -> int:
     """Writes the clip's frames, over and over, as a video of that length; returns how many it has."""
     import cv2
 
-    from fan_fer.video import Video
+    from fan_fer.video.decoding import Video
 
     video = Video(clip)
     frames = [cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR) for frame in video]
@@ -135,7 +135,7 @@ def main() -> None:
             print(f"{what} ...", file=sys.stderr)
             tables.append(measure())
 
-    from fan_fer.evaluation.table_report import markdown_table
+    from fan_fer.evaluation.text import markdown_table
 
     print("\n\n".join(markdown_table(head, rows) for head, *rows in tables))
 

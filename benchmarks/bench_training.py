@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import fan_ext
-from fan_fer.network import FrameAttentionNetwork
+from fan_fer.attention.network import FrameAttentionNetwork
 
 CLIPS, FRAMES, DIM = 48, 8, 512
 EVALUATED = 210

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fan_fer.align import align_face
-from fan_fer.evaluation.table_report import markdown_table
-from fan_fer.profile import STAGES, Profile
+from fan_fer.base.timing import STAGES, Profile
+from fan_fer.evaluation.text import markdown_table
+from fan_fer.faces.align import align_face
+from fan_fer.faces.tracking import select_subject
 from fan_fer.recognizer import Recognizer, load_recognizer
-from fan_fer.tracking import select_subject
-from fan_fer.video import Video
+from fan_fer.video.decoding import Video
 
 
 @torch.inference_mode()

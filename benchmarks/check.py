@@ -21,8 +21,8 @@ from baselines import Size
 from cpu_cases import DTYPES, FUSED, make_case
 from interleave import interleave
 
-from fan_fer.output import write_text
-from fan_fer.runs import progress_bar
+from fan_fer.base.files import write_text
+from fan_fer.base.terminal import progress_bar
 
 RATIOS = Path(__file__).with_name("ratios.json")
 TOLERANCE = 2.0  # times that a ratio may fall: two runs are up to 1.9 times apart, and processors differ

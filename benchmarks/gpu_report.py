@@ -55,8 +55,8 @@ from gpu_clock import Clock
 from gpu_kernels import kernels_seen, planned
 
 import fan_ext
-from fan_fer.errors import FanFerError
-from fan_fer.output import atomic_write, write_text
+from fan_fer.base.errors import FanFerError
+from fan_fer.base.files import atomic_write, write_text
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

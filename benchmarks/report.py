@@ -21,8 +21,8 @@ import torch
 from baselines import PASSES
 from cpu_cases import FLOOR, FORMS, FUSED
 
-from fan_fer.evaluation.table_report import markdown_table
-from fan_fer.output import atomic_write, write_text
+from fan_fer.base.files import atomic_write, write_text
+from fan_fer.evaluation.text import markdown_table
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from fan_ext import numpy, reference
     from fan_ext.build import build_info
     from fan_ext.cuda import cuda_launch_plan
+    from fan_ext.frame_weights import FrameWeights
     from fan_ext.functional import frame_attention
     from fan_ext.module import FrameAttention
-    from fan_ext.weights import FrameWeights
 
 __all__ = ["FrameAttention", "FrameWeights", "build_info", "cuda_launch_plan", "frame_attention", "numpy", "reference"]
 
 _HOME = {
     "FrameAttention": "fan_ext.module",
-    "FrameWeights": "fan_ext.weights",
+    "FrameWeights": "fan_ext.frame_weights",
     "build_info": "fan_ext.build",
     "cuda_launch_plan": "fan_ext.cuda",
     "frame_attention": "fan_ext.functional",

@@ -12,8 +12,8 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fan_ext import reference
+from fan_ext.frame_weights import FrameWeights
 from fan_ext.library import NotBuilt
-from fan_ext.weights import FrameWeights
 
 try:
     from fan_ext import operators

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from fan_ext.frame_weights import FrameWeights
 from fan_ext.functional import frame_attention
-from fan_ext.weights import FrameWeights
 
 torch.fx.wrap("frame_attention")  # a node of its own in graphs of torch.fx
 

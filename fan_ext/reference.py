@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fan_ext.weights import FrameWeights
+from fan_ext.frame_weights import FrameWeights
 
 
 @overload

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fan_fer.align import TEMPLATE
-from fan_fer.faces import Face
+from fan_fer.faces.align import TEMPLATE
+from fan_fer.faces.face import Face
 
 SIZE = (96, 80)  # of a picture: width, height
 NEUTRAL = {"brows": 0.0, "slope": 0.0, "eyes": 1.0, "smile": 0.0, "mouth": 0.0, "skew": 0.0, "nose": 0.0}

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import fan_fer
-from fan_fer.align import align_face
-from fan_fer.plot import BLUE, FAINT, INK, ORANGE
+from fan_fer.faces.align import align_face
+from fan_fer.output.colors import BLUE, FAINT, INK, ORANGE
 from fan_fer.prediction import ClipPrediction
-from fan_fer.video import Video
+from fan_fer.video.decoding import Video
 
 HERE = Path(__file__).parent
 

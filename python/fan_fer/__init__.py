@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fan_fer.emotions import EMOTIONS
-    from fan_fer.errors import FanFerError
-    from fan_fer.network import FrameAttentionNetwork
+    from fan_fer.attention.network import FrameAttentionNetwork
+    from fan_fer.base.emotions import EMOTIONS
+    from fan_fer.base.errors import FanFerError
     from fan_fer.prediction import ClipPrediction, FramePrediction
     from fan_fer.recognizer import Recognizer, load_recognizer
 
@@ -29,10 +29,10 @@ __all__ = [
 
 # Names are loaded on first use, so that `fan-fer --help` does not wait for torch.
 _MODULES = {
-    "EMOTIONS": "emotions",
+    "EMOTIONS": "base.emotions",
     "ClipPrediction": "prediction",
-    "FanFerError": "errors",
-    "FrameAttentionNetwork": "network",
+    "FanFerError": "base.errors",
+    "FrameAttentionNetwork": "attention.network",
     "FramePrediction": "prediction",
     "Recognizer": "recognizer",
     "load_recognizer": "recognizer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fan_fer.cli import main
+from fan_fer.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

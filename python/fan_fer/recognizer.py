@@ -12,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fan_fer.embedding import Embedder
-from fan_fer.errors import FanFerError, VideoError
-from fan_fer.faces import Detector, Face, load_detector
-from fan_fer.network import FrameAttentionNetwork
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
+from fan_fer.base.device import find_device
+from fan_fer.base.errors import VideoError
+from fan_fer.base.timing import Profile
+from fan_fer.faces.clip_faces import cut_out_everyone, find_everyone, find_subject
+from fan_fer.faces.detectors import load_detector
+from fan_fer.faces.face import Detector, Face
+from fan_fer.features.embedding import Embedder
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.profile import Profile
-from fan_fer.subject import cut_out_everyone, find_everyone, find_subject
-from fan_fer.video import Video
-from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
+from fan_fer.video.decoding import Video
 
 Image = NDArray[np.uint8]
 Progress = Callable[[str, int, "int | None"], None]
@@ -39,7 +41,7 @@ def load_recognizer(
     device: "cpu" or "cuda".
     detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``. A detector that
         is named is loaded when a video first needs it.
-    precision: of the backbone, as for :class:`fan_fer.embedding.Embedder`.
+    precision: of the backbone, as for :class:`fan_fer.features.embedding.Embedder`.
     Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
     """
     target = find_device(device)
@@ -170,7 +172,7 @@ class Recognizer:
         """The emotion of a clip given as aligned faces, one per frame.
 
         faces: uint8 RGB crops (N, H, W, 3) of any size, or a list of crops (H, W, 3) of different sizes, aligned as
-            ``fan_fer.align.align_face`` does.
+            ``fan_fer.faces.align.align_face`` does.
         mask: (N,) bool, True where the crop counts; the others may hold anything. At least one must be True.
         Raises TypeError or ValueError that names the argument.
         """
@@ -261,19 +263,6 @@ class _Scores(NamedTuple):
     beta: Tensor | None  # (n,)
     final: Tensor  # (n,)
     own: Tensor  # (n, C), probabilities of each face as a clip of its own
-
-
-def find_device(name: str) -> torch.device:
-    """The device "cpu" or "cuda". Raises FanFerError where there is no such device."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise FanFerError(f'device "{name}": unknown; "cpu" or "cuda" is wanted')
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FanFerError(f'device "{name}": torch {torch.__version__} finds no such GPU here; use "cpu"')
-    return device
 
 
 def _check_faces(faces: Image | Sequence[Image]) -> list[Image]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fan_fer.video import Video
+from fan_fer.video.decoding import Video
 
 
 def test_time_and_memory_of_a_process() -> None:

@@ -13,10 +13,10 @@ import torch
 from drawn_faces import EXPRESSIONS, DrawnFaces, draw_face
 
 import fan_ext
-from fan_fer import cli
-from fan_fer.align import align_face
+from fan_fer.cli import main as cli
 from fan_fer.datasets.prepare import prepare
-from fan_fer.video import Video
+from fan_fer.faces.align import align_face
+from fan_fer.video.decoding import Video
 
 from .pages import PAGES, commands, python_blocks
 

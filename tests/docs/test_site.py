@@ -87,7 +87,11 @@ def test_the_interface_is_documented(site: Path) -> None:
     for package in (fan_ext, fan_fer):
         for name in package.__all__:
             assert f"{package.__name__}.{name}" in page, name
-    for name in ("fan_fer.weights.save_weights", "fan_fer.export.export_onnx", "fan_fer.errors.VideoError"):
+    for name in (
+        "fan_fer.attention.weights.save_weights",
+        "fan_fer.attention.export.export_onnx",
+        "fan_fer.base.errors.VideoError",
+    ):
         assert f'id="{name}"' in page, name
     assert ":func:" not in page
     assert ":class:" not in page

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fan_fer.cli import main
-from fan_fer.commands.outcome import BAD_INPUT
-from fan_fer.network import FrameAttentionNetwork
-from fan_fer.weights import DEFAULT_WEIGHTS
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.weights import DEFAULT_WEIGHTS
+from fan_fer.cli.main import main
+from fan_fer.cli.outcome import BAD_INPUT
 
 from .pages import PAGES, ROOT
 

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent.parent
 PROGRAM = """
 import sys
 from drawn_faces import DrawnFaces
-from fan_fer import cli
+from fan_fer.cli import main as cli
 if __name__ == "__main__":
     parser = cli._parser()
     arguments = parser.parse_args(sys.argv[1:])

@@ -10,7 +10,7 @@ import torch
 from drawn_faces import SIZE, draw_face
 
 from fan_fer import FrameAttentionNetwork
-from fan_fer.weights import ModelCard, save_weights
+from fan_fer.attention.weights import ModelCard, save_weights
 
 from .drawn_sets import write_pictures
 from .fakes import PREPROCESSING

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from drawn_faces import SIZE, DrawnFaces, draw_face
 
+from fan_fer.base.emotions import EMOTIONS
 from fan_fer.datasets.layouts import CKPLUS_CODES
 from fan_fer.datasets.prepare import prepare
-from fan_fer.emotions import EMOTIONS
 
 CROP = 32  # side of the crops in the sets that are prepared here
 

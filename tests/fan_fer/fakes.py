@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fan_fer.align import TEMPLATE
-from fan_fer.commands.outcome import BAD_INPUT
-from fan_fer.emotions import EMOTIONS
-from fan_fer.faces import Face
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.cli.outcome import BAD_INPUT
+from fan_fer.faces.align import TEMPLATE
+from fan_fer.faces.face import Face
+from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.video import Video
-from fan_fer.weights import Preprocessing
+from fan_fer.video.decoding import Video
 
 PREPROCESSING = Preprocessing(
     size=32,

@@ -18,12 +18,12 @@ import pytest
 
 import fan_fer
 from fan_fer import Recognizer, recognizer
-from fan_fer.cli import main
-from fan_fer.commands.outcome import DONE
-from fan_fer.errors import VideoError
-from fan_fer.plot_tracks import DRAWN, plot_tracks
-from fan_fer.video import Video
-from fan_fer.weights import DEFAULT_WEIGHTS
+from fan_fer.attention.weights import DEFAULT_WEIGHTS
+from fan_fer.base.errors import VideoError
+from fan_fer.cli.main import main
+from fan_fer.cli.outcome import DONE
+from fan_fer.output.plot_people import DRAWN, plot_tracks
+from fan_fer.video.decoding import Video
 
 from .drawn_lists import random_weights
 from .fakes import SquareDetector, assert_one_error, make_clip, names, write_video

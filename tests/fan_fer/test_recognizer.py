@@ -12,9 +12,9 @@ import torch
 
 import fan_fer
 from fan_fer import EMOTIONS, ClipPrediction, FanFerError, FrameAttentionNetwork, Recognizer
-from fan_fer.errors import DetectorError, VideoError
-from fan_fer.faces import Face
-from fan_fer.weights import DEFAULT_WEIGHTS, ModelCard
+from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard
+from fan_fer.base.errors import DetectorError, VideoError
+from fan_fer.faces.face import Face
 
 from .fakes import PREPROCESSING, SquareDetector, every_nth, write_video
 
@@ -129,8 +129,8 @@ def test_progress_counts_both_passes(recognizer: Recognizer, tmp_path: Path) -> 
 
 
 def test_a_clip_from_video_equals_its_crops(recognizer: Recognizer, tmp_path: Path) -> None:
-    from fan_fer.align import align_face
-    from fan_fer.video import Video
+    from fan_fer.faces.align import align_face
+    from fan_fer.video.decoding import Video
 
     path = write_video(tmp_path / "clip.mp4", [[(10 + i, 10, 30)] for i in range(4)])
     clip = recognizer.predict(path)

@@ -20,7 +20,7 @@ from typing import Any
 
 from fan_fer.app.reading import read_clip
 from fan_fer.app.uploads import Limits
-from fan_fer.errors import FanFerError, first_line
+from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.recognizer import Recognizer
 
 EXPIRES_AFTER = 300.0  # seconds without a request of the clip's page; browsers slow hidden pages down to one a minute

@@ -18,18 +18,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fan_fer.align import TEMPLATE
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, check_length
-from fan_fer.encoding import Mp4Writer, load_av
-from fan_fer.errors import VideoError, first_line
-from fan_fer.faces import Face
-from fan_fer.output import atomic_write, clip_json, write_csv, write_text
-from fan_fer.plot import strip_frames, write_plot
+from fan_fer.base.errors import VideoError, first_line
+from fan_fer.base.files import atomic_write, write_text
+from fan_fer.faces.align import TEMPLATE
+from fan_fer.faces.clip_faces import cut_out
+from fan_fer.faces.face import Face
+from fan_fer.output.figure import strip_frames
+from fan_fer.output.json_csv import clip_json, write_csv
+from fan_fer.output.plot import write_plot
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.recognizer import Progress, Recognizer
-from fan_fer.subject import cut_out
-from fan_fer.video import Video, read_image
+from fan_fer.video.decoding import Video, read_image
+from fan_fer.video.encoding import Mp4Writer, load_av
 
 VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.mp4"
 FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}

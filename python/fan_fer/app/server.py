@@ -23,8 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fan_fer.app.desk import DONE, FAILED, WAITING, Clip, Desk
 from fan_fer.app.reading import FACES, FILES, VIDEO, face_file, network_names, write_playable
 from fan_fer.app.uploads import Limits, TooLarge, check_size, check_upload, display_name
-from fan_fer.errors import FanFerError, VideoError
-from fan_fer.plot import COLORS, OTHERS
+from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.output.colors import COLORS, OTHERS
 from fan_fer.recognizer import Recognizer
 
 STATIC = Path(__file__).parent / "static"

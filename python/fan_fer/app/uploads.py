@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fan_fer.errors import VideoError
-from fan_fer.video import Video
+from fan_fer.base.errors import VideoError
+from fan_fer.video.decoding import Video
 
 WANTED = "an mp4, mov, webm or avi file is wanted"
 LONGEST_NAME = 120

@@ -12,13 +12,13 @@ from typing import Any
 
 import cv2
 
+from fan_fer.base.errors import OutputError, VideoError
+from fan_fer.datasets.files import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
 from fan_fer.datasets.layouts import SourceClip
-from fan_fer.datasets.manifest import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
 from fan_fer.datasets.prepared import crop_file
-from fan_fer.errors import OutputError, VideoError
-from fan_fer.faces import Detector, Face
-from fan_fer.subject import Image, cut_out, find_subject
-from fan_fer.video import ImageSequence, Video
+from fan_fer.faces.clip_faces import Image, cut_out, find_subject
+from fan_fer.faces.face import Detector, Face
+from fan_fer.video.decoding import ImageSequence, Video
 
 PARTIAL_FOLDER = ".partial"  # clips being worked on, each under its name
 _RECORD = "record.json"  # in a clip's folder, beside the crops

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fan_fer.align import TEMPLATE
+from fan_fer.base.errors import DataError, OutputError
+from fan_fer.base.terminal import progress_bar
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task, done_clips
-from fan_fer.datasets.layouts import Source, SourceClip, read_source
-from fan_fer.datasets.manifest import (
+from fan_fer.datasets.files import (
     CLIP_COLUMNS,
     CLIPS_FILE,
     FRAME_COLUMNS,
@@ -28,10 +28,11 @@ from fan_fer.datasets.manifest import (
     write_rows,
     write_settings,
 )
+from fan_fer.datasets.layouts import Source, SourceClip, read_source
 from fan_fer.datasets.workers import extract_here, extract_in_processes
-from fan_fer.errors import DataError, OutputError
-from fan_fer.faces import Detector, load_detector
-from fan_fer.runs import progress_bar
+from fan_fer.faces.align import TEMPLATE
+from fan_fer.faces.detectors import load_detector
+from fan_fer.faces.face import Detector
 
 SMALLEST, LARGEST = 16, 1024  # side of the crops in pixels
 

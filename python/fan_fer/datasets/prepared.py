@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fan_fer.datasets.manifest import (
+from fan_fer.base.errors import DataError
+from fan_fer.datasets.files import (
     CLIP_COLUMNS,
     CLIPS_FILE,
     CROPS_FOLDER,
@@ -23,7 +24,6 @@ from fan_fer.datasets.manifest import (
     read_rows,
     read_settings,
 )
-from fan_fer.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -206,3 +206,15 @@ def _check_crops(folder: Path, clips: list[Clip]) -> None:
                 raise DataError(
                     f"{crop_file(crops, number)}: is missing; the prepared set is damaged: prepare it again"
                 )
+
+
+def find_partition(prepared: PreparedSet, name: str) -> Partition:
+    """Raises DataError that names the partitions there are."""
+    if prepared.folds is not None and name.startswith("fold-") and name[5:].isdigit():
+        return prepared.fold(int(name[5:]))
+    partitions = prepared.partitions()
+    for partition in partitions:
+        if partition.name == name:
+            return partition
+    names = ", ".join(partition.name for partition in partitions)
+    raise DataError(f"{prepared.folder}: has no partition {name!r}; it has {names}")

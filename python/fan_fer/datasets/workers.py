@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 
 import cv2
 
+from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.base.processes import end_with_parent, interrupts_held
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task
 from fan_fer.datasets.layouts import SourceClip
-from fan_fer.errors import FanFerError, VideoError
-from fan_fer.faces import Detector, load_detector
+from fan_fer.faces.detectors import load_detector
+from fan_fer.faces.face import Detector
 
 Outcomes = Generator[tuple[SourceClip, "str | None"], None, None]
 """Clips as they are done, each with what was wrong where no frame of it could be read. Close it to stop the work."""
@@ -90,28 +89,6 @@ def _extract(task: Task, detector: Detector, clip: SourceClip, stop: Event | Non
     except VideoError as error:
         return task.shorten(str(error))
     return None
-
-
-def end_with_parent() -> None:
-    """Ends this process when its parent does: a killed one cannot stop its workers, which would wait for ever."""
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Processes that are started meanwhile never see Ctrl-C; this one sees it afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _at_work(task: Task, clips: Sequence[SourceClip]) -> str:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fan_fer.datasets.manifest import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
-from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.errors import DataError, FanFerError
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.scoring import classify
+from fan_fer.base.errors import DataError, FanFerError
+from fan_fer.datasets.features import prepared_features
+from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
+from fan_fer.datasets.prepared import PreparedSet, find_partition
 from fan_fer.evaluation.labels import LabelMap, match_labels
-from fan_fer.network import FrameAttentionNetwork
+from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.recognizer import Recognizer
-from fan_fer.training.features import classify, prepared_features
-from fan_fer.training.spec import find_partition
-from fan_fer.weights import Preprocessing
 
 INTERRUPTED = "not done: interrupted"
 

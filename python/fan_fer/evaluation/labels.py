@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fan_fer.errors import DataError
+from fan_fer.base.errors import DataError
 
 NOTHING = ("", "-")  # a label mapped to one of these is left out
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from scipy.stats import binned_statistic
 
 from fan_fer.evaluation.metrics import BINS, Floats, Labels, Scores, calibration_error, wilson_interval
-from fan_fer.output import atomic_write, check_picture
-from fan_fer.plot import BLUE, FAINT, GAP, INK, ORANGE
+from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE
+from fan_fer.output.figure import HEAD, save_figure, style_axes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from fan_fer.evaluation.table import Table
-
-COLORS = {"fan": ORANGE, "self": BLUE, "score-fusion": FAINT}
 _BLUES = LinearSegmentedColormap.from_list("blues", ["white", BLUE])
 
 
@@ -59,14 +51,14 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
 
     edge, lines = 0.15 / size[0], (1 - 0.34 / size[1], 1 - 0.62 / size[1])
     width = int(7.8 * size[0])
-    figure.text(edge, lines[0], textwrap.shorten(title, width, placeholder=" ..."), **_HEAD)
+    figure.text(edge, lines[0], textwrap.shorten(title, width, placeholder=" ..."), **HEAD)
     figure.text(edge, lines[1], _subtitle(scores), fontsize=9, color=FAINT, va="center")
     return figure
 
 
 def write_confusion(path: Path, scores: Scores, title: str) -> None:
     """Writes :func:`plot_confusion`, whole or not at all. Raises OutputError."""
-    _save(path, plot_confusion(scores, title))
+    save_figure(path, plot_confusion(scores, title))
 
 
 def plot_reliability(labels: Labels, probabilities: Floats, title: str) -> Figure:
@@ -97,37 +89,16 @@ def plot_reliability(labels: Labels, probabilities: Floats, title: str) -> Figur
     below.set_xlabel("probability of the most probable class", color=INK, fontsize=9)
     below.set_ylabel("how many", color=INK, fontsize=9)
     for part in (axes, below):
-        _style(part)
+        style_axes(part)
     error = calibration_error(labels, probabilities)
-    figure.text(0.03, 0.945, textwrap.shorten(title, 48, placeholder=" ..."), **_HEAD)
+    figure.text(0.03, 0.945, textwrap.shorten(title, 48, placeholder=" ..."), **HEAD)
     figure.text(0.03, 0.885, f"calibration error {error:.3f}; on the line it would be 0", fontsize=9, color=FAINT)
     return figure
 
 
 def write_reliability(path: Path, labels: Labels, probabilities: Floats, title: str) -> None:
     """Writes :func:`plot_reliability`, whole or not at all. Raises OutputError."""
-    _save(path, plot_reliability(labels, probabilities, title))
-
-
-def plot_table(table: Table) -> Figure:
-    """Left: accuracy and mean recall of each variant with their intervals. Right: test accuracy over the epochs."""
-    figure = Figure(figsize=(11, 4.6), facecolor="white")
-    FigureCanvasAgg(figure)
-    points = figure.add_axes((0.135, 0.245, 0.385, 0.56))
-    curves = figure.add_axes((0.6, 0.245, 0.385, 0.56))
-    _draw_points(points, table)
-    _draw_curves(curves, table)
-    figure.text(0.012, 0.935, textwrap.shorten(table.title, 90, placeholder=" ..."), **_HEAD)
-    figure.text(0.012, 0.875, table.subtitle, fontsize=9, color=FAINT, va="center")
-    return figure
-
-
-def write_table_plot(path: Path, table: Table) -> None:
-    """Writes :func:`plot_table`, whole or not at all. Raises OutputError."""
-    _save(path, plot_table(table))
-
-
-_HEAD: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "va": "center", "parse_math": False}
+    save_figure(path, plot_reliability(labels, probabilities, title))
 
 
 def _subtitle(scores: Scores) -> str:
@@ -136,81 +107,3 @@ def _subtitle(scores: Scores) -> str:
     clips = f"{scores.clips} clips" + (f", {seeds} seeds added up" if seeds > 1 else "")
     accuracy = f"accuracy {100 * scores.accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     return f"{accuracy}, mean recall {100 * scores.mean_recall:.1f} %; {clips}"
-
-
-def _draw_points(axes: Axes, table: Table) -> None:
-    series = (  # what, vertical offset, marker, filled
-        ("accuracy, last epoch", -0.24, "o", True),
-        ("accuracy, best epoch", -0.08, "o", False),
-        ("mean recall, last epoch", 0.08, "D", True),
-        ("mean recall, best epoch", 0.24, "D", False),
-    )
-    names = []
-    for row, result in enumerate(table.variants):
-        color = COLORS[result.variant]
-        names.append(result.title)
-        for label, offset, marker, filled in series:
-            scores = result.last if "last" in label else result.best
-            if label.startswith("accuracy"):
-                value, ends = scores.accuracy, tuple(scores.accuracy_interval)
-            else:
-                value, ends = scores.mean_recall, tuple(scores.mean_recall_interval or ())
-            at = row + offset
-            if ends:
-                axes.plot([100 * end for end in ends], [at, at], color=color, lw=1.6, solid_capstyle="butt")
-            face = color if filled else "white"
-            axes.plot(100 * value, at, marker, ms=5.5, mfc=face, mec=color, mew=1.4)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    for row in range(1, len(names)):
-        axes.axhline(row - 0.5, color=GAP, lw=1)
-    axes.set_xlabel("% of the test clips, with 95 % intervals", color=INK, fontsize=9)
-    handles = [
-        axes.plot([], [], marker, ls="", ms=5.5, mfc=INK if filled else "white", mec=INK, mew=1.2, label=label)[0]
-        for label, _, marker, filled in series
-    ]
-    axes.legend(handles=handles, **_LEGEND, ncols=2, bbox_to_anchor=(0.5, -0.22), loc="upper center")
-    _style(axes)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-
-
-def _draw_curves(axes: Axes, table: Table) -> None:
-    for result in reversed(table.variants):  # FAN is drawn last, on top
-        epochs, values = result.epochs, result.curves
-        color = COLORS[result.variant]
-        if len(values) > 1:
-            axes.fill_between(epochs, 100 * values.min(0), 100 * values.max(0), color=color, alpha=0.18, lw=0)
-        marker = "o" if len(epochs) == 1 else ""
-        axes.plot(epochs, 100 * values.mean(0), color=color, lw=1.8, marker=marker, label=result.title)
-    axes.set_xlabel("epoch", color=INK, fontsize=9)
-    axes.set_ylabel("accuracy on the test clips, %", color=INK, fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], **_LEGEND, ncols=3, bbox_to_anchor=(0.5, -0.22), loc="upper center")
-    _style(axes)
-    axes.grid(axis="y", color=GAP, lw=1)
-
-
-_LEGEND: dict[str, Any] = {
-    "frameon": False,
-    "fontsize": 8.5,
-    "handletextpad": 0.4,
-    "columnspacing": 1.4,
-    "borderaxespad": 0,
-}
-
-
-def _style(axes: Axes) -> None:
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-
-
-def _save(path: Path, figure: Figure) -> None:
-    check_picture(path)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)

@@ -10,9 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fan_fer.evaluation.attention import Ranking
-from fan_fer.evaluation.metrics import Interval, Scores
-from fan_fer.evaluation.summary import Attention, Summary
+from fan_fer.evaluation.informative import Attention
+from fan_fer.evaluation.metrics import Scores
+from fan_fer.evaluation.summary import Summary
+from fan_fer.evaluation.text import interval_text, ranking_text
 
 MISTAKES = 2  # classes listed that a class is taken for
 LISTED = 10  # clips listed that failed
@@ -49,19 +50,6 @@ def predictions_report(summary: Summary) -> RenderableType:
     for index, name in enumerate(summary.classes):
         table.add_row(Text(name), str(predicted[index]), f"{predicted[index] / max(1, predicted.total()):.1%}")
     return Group(table, *_failures(summary))
-
-
-def interval_text(interval: Interval | None, digits: int = 1) -> str:
-    """ "44.7 to 58.1", in percent."""
-    return "-" if interval is None else " to ".join(f"{100 * end:.{digits}f}" for end in interval)
-
-
-def ranking_text(ranking: Ranking | None) -> str:
-    """ "0.71 (0.68 to 0.74)"."""
-    if ranking is None:
-        return "-"
-    ends = "" if ranking.interval is None else f" ({ranking.interval.low:.3f} to {ranking.interval.high:.3f})"
-    return f"{ranking.mean:.3f}{ends}"
 
 
 def _counts(summary: Summary) -> str:

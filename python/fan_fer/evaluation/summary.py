@@ -11,28 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fan_fer.errors import DataError
-from fan_fer.evaluation.attention import FrameTruth, Ranking, frame_ranking, summarize
+from fan_fer.base.errors import DataError
+from fan_fer.base.files import write_text
 from fan_fer.evaluation.clips import EvaluatedClip
+from fan_fer.evaluation.informative import (
+    Attention,
+    FrameTruth,
+    clip_areas,
+    neutral_class,
+    summarize,
+)
 from fan_fer.evaluation.metrics import Scores, score
-from fan_fer.output import write_text
 
 FORMAT_VERSION = 1
 PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE = "predictions.csv", "metrics.json", "confusion.png"
 FILES = (PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """AUC against the informative frames: of the final weights, and of the plain rule "one minus p(neutral)"."""
-
-    weights: Ranking | None
-    rule: Ranking | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -99,20 +93,6 @@ def check_column(clips: Sequence[EvaluatedClip], by: str) -> None:
     columns = list(clips[0].about)
     if by not in columns:
         raise DataError(f"--by {by}: there is no such column; there are {', '.join(columns)}")
-
-
-def clip_areas(
-    truth: FrameTruth, name: str, numbers: Sequence[int], weights: NDArray[Any], own: NDArray[Any], neutral: int | None
-) -> tuple[float, float]:
-    """AUC of one clip's final weights and of the plain rule; NaN where there is none."""
-    informative = truth.informative(name, numbers)
-    rule = float("nan") if neutral is None else frame_ranking(1 - own[:, neutral], informative)
-    return frame_ranking(weights, informative), rule
-
-
-def neutral_class(classes: Sequence[str]) -> int | None:
-    """Which of the classes is neutral, if one is."""
-    return next((index for index, name in enumerate(classes) if name.casefold() == "neutral"), None)
 
 
 def write_summary(folder: Path, summary: Summary) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from fan_fer.attention.scoring import PackedFeatures
 from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.training.features import PackedFeatures
+from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.training.sampling import generator, segment_frames
-from fan_fer.weights import Preprocessing
 
 
 class Batch(NamedTuple):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from fan_fer.attention.network import VARIANTS
+from fan_fer.base.errors import TrainingError
 from fan_fer.datasets.layouts import LAYOUTS
-from fan_fer.errors import TrainingError
-from fan_fer.network import VARIANTS
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from fan_fer.errors import TrainingError
-from fan_fer.output import atomic_write, write_text
-from fan_fer.training.features import ClipScores
+from fan_fer.attention.scoring import ClipScores
+from fan_fer.base.errors import TrainingError
+from fan_fer.base.files import atomic_write, write_text
 
 FORMAT = 1
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
+from fan_fer.attention.weights import ModelCard, save_weights
+from fan_fer.base.checkpoint import check_settings, load_checkpoint
+from fan_fer.base.files import make_folder
+from fan_fer.base.terminal import progress_bar
 from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.output import make_folder
-from fan_fer.runs import check_settings, load_checkpoint, progress_bar
-from fan_fer.training.processes import make_fabric
+from fan_fer.training.fabric import make_fabric
 from fan_fer.training.result import EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start, start_network
 from fan_fer.training.trainer import Trainer
-from fan_fer.weights import ModelCard, save_weights
 
 CHECKPOINT_FILE = "last.pt"
 NETWORKS = {which: f"{which}.safetensors" for which in EPOCHS}

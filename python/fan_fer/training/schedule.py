@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from fan_fer.network import FrameAttentionNetwork
+from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.training.recipe import Settings
 
 

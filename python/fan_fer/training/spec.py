@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fan_fer.cache import fingerprint
-from fan_fer.datasets.prepared import Partition, PreparedSet
-from fan_fer.errors import DataError, TrainingError
+from fan_fer.base.errors import TrainingError
+from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.features.cache import fingerprint
 from fan_fer.training.recipe import Recipe, Settings
 
 
@@ -48,18 +48,6 @@ class RunSpec:
             "init_heads": self.init_heads,
             **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         }
-
-
-def find_partition(prepared: PreparedSet, name: str) -> Partition:
-    """Raises DataError that names the partitions there are."""
-    if prepared.folds is not None and name.startswith("fold-") and name[5:].isdigit():
-        return prepared.fold(int(name[5:]))
-    partitions = prepared.partitions()
-    for partition in partitions:
-        if partition.name == name:
-            return partition
-    names = ", ".join(partition.name for partition in partitions)
-    raise DataError(f"{prepared.folder}: has no partition {name!r}; it has {names}")
 
 
 def _digest(path: Path) -> str:

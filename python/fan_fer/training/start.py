@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from fan_fer.attention.checkpoints import ImportReport, load_checkpoint_into, read_checkpoint
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.weights import ModelCard
+from fan_fer.base.errors import TrainingError
+from fan_fer.datasets.features import check_alignment
 from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.errors import TrainingError
-from fan_fer.network import FrameAttentionNetwork
-from fan_fer.training.features import check_alignment
+from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.training.spec import RunSpec
-from fan_fer.training.weights_import import ImportReport, load_checkpoint_into, read_checkpoint
-from fan_fer.weights import ModelCard, Preprocessing
 
 
 @dataclass(frozen=True)

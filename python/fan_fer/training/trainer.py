@@ -14,16 +14,18 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.errors import TrainingError
-from fan_fer.network import FrameAttentionNetwork
-from fan_fer.runs import save_checkpoint
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.scoring import ClipScores, PackedFeatures, classify
+from fan_fer.base.checkpoint import save_checkpoint
+from fan_fer.base.errors import TrainingError
+from fan_fer.datasets.features import prepared_features
+from fan_fer.datasets.prepared import PreparedSet, find_partition
+from fan_fer.features.embedding import embed_faces
 from fan_fer.training.batches import CropSource, FeatureSource, FrameSource, TrainingItems
-from fan_fer.training.features import ClipScores, PackedFeatures, classify, embed_faces, prepared_features
-from fan_fer.training.processes import gather_scores
+from fan_fer.training.fabric import gather_scores
 from fan_fer.training.sampling import epoch_batches, generator, share
 from fan_fer.training.schedule import make_optimizer, set_learning_rate
-from fan_fer.training.spec import RunSpec, find_partition
+from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start
 
 

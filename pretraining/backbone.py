@@ -1,0 +1,248 @@
+r"""Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
+
+    python -m pretraining.backbone --data ferplus.npz --out runs/backbone
+    python -m pretraining.backbone --data ferplus.npz --out runs/larger --sizes 96x10,128x5 --lr 0.02 \
+        --start runs/backbone/backbone.safetensors
+
+Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights
+under torchvision's names) after each epoch. The same command goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fan_fer.base.checkpoint import load_checkpoint, save_checkpoint
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.base.errors import FanFerError, first_line
+from fan_fer.base.files import atomic_write
+from fan_fer.base.terminal import progress_bar, run_main
+from fan_fer.features.cache import fingerprint
+from fan_fer.features.resnet import ResNet18
+from pretraining.augment import augment
+from pretraining.ferplus import FaceSet, load_ferplus
+from pretraining.matrix_conv import use_matrix_products
+
+MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
+
+
+@dataclass(frozen=True)
+class Settings:
+    sizes: str = "64x20"  # side of the square faces in pixels x epochs, one after the other: "64x20,96x10"
+    batch: int = 128
+    lr: float = 0.1  # highest, after the warm-up
+    weight_decay: float = 5e-4
+    average: float = 0.998  # decay of the running average of the weights, per step
+    mixup: float = 0.0  # parameter of the Beta distribution that faces, and their labels, are mixed by; 0: not
+    balance: float = 0.0  # 0: every face once an epoch; 1: every emotion as often; between: by its count to this power
+    distil: float = 0.0  # share of the targets that the network of --start gives, the voters giving the rest
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*(,[1-9]\d*x[1-9]\d*)*", self.sizes):
+            raise FanFerError(f"--sizes {self.sizes}: wanted side x epochs, one or more, such as 64x20 or 64x20,96x10")
+        if not 0 <= self.distil <= 1:
+            raise FanFerError(f"--distil {self.distil}: wanted a share of the targets, 0 to 1")
+
+    def size_of_epochs(self) -> list[int]:
+        """The side of the faces in each epoch of the run."""
+        stages = (map(int, stage.split("x")) for stage in self.sizes.split(","))
+        return [size for size, epochs in stages for _ in range(epochs)]
+
+
+def normalise(faces: Tensor) -> Tensor:
+    """Grey faces (B, 1, H, W) in [0, 1] to what the network sees: (B, 3, H, W), standardised."""
+    return ((faces - MEAN) / STD).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """uint8 faces (B, H, W) to float ones (B, 1, size, size) in [0, 1]."""
+    return nn.functional.interpolate(images.unsqueeze(1).float() / 255, size=(size, size), mode="bilinear")
+
+
+def load_resnet(path: Path) -> dict[str, Tensor]:
+    """The tensors, under torchvision's names, that a run of this script wrote."""
+    if not path.is_file():
+        raise FanFerError(f"{path}: no such file; wanted the backbone.safetensors that this script writes")
+    try:
+        tensors = load_file(path)
+        ResNet18(num_classes=len(EMOTIONS)).load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as error:
+        raise FanFerError(f"{path}: not a backbone.safetensors of this script ({first_line(error)})") from error
+    return tensors
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Rises linearly over the first tenth of the run, then falls to zero along a cosine."""
+    warm_up = max(1, steps // 10)
+    if step < warm_up:
+        return highest * (step + 1) / warm_up
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+@torch.inference_mode()
+def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
+    """(N, 7): the mean logits of each face and its mirror image."""
+    network.eval()
+    found = []
+    for images in faces.images.split(256):
+        inputs = normalise(resize(images, size))
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append((network(inputs).float() + network(inputs.flip(-1)).float()) / 2)
+    return torch.cat(found)
+
+
+def distilled(faces: FaceSet, network: nn.Module, size: int, share: float) -> FaceSet:
+    """The faces with labels that are, to ``share``, what ``network`` says of them (Hinton et al. 2015)."""
+    if share == 0:
+        return faces
+    return replace(faces, labels=torch.lerp(faces.labels, scores(network, faces, size).softmax(dim=1), share))
+
+
+def accuracy(network: nn.Module, faces: FaceSet, size: int) -> tuple[float, float]:
+    """How often the most voted emotion gets the highest score: share of the faces, and mean of the emotions' shares.
+
+    The scores are those of a face and its mirror image, averaged.
+    """
+    answers = faces.labels.argmax(dim=1)
+    right = scores(network, faces, size).argmax(dim=1) == answers
+    recalls = [float(right[answers == emotion].float().mean()) for emotion in answers.unique()]
+    return float(right.float().mean()), sum(recalls) / len(recalls)
+
+
+def epoch_order(labels: Tensor, balance: float, rng: torch.Generator) -> Tensor:
+    """As many faces as there are, in random order: each once, or drawn so that rare emotions come more often."""
+    if balance == 0:
+        return torch.randperm(len(labels), generator=rng)
+    emotion = labels.argmax(dim=1)
+    weights = emotion.bincount(minlength=labels.shape[1]).clamp_min(1).double() ** -balance
+    return torch.multinomial(weights[emotion], len(labels), replacement=True, generator=rng)
+
+
+def mix(inputs: Tensor, labels: Tensor, alpha: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al. 2018): every face and its label blended with another of the batch, by one random share."""
+    if alpha == 0:
+        return inputs, labels
+    seed = int(torch.randint(2**62, (), generator=rng))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    other = torch.randperm(len(inputs), generator=rng)
+    return share * inputs + (1 - share) * inputs[other], share * labels + (1 - share) * labels[other]
+
+
+def train(
+    train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Settings, start: Path | None = None
+) -> nn.Module:
+    """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights.
+
+    start: a backbone.safetensors whose weights the training begins with, in place of random ones.
+    """
+    if settings.distil and start is None:
+        raise FanFerError(f"--distil {settings.distil}: wants --start, the network to distil")
+    made_with = asdict(settings) | {"start": None if start is None else fingerprint(start)}
+    tensors = None if start is None else load_resnet(start)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    network = ResNet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
+    use_matrix_products(network.layer4)
+    if tensors is not None:
+        network.load_state_dict(tensors)
+        train_faces = distilled(train_faces, network, max(settings.size_of_epochs()), settings.distil)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]  # biases and batch norm
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.lr, momentum=0.9, nesterov=True,
+    )  # fmt: skip
+
+    first_epoch = 0
+    checkpoint = load_checkpoint(out / "last.pt", made_with)
+    if checkpoint is not None:
+        first_epoch = checkpoint["epoch"]
+        network.load_state_dict(checkpoint["network"])
+        averaged.load_state_dict(checkpoint["averaged"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+
+    for epoch, size in list(enumerate(settings.size_of_epochs()))[first_epoch:]:
+        started = time.monotonic()
+        loss = train_epoch(network, averaged, optimizer, train_faces, epoch, settings)
+        right, recall = accuracy(averaged, valid_faces, size)
+        figures = {
+            "epoch": epoch + 1,
+            "size": size,
+            "loss": round(loss, 4),
+            "valid_accuracy": round(right, 4),
+            "valid_mean_recall": round(recall, 4),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        save_checkpoint(out / "last.pt", {
+            "epoch": epoch + 1, "settings": made_with, "network": network.state_dict(),
+            "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
+        })  # fmt: skip
+        weights = {name: value.contiguous() for name, value in averaged.module.state_dict().items()}
+        with atomic_write(out / "backbone.safetensors") as temporary:
+            save_file(weights, temporary)
+        with (out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(figures) + "\n")
+        print(json.dumps(figures), flush=True)
+    return averaged.module
+
+
+def train_epoch(
+    network: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer, faces: FaceSet, epoch: int,
+    settings: Settings,
+) -> float:  # fmt: skip
+    """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
+    sizes = settings.size_of_epochs()
+    rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+    batches = epoch_order(faces.labels, settings.balance, rng).split(settings.batch)
+    if len(batches) > 1 and len(batches[-1]) < settings.batch:
+        batches = batches[:-1]
+    network.train()
+    total = 0.0
+    with progress_bar() as progress:
+        task = progress.add_task(f"epoch {epoch + 1} of {len(sizes)}", total=len(batches))
+        for step, chosen in enumerate(batches, start=epoch * len(batches)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, len(sizes) * len(batches), settings.lr)
+            inputs = normalise(augment(faces.images[chosen], sizes[epoch], rng))
+            inputs, labels = mix(inputs, faces.labels[chosen], settings.mixup, rng)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(inputs)
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            averaged.update_parameters(network)
+            total += loss.item()
+            progress.advance(task)
+    return total / len(batches)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="pretraining.backbone", description=first_line(__doc__))
+    parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
+    parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
+    parser.add_argument("--start", type=Path, help="backbone.safetensors to begin with; default: random weights")
+    for name, default in asdict(Settings()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    arguments = vars(parser.parse_args())
+    data, out, start = (arguments.pop(name) for name in ("data", "out", "start"))
+    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, Settings(**arguments), start)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,113 @@
+"""Features of faces and clips from a frozen backbone, computed once and kept in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.base.errors import FanFerError
+from fan_fer.base.terminal import progress_bar
+from fan_fer.faces.clip_faces import cut_out, find_subject
+from fan_fer.faces.face import Detector
+from fan_fer.features.cache import cached, fingerprint
+from fan_fer.features.preprocessing import Preprocessing
+from fan_fer.video.decoding import Video, list_videos
+from pretraining.backbone import load_resnet
+
+BATCH = 128
+FRAME_TRUTH = "frames.csv"  # in a folder of clips, where the set tells what each frame shows
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips of different length back to back: clip k is rows ``offsets[k]`` to ``offsets[k + 1]``."""
+
+    frames: Tensor  # (T, ...): faces, or their features
+    frame_numbers: Tensor  # (T,) int64, each frame's number in its video
+    offsets: Tensor  # (K + 1,) int64
+    labels: Tensor  # (K,) int64, index in EMOTIONS
+    names: list[str]  # "<emotion>/<clip>"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_backbone(path: Path) -> tuple[FrameAttentionNetwork, Tensor, Tensor]:
+    """A "fan" network around the backbone that the backbone script wrote, and that backbone's head: weight, bias."""
+    tensors = load_resnet(path)
+    weight, bias = tensors.pop("fc.weight"), tensors.pop("fc.bias")
+    network = FrameAttentionNetwork("fan")
+    network.backbone.load_state_dict(tensors)
+    return network.eval(), weight, bias
+
+
+def set_name(folder: Path) -> str:
+    """A set's name with its parent's, since splits of different sets are often named alike."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+@torch.inference_mode()
+def embed(network: FrameAttentionNetwork, batches: Callable[[int, int], Tensor], count: int, what: str) -> Tensor:
+    """Features (count, 512); ``batches(start, end)`` gives preprocessed frames (end - start, 3, H, W)."""
+    features = []
+    with progress_bar() as progress:
+        for start in progress.track(range(0, count, BATCH), description=what):
+            with torch.autocast("cpu", torch.bfloat16):
+                features.append(network.embed(batches(start, min(start + BATCH, count))).float())
+    return torch.cat(features)
+
+
+def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache: Path | None = None) -> ClipSet:
+    """The subjects' aligned faces, RGB uint8 (T, size, size, 3), in a folder with a folder of videos per emotion.
+
+    Frames without the subject's face are left out, and clips without any. Kept at ``cache``, where that is given.
+    """
+    classes = [name for name in EMOTIONS if (folder / name).is_dir()]
+    if not classes:
+        raise FanFerError(f"{folder}: no folder named after an emotion; wanted {folder}/Happy/*.avi and the like")
+    videos = [video for name in classes for video in list_videos([folder / name])]
+    names = [f"{video.parent.name}/{video.stem}" for video in videos]
+
+    def compute() -> dict[str, Tensor]:
+        crops: list[np.ndarray] = []
+        numbers: list[int] = []
+        offsets = [0]
+        with progress_bar() as progress:
+            for path in progress.track(videos, description=f"faces of {folder.name}"):
+                video = Video(path)
+                _, subject = find_subject(video, detector)
+                for number, crop in cut_out(video, subject, settings.size, settings.template):
+                    if crop is not None:
+                        crops.append(crop)
+                        numbers.append(number)
+                offsets.append(len(crops))
+        if not crops:
+            raise FanFerError(f"{folder}: {detector.name} finds no face in any of the {len(videos)} videos")
+        return {
+            "frames": torch.from_numpy(np.stack(crops)),
+            "numbers": torch.tensor(numbers),
+            "offsets": torch.tensor(offsets),
+        }
+
+    stored = cached(cache, fingerprint(str(folder), names, detector.name, settings.size, settings.template), compute)
+    lengths = stored["offsets"].diff()
+    kept = [index for index in range(len(names)) if lengths[index] > 0]
+    return ClipSet(
+        stored["frames"],
+        stored["numbers"],
+        torch.cat([torch.zeros(1, dtype=torch.int64), lengths[kept].cumsum(0)]),
+        torch.tensor([EMOTIONS.index(names[index].split("/")[0]) for index in kept]),
+        [names[index] for index in kept],
+    )
+
+
+def embed_clips(network: FrameAttentionNetwork, faces: ClipSet, settings: Preprocessing, what: str) -> Tensor:
+    """Features (T, 512) of every face in ``faces``."""
+    return embed(network, lambda start, end: settings(faces.frames[start:end].numpy()), len(faces.frames), what)

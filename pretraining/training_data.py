@@ -1,0 +1,125 @@
+"""What attention and classifier are trained on: features of video clips and of single faces, computed once."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.base.errors import DataError
+from fan_fer.faces.align import TEMPLATE
+from fan_fer.faces.detectors import load_detector
+from fan_fer.features.cache import cached, fingerprint
+from fan_fer.features.preprocessing import Preprocessing
+from pretraining.augment import augment, degrade
+from pretraining.backbone import MEAN, STD, normalise, resize
+from pretraining.features import FRAME_TRUTH, ClipSet, embed, embed_clips, load_faces
+from pretraining.ferplus import FaceSet, load_ferplus
+from pretraining.mixed_clips import ClipMaker, FacePool
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    clips: ClipSet  # features (T, D)
+    mirrored: Tensor  # (T, D): the same of the mirror images
+    intensities: Tensor  # (T,): how strongly each frame shows its clip's emotion; only the oracle looks
+    mixed: ClipMaker
+    faces: FacePool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that name the data."""
+    parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
+    parser.add_argument("--clips", type=Path, required=True, help="folder with a folder of videos per emotion")
+    parser.add_argument("--valid-clips", type=Path, required=True, help="the same, of other people")
+    parser.add_argument("--detector", default="mtcnn", help='"mtcnn" or "yunet:FILE"')
+    parser.add_argument("--backbone", type=Path, required=True, help="what the backbone script wrote")
+    parser.add_argument("--out", type=Path, required=True, help="directory for features, checkpoints and results")
+
+
+def preprocessing_of(size: int) -> Preprocessing:
+    """How faces get into a network that the backbone script trained at ``size`` pixels."""
+    template = tuple((round(x, 3), round(y, 3)) for x, y in TEMPLATE.tolist())
+    return Preprocessing(size, grayscale=True, mean=(MEAN,) * 3, std=(STD,) * 3, template=template)
+
+
+def load_training_data(paths: argparse.Namespace, network: FrameAttentionNetwork, size: int, seed: int) -> TrainingData:
+    """The data that :func:`add_arguments` named, through the frozen ``network``; kept in ``paths.out``."""
+    settings = preprocessing_of(size)
+    faces = load_ferplus(paths.data, "train")
+    clips = load_clip_faces(paths, paths.clips, settings)
+    source = features_source(paths, size)
+    flipped = replace(clips, frames=clips.frames.flip(2))
+
+    def embed_both() -> dict[str, Tensor]:
+        what = f"frames of {paths.clips.name}"
+        return {
+            "frames": embed_clips(network, clips, settings, what),
+            "mirrored": embed_clips(network, flipped, settings, f"{what}, mirrored"),
+        }
+
+    features = cached(paths.out / "features_clips.safetensors", source, embed_both)
+    pool = FacePool(**cached(
+        paths.out / "features_faces.safetensors",
+        f"{source} seed {seed}",
+        lambda: face_pool(network, faces, size, seed),
+    ))  # fmt: skip
+    return TrainingData(
+        replace(clips, frames=features["frames"]),
+        features["mirrored"],
+        load_intensities(paths.clips / FRAME_TRUTH, clips),
+        ClipMaker(pool),
+        pool,
+    )
+
+
+def load_clip_faces(paths: argparse.Namespace, folder: Path, settings: Preprocessing) -> ClipSet:
+    """The aligned faces of a folder of clips; kept in ``paths.out``."""
+    cache = paths.out / f"faces_{folder.name}.safetensors"
+    return load_faces(folder, load_detector(paths.detector), settings, cache)
+
+
+def features_source(paths: argparse.Namespace, size: int) -> str:
+    """Identifies the features: what was computed with another backbone, of other data, is not used."""
+    return fingerprint(paths.backbone, paths.data, str(paths.clips), asdict(preprocessing_of(size)))[:12]
+
+
+def face_pool(network: FrameAttentionNetwork, faces: FaceSet, size: int, seed: int) -> dict[str, Tensor]:
+    """Features of ``faces`` as they are and augmented, and of blurred or covered copies of a third of them."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def run(change: Callable[[Tensor], Tensor], images: Tensor, what: str) -> Tensor:
+        return embed(network, lambda start, end: normalise(change(images[start:end])), len(images), what)
+
+    third = torch.randperm(len(faces), generator=rng)[: max(1, len(faces) // 3)]
+    as_they_are = run(lambda images: resize(images, size), faces.images, "FER+ faces")
+    augmented = run(lambda images: augment(images, size, rng), faces.images, "augmented FER+ faces")
+    return {
+        "features": torch.cat([as_they_are, augmented]),
+        "labels": faces.labels.repeat(2, 1),
+        "degraded": run(lambda images: degrade(images, size, rng), faces.images[third], "degraded FER+ faces"),
+    }
+
+
+def load_intensities(path: Path, clips: ClipSet) -> Tensor:
+    """(T,): how strongly each frame of ``clips`` shows its clip's emotion, 0 to 1, as the set tells; 1 without a file.
+
+    Raises DataError.
+    """
+    if not path.is_file():
+        return torch.ones(len(clips.frames))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            truth = {(row["clip"], int(row["frame"])): float(row["intensity"]) for row in csv.DictReader(file)}
+        numbers = clips.frame_numbers.split(clips.offsets.diff().tolist())
+        return torch.tensor([
+            truth[name, number] for name, frames in zip(clips.names, numbers, strict=True) for number in frames.tolist()
+        ])  # fmt: skip
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: {error!r}; a row with clip, frame and intensity for every frame is wanted") from None

@@ -1,0 +1,201 @@
+"""Networks for use outside this package: an ONNX file for any runtime, a compiled package for torch.
+
+Both take ``frames``, by default uint8 RGB faces (B, N, S, S, 3) aligned as :func:`fan_fer.faces.align.align_face` does,
+and ``mask`` (B, N) bool, True where a frame is present. Both give ``logits`` (B, C), their softmax are probabilities,
+and ``weights`` (B, N), the share of every frame. B and N may be any numbers from 1 on.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from fan_ext import reference
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.weights import ModelCard
+from fan_fer.base.errors import ExportError
+from fan_fer.base.files import atomic_write
+from fan_fer.features.embedding import folded
+from fan_fer.features.preprocessing import Preprocessing
+
+INPUTS = ("uint8", "float32")
+OPSET = 18  # the oldest that torch's exporter writes: read by every onnxruntime from 1.14 on
+_CHECKED = ((1, 1), (2, 5), (3, 2))  # clips, frames
+
+_Run = Callable[[Tensor, Tensor], "tuple[NDArray[np.float32], ...]"]
+
+
+def export_onnx(path: Path, network: FrameAttentionNetwork, card: ModelCard, frames: str = "uint8") -> float | None:
+    """Writes the network as one ONNX file of standard operators, its card as JSON in the metadata entry ``card``.
+
+    frames: "uint8", aligned faces, which the file itself makes grey and normalises; or "float32", what
+        :class:`fan_fer.features.preprocessing.Preprocessing` makes of them, (B, N, 3, S, S).
+
+    Where onnxruntime is installed, its results for random frames are compared with torch's, and the largest difference
+    of a logit is returned; else None. Raises ExportError where they differ or a library is missing, OutputError; the
+    file is then not written.
+    """
+    _need("onnx", "onnxscript")
+    module = _ClipModule(network, card.preprocessing, frames)
+    # The mask's axes are named with those of the frames, being the same.
+    axes = ({0: "batch", 1: "frames"}, {0: None, 1: None})
+    with atomic_write(path) as temporary:
+        exported = torch.onnx.export(
+            _with_plain_attention(_program(module)),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=axes,
+            input_names=["frames", "mask"],
+            output_names=["logits", "weights"],
+            verbose=False,
+        )
+        assert exported is not None
+        exported.model.metadata_props["card"] = json.dumps(asdict(card))
+        exported.save(temporary, external_data=False)
+        return None if find_spec("onnxruntime") is None else _compare(path, module, _onnxruntime(temporary))
+
+
+def export_aot(path: Path, network: FrameAttentionNetwork, card: ModelCard, frames: str = "uint8") -> float:
+    """Compiles the network for this kind of processor, with AOTInductor, into a package (.pt2).
+
+    The package calls the operator of ``fan_ext``: ``import fan_ext.functional`` has to come before
+    ``torch._inductor.aoti_load_package``. Its ``get_metadata()["card"]`` is the card as JSON.
+
+    frames: as for :func:`export_onnx`. Returns the largest difference of a logit between the package and torch, for
+    random frames. Raises ExportError where they differ or there is no C++ compiler, OutputError; the file is then not
+    written.
+    """
+    from torch._inductor import aoti_compile_and_package, aoti_load_package
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise ExportError(f"{path}: no C++ compiler found; g++ or clang++ is wanted, or its name in CXX") from None
+    module = _ClipModule(network, card.preprocessing, frames)
+    with atomic_write(path) as temporary, tempfile.TemporaryDirectory() as folder:
+        package = aoti_compile_and_package(
+            _program(module),
+            package_path=str(Path(folder) / "network.pt2"),
+            inductor_configs={
+                "aot_inductor.metadata": {"card": json.dumps(asdict(card))},
+                "aot_inductor.check_lowerbound": False,  # where inputs are checked, one clip or frame is right too
+            },
+        )
+        compiled = aoti_load_package(package)
+        difference = _compare(path, module, lambda *inputs: tuple(out.numpy() for out in compiled(*inputs)))
+        shutil.copyfile(package, temporary)
+        return difference
+
+
+class _ClipModule(nn.Module):
+    """Frames and mask to logits and final weights: what an exported file computes."""
+
+    def __init__(self, network: FrameAttentionNetwork, preprocessing: Preprocessing, frames: str) -> None:
+        super().__init__()
+        if frames not in INPUTS:
+            raise ValueError(f"frames: got {frames!r}; wanted one of {', '.join(INPUTS)}")
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.preprocessing = preprocessing if frames == "uint8" else None
+        self.size = preprocessing.size
+
+    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.preprocessing is not None:
+            frames = self.preprocessing.of_tensor(frames.flatten(0, 1)).unflatten(0, mask.shape)
+        logits, weights = self.network(frames, mask)
+        return logits, weights.final
+
+    def example(self, batch: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Random inputs, always the same. Of several clips the last is without a frame."""
+        generator = torch.Generator().manual_seed(batch)
+        if self.preprocessing is not None:
+            shape = (batch, frames, self.size, self.size, 3)
+            images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        else:
+            images = torch.randn(batch, frames, 3, self.size, self.size, generator=generator)
+        mask = torch.rand(batch, frames, generator=generator) < 0.7
+        mask[:, 0] = True
+        mask[1:][-1:] = False
+        return images, mask
+
+
+def _program(module: _ClipModule) -> ExportedProgram:
+    """The module for any number of clips and frames, batch norm folded into the convolutions."""
+    module = copy.deepcopy(module)
+    module.network.backbone = folded(module.network.backbone)
+    axes = {0: Dim("batch"), 1: Dim("frames")}
+    with torch.no_grad():
+        return torch.export.export(module, module.example(2, 3), dynamic_shapes=(axes, axes))
+
+
+def _with_plain_attention(program: ExportedProgram) -> ExportedProgram:
+    """Without the fused operator, and with a log-sigmoid that does not underflow, which ONNX's exporter lacks."""
+    decomposed: ExportedProgram = program.run_decompositions(
+        {
+            torch.ops.fan_ext.frame_attention_forward.default: _plain_attention,
+            torch.ops.aten.log_sigmoid.default: lambda x: x.clamp_max(0) - x.abs().neg().exp().log1p(),
+        }
+    )
+    return decomposed
+
+
+def _plain_attention(
+    features: Tensor,
+    self_weight: Tensor,
+    relation_weight: Tensor | None,
+    self_bias: Tensor | None,
+    relation_bias: Tensor | None,
+    mask: Tensor,
+    *_: Any,
+) -> tuple[Tensor, ...]:
+    """What ``fan_ext::frame_attention_forward`` gives but for the logits, which only its gradient needs."""
+    out, weights = reference.frame_attention(
+        features, self_weight, relation_weight, self_bias, relation_bias, mask=mask, return_weights=True
+    )
+    nothing = features.new_empty(0)
+    return out, nothing, weights.alpha, nothing if weights.beta is None else weights.beta, weights.final
+
+
+def _onnxruntime(path: Path) -> _Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda frames, mask: tuple(session.run(None, {"frames": frames.numpy(), "mask": mask.numpy()}))
+
+
+@torch.inference_mode()
+def _compare(path: Path, module: _ClipModule, run: _Run) -> float:
+    """The largest difference of a logit for random frames. Raises ExportError where results differ noticeably."""
+    largest = 0.0
+    for batch, frames in _CHECKED:
+        inputs = module.example(batch, frames)
+        for name, got, tensor in zip(("logits", "weights"), run(*inputs), module(*inputs), strict=True):
+            wanted = tensor.numpy()
+            if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=1e-3, atol=1e-4):
+                raise ExportError(
+                    f"{path}: not written, as its {name} for {batch} clips of {frames} random frames are not torch's "
+                    f"(shape {got.shape} and {wanted.shape}, mean {got.mean():.4g} and {wanted.mean():.4g})"
+                )
+            if name == "logits":
+                largest = max(largest, float(abs(got - wanted).max()))
+    return largest
+
+
+def _need(*libraries: str) -> None:
+    for library in libraries:
+        if find_spec(library) is None:
+            raise ExportError(f'writing ONNX needs {library}: pip install "fan_ext[export]"')

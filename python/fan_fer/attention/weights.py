@@ -1,0 +1,178 @@
+"""Trained networks as safetensors files, with a card that says what the network is and how to feed it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.base.errors import OutputError, WeightsError, first_line
+from fan_fer.base.files import atomic_write
+from fan_fer.features.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+DEFAULT_WEIGHTS = Path(__file__).parents[1] / "data" / "fan_resnet18.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a weights file says about itself."""
+
+    variant: str
+    preprocessing: Preprocessing
+    backbone: str = "resnet18"
+    classes: tuple[str, ...] = EMOTIONS
+    trained_on: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    license: str = ""
+    temperature: float = 1.0  # that the trained logits were divided by; the stored classifier includes it
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelCard:
+        """The inverse of ``dataclasses.asdict``, also after a trip through JSON, which knows no tuples."""
+        settings = dict(values["preprocessing"])
+        settings |= {name: tuple(settings[name]) for name in ("mean", "std")}
+        settings["template"] = tuple((float(x), float(y)) for x, y in settings["template"])
+        lists = {"classes": tuple(values["classes"]), "preprocessing": Preprocessing(**settings)}
+        return cls(**(values | lists))
+
+
+def save_weights(
+    path: str | os.PathLike[str], network: FrameAttentionNetwork, card: ModelCard, half: bool = False
+) -> None:
+    """Writes the network and its card to ``path``: the whole file or, where anything fails, nothing.
+
+    half: store fp16, half the size.
+    Raises WeightsError for a network that is not the card's, values that are not finite, a path that cannot be
+    written.
+    """
+    path = Path(path)
+    if network.variant != card.variant:
+        raise WeightsError(f'{path}: the card says variant "{card.variant}", the network is "{network.variant}"')
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        stored = tensor.detach().cpu().contiguous()
+        tensors[name] = stored.half() if half and stored.is_floating_point() else stored
+    _check_finite(path, tensors)
+    metadata = {"fan_fer": str(FORMAT_VERSION), "card": json.dumps(asdict(card))}
+    try:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(save(tensors, metadata))
+    except OutputError as error:
+        raise WeightsError(str(error)) from error
+
+
+def load_weights(
+    path: str | os.PathLike[str] | None = None, variant: str | None = None
+) -> tuple[FrameAttentionNetwork, ModelCard]:
+    """A trained network, float32 and in evaluation mode, and its card.
+
+    path: a file that :func:`save_weights` wrote; None for the one that ships in the package.
+    variant: the variant the caller needs; None accepts any.
+    Raises WeightsError, one line, for anything but a complete network. Pickles are never opened.
+    """
+    path = Path(path) if path is not None else DEFAULT_WEIGHTS
+    _check_container(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not a safetensors file ({first_line(error)})") from error
+
+    card = _read_card(path, metadata, tensors)
+    if variant is not None and card.variant != variant:
+        raise WeightsError(f'{path}: holds a network of variant "{card.variant}"; "{variant}" is wanted')
+    try:
+        network = FrameAttentionNetwork(card.variant, len(card.classes), card.backbone)
+    except ValueError as error:
+        raise WeightsError(f"{path}: made for a network this version does not have ({error})") from error
+    expected = network.state_dict()
+    _check_names(path, tensors, expected)
+    wrong = [
+        f"{name} is {tuple(tensors[name].shape)}, wanted {tuple(value.shape)}"
+        for name, value in expected.items()
+        if tensors[name].shape != value.shape
+    ]
+    if wrong:
+        raise WeightsError(f"{path}: tensors of another shape: {_some(wrong)}")
+    _check_finite(path, tensors)
+    network.load_state_dict(tensors)
+    return network.eval(), card
+
+
+def _check_container(path: Path) -> None:
+    """Refuses what is not a whole safetensors file: the header's length in 8 bytes, a JSON header, the tensors."""
+    wanted = "a safetensors file written by fan_fer is wanted"
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; {wanted}")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            header = file.read(length) if length <= LONGEST_HEADER else b""
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+
+    zipped = start[:4] == b"PK\x03\x04"
+    pickled = start[:1] == b"\x80" and length > LONGEST_HEADER  # a pickle's first byte, and no header's length
+    if zipped or pickled:
+        raise WeightsError(f"{path}: a PyTorch pickle, which can run any code when opened; {wanted}")
+    if len(start) == 8 and length > LONGEST_HEADER:
+        raise WeightsError(f"{path}: not a safetensors file; {wanted}")
+    if size < 8 + length:
+        raise WeightsError(f"{path}: truncated within its header ({size} bytes); {wanted}")
+    try:
+        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        ends = [entry["data_offsets"][1] for entry in entries.values()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a safetensors file; {wanted}") from error
+    complete = 8 + length + max(ends, default=0)
+    if size < complete:
+        raise WeightsError(f"{path}: truncated, {size} of {complete} bytes; get the file again")
+
+
+def _read_card(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> ModelCard:
+    if "fan_fer" not in metadata:
+        heads = ("attention.", "classifier.")
+        missing = [f"{head}*" for head in heads if not any(name.startswith(head) for name in tensors)]
+        hint = f", and no trained {' or '.join(missing)}" if missing else ""
+        raise WeightsError(f"{path}: no model card of fan_fer{hint}; a complete network is wanted")
+    if metadata["fan_fer"] != str(FORMAT_VERSION):
+        raise WeightsError(f"{path}: format {metadata['fan_fer']}; this version of fan_fer reads {FORMAT_VERSION}")
+    try:
+        return ModelCard.from_dict(json.loads(metadata["card"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: its model card cannot be read ({first_line(error)})") from error
+
+
+def _check_names(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        # The heads first: without them there is a backbone, and nothing to predict with.
+        missing.sort(key=lambda name: name.startswith("backbone."))
+        raise WeightsError(f"{path}: incomplete, without {_some(missing)}; a complete network is wanted")
+    unknown = [name for name in tensors if name not in expected]
+    if unknown:
+        raise WeightsError(f"{path}: tensors that this network does not have: {_some(unknown)}")
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise WeightsError(f"{path}: NaN or infinite values in {_some(broken)}")
+
+
+def _some(names: list[str], shown: int = 8) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

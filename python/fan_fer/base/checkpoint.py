@@ -1,0 +1,38 @@
+"""Checkpoints that survive a kill, and the settings that a run must share with what it goes on from."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fan_fer.base.errors import FanFerError, first_line
+from fan_fer.base.files import atomic_write
+
+
+def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """A kill while it writes leaves the old file or the new one, nothing between."""
+    with atomic_write(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The checkpoint a run with the same settings left at ``path``; None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = checkpoint["settings"]
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise FanFerError(f"{path}: no checkpoint of a run ({first_line(error)}); delete it to begin anew") from error
+    check_settings(path, found, settings)
+    return checkpoint
+
+
+def check_settings(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises FanFerError that names the settings in which what lies at ``path`` differs."""
+    changed = [f"{name} {found.get(name)} -> {value}" for name, value in wanted.items() if found.get(name) != value]
+    if changed:
+        raise FanFerError(f"{path}: made with other settings ({', '.join(changed)}); use those, or another --out")

@@ -1,0 +1,47 @@
+"""What commands and scripts share on a terminal: errors in one line, and progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fan_fer.base.errors import FanFerError
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs a script's main; an error the user can mend becomes one line on stderr and exit code 2."""
+    try:
+        main()
+    except FanFerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+_active: Progress | None = None
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Bars on the terminal, where there is one. Inside another such block, bars below its own, gone at its end."""
+    global _active
+    if _active is not None:
+        bars = _active
+        before = set(bars.task_ids)
+        try:
+            yield bars
+        finally:
+            for task in set(bars.task_ids) - before:
+                bars.remove_task(task)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        _active = bars
+        try:
+            yield bars
+        finally:
+            _active = None

@@ -1,0 +1,58 @@
+"""The command ``fan-fer``: its commands are in ``fan_fer.cli``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from fan_fer.base.errors import FanFerError
+from fan_fer.cli import app, evaluate, export, predict, prepare, table, train, weights
+from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
+
+COMMANDS = (predict, app, prepare, train, evaluate, table, export, weights)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a file name need not be text that the terminal knows
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except FanFerError as error:
+        complain(error)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("fan-fer: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who reads our output has seen enough. Python flushes stdout once more at exit: let it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fan-fer",
+        description="Facial expressions in video, with frame attention networks.",
+        epilog=predict.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for, not at every start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"fan-fer {version('fan_ext')}")
+        parser.exit()

@@ -1,0 +1,285 @@
+"""``fan-fer predict``: the emotion of the person in a clip, and the weight of every frame."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from fan_fer.base.errors import FanFerError, OutputError
+from fan_fer.cli import predict_many as manifest
+from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
+
+if TYPE_CHECKING:
+    from fan_fer.prediction import ClipPrediction
+    from fan_fer.recognizer import Progress, Recognizer
+
+    People = list[ClipPrediction]  # of one video: the subject alone, or everyone
+
+STDOUT = Path("-")
+
+EXAMPLE = """\
+example:
+  fan-fer predict clip.mp4 --plot clip.png --json clip.json
+  fan-fer predict clips/ --csv frames.csv --plot plots/
+  fan-fer predict party.mp4 --faces all --annotate annotated.mp4
+  fan-fer predict --manifest videos.csv --out results.csv
+
+exit code: 0 all done, 1 some of several clips failed (the others are done), 2 nothing could be done
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="the emotion of the person in a clip, and the weight of every frame",
+        description="Reads clips and tells the emotion of the person in each, and how much every frame counted.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predict.set_defaults(run=run)
+    predict.add_argument("clips", nargs="*", metavar="CLIP", help="a video, or a folder whose videos are all read")
+    predict.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write everything as JSON; '-' for standard output. One video: its object; several, or a folder: "
+        '{"clips": [...], "failures": [...]}',
+    )
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write a table, one row per frame and face")
+    predict.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw faces and weights: .png, .pdf, .svg, .jpg or .webp. Several videos, or a folder: the name of a "
+        "folder that gets one CLIP.png each",
+    )
+    predict.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="FILE",
+        help="write the video (.mp4) with boxes, emotions and weights drawn on it. Several videos, or a folder: the "
+        "name of a folder that gets one CLIP.mp4 each",
+    )
+    predict.add_argument(
+        "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
+    )
+    predict.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
+    predict.add_argument(
+        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
+    )
+    predict.add_argument("--profile", action="store_true", help="say where the time went")
+    predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    manifest.add_arguments(predict)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if manifest.wanted(arguments):
+        return manifest.run(arguments)
+    from fan_fer.video.decoding import list_videos
+
+    videos = list_videos(arguments.clips)
+    single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
+    plots, annotated = _plan_outputs(arguments, videos, single)
+    done, failures, interrupted = _recognize(arguments, videos, plots, annotated, single)
+    if done:
+        _write(arguments, done, failures, single)
+    for warning in (line for people, _ in done for line in people[0].warnings):
+        print(f"fan-fer: warning: {warning}", file=sys.stderr)
+    for message in failures.values():
+        complain(message)
+    if interrupted:
+        raise KeyboardInterrupt
+    if not failures:
+        return DONE
+    return SOME_FAILED if done else BAD_INPUT
+
+
+def _recognize(
+    arguments: argparse.Namespace,
+    videos: Sequence[Path],
+    plots: Sequence[Path],
+    annotated: Sequence[Path],
+    single: bool,
+) -> tuple[list[tuple[People, float]], dict[Path, str], bool]:
+    """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
+    whether the user ended it early, which keeps what is done."""
+    from rich.console import Console
+
+    from fan_fer.base.timing import Profile
+    from fan_fer.output.terminal import profile_report, progress_bar
+    from fan_fer.video.decoding import Video
+
+    failures: dict[Path, str] = {}
+    # What is no video at all is found before the seconds that loading a network takes.
+    for video in videos:
+        try:
+            Video(video)
+        except FanFerError as error:
+            failures[video] = str(error)
+    if len(failures) == len(set(videos)):
+        return [], failures, False
+
+    console = Console(stderr=True)
+    with console.status("loading the network"):
+        recognizer = _load(arguments)
+    done: list[tuple[People, float]] = []
+    interrupted = False
+    for number, video in enumerate(videos):
+        if video in failures:
+            continue
+        name = video.name if single else f"{number + 1}/{len(videos)} {video.name}"
+        start, profile = time.perf_counter(), Profile()
+        try:
+            with progress_bar(console, name) as progress:
+                if arguments.faces == "all":
+                    people = recognizer.predict_faces(video, progress, profile)
+                else:
+                    people = [recognizer.predict(video, progress, profile)]
+            done.append((people, time.perf_counter() - start))
+            if arguments.profile:
+                console.print(profile_report(profile, people[0], done[-1][1]))
+            if plots:
+                _plot(plots[number], people)
+            if annotated:
+                with progress_bar(console, name) as progress:
+                    _annotate(annotated[number], people, progress)
+        except FanFerError as error:
+            failures[video] = str(error)
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+    return done, {video: failures[video] for video in videos if video in failures}, interrupted
+
+
+def _load(arguments: argparse.Namespace) -> Recognizer:
+    from fan_fer.recognizer import load_recognizer
+
+    recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
+    _ = recognizer.detector  # one that cannot be loaded is found out before the work begins
+    return recognizer
+
+
+def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single: bool) -> tuple[list[Path], list[Path]]:
+    """The paths of every video's plot and annotated video, where they are wanted.
+
+    Raises OutputError for an output that could not be written in the end, FanFerError where a library is missing.
+    """
+    from fan_fer.base.files import check_writable
+    from fan_fer.output.figure import check_picture
+
+    plots, annotated = [], []
+    if arguments.plot:
+        plots = _picture_paths(arguments.plot, videos, single, "plot", ".png", check_picture)
+    if arguments.annotate:
+        from fan_fer.output.annotate import check_video
+
+        annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
+        check_video(annotated[0])
+    outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
+    inputs = {video.resolve() for video in videos}
+    seen: set[Path] = set()
+    for path in outputs:
+        target = path.resolve()
+        if target in inputs:
+            raise OutputError(f"{path}: is one of the clips; another name is wanted")
+        if target in seen:
+            raise OutputError(f"{path}: is named for two outputs; two names are wanted")
+        seen.add(target)
+        # A folder of pictures that is still to be made is checked by its own name.
+        new = path in (*plots, *annotated) and not single and not path.parent.exists()
+        check_writable(path.parent if new else path)
+    return plots, annotated
+
+
+def _picture_paths(
+    given: Path, videos: Sequence[Path], single: bool, what: str, suffix: str, check: Callable[[Path], None]
+) -> list[Path]:
+    """The file that is given for one video; for several, a file named after each in the folder that is given."""
+    if single and not given.is_dir():
+        check(given)
+        return [given]
+    if given.suffix and not given.is_dir():
+        raise OutputError(f"{given}: several {what}s go into a folder; the name of a folder is wanted")
+    if given.exists() and not given.is_dir():
+        raise OutputError(f"{given}: is no folder; several {what}s go into a folder")
+    paths: list[Path] = []
+    for video in videos:
+        # Clips of the same name in different folders: clip.png, clip-2.png, ...
+        same = sum(earlier.stem == video.stem for earlier in videos[: len(paths)])
+        paths.append(given / f"{video.stem}{f'-{same + 1}' if same else ''}{suffix}")
+    return paths
+
+
+def _write(
+    arguments: argparse.Namespace,
+    done: Sequence[tuple[People, float]],
+    failures: dict[Path, str],
+    single: bool,
+) -> None:
+    """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""
+    from rich.console import Console
+
+    from fan_fer.base.files import write_text
+    from fan_fer.output.json_csv import batch_json, clip_json, write_csv
+    from fan_fer.output.terminal import batch_table, clip_report, tracks_table
+
+    everyone = arguments.faces == "all"
+    clips = [people if everyone else people[0] for people, _ in done]
+    if arguments.csv:
+        write_csv(arguments.csv, [person for people, _ in done for person in people])
+    if arguments.json:
+        text = clip_json(clips[0]) if single else batch_json(clips, failures)
+        if arguments.json == STDOUT:
+            _print(text, sys.stdout)
+        else:
+            write_text(arguments.json, text)
+    stream = sys.stderr if arguments.json == STDOUT else sys.stdout
+    # Nothing needs to be folded to the width of a terminal where there is none.
+    console = Console(file=stream, width=None if stream.isatty() else 250)
+    subjects = [(people[0], seconds) for people, seconds in done]
+    with console.capture() as report:
+        if everyone:
+            console.print(tracks_table(done))
+        else:
+            console.print(clip_report(*subjects[0]) if single else batch_table(subjects))
+    _print(report.get(), stream)
+
+
+def _plot(path: Path, people: People) -> None:
+    from fan_fer.output.figure import strip_frames
+    from fan_fer.output.plot import video_faces, write_plot
+    from fan_fer.output.plot_people import track_faces, write_tracks_plot
+
+    _make_folder(path.parent)
+    if people[0].track is not None:
+        write_tracks_plot(path, people, track_faces(people))
+    else:
+        write_plot(path, people[0], video_faces(people[0], strip_frames(people[0])))
+
+
+def _annotate(path: Path, people: People, progress: Progress) -> None:
+    from fan_fer.output.annotate import annotate_video
+
+    _make_folder(path.parent)
+    annotate_video(people, path, progress)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def _print(text: str, stream: IO[str]) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None

@@ -1,0 +1,91 @@
+"""``fan-fer prepare``: the faces of a data set, found and aligned once, with tables that describe them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from fan_fer.base.errors import FanFerError
+from fan_fer.cli.outcome import DONE
+
+LISTED = 20  # warnings on the terminal
+
+LAYOUTS = """\
+layouts:
+  ckplus    SRC/cohn-kanade-images/S005/001/*.png and SRC/Emotion/S005/001/*_emotion.txt
+  afew      SRC/Train_AFEW/Angry/*.avi and SRC/Val_AFEW/Angry/*.avi
+  folders   SRC/CLASS/*.mp4 or SRC/CLASS/CLIP/*.png, perhaps below SRC/train, SRC/val, SRC/test
+  csv       SRC is a CSV with the columns video, label, and perhaps split and subject
+
+example:
+  fan-fer prepare --layout ckplus ckplus/ prepared/ckplus
+
+Interrupted or killed, it goes on when it is given again. Clips that cannot be read or show no face are listed and
+left out. exit code: 0 done, 2 nothing could be done
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="find and align the faces of a data set, once",
+        description="Finds the subject's face in every frame of a data set and writes aligned crops and tables.",
+        epilog=LAYOUTS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    prepare.set_defaults(run=run)
+    prepare.add_argument("source", type=Path, metavar="SRC", help="the data set")
+    prepare.add_argument("target", type=Path, metavar="DST", help="folder to write the prepared set to")
+    prepare.add_argument("--layout", required=True, metavar="NAME", help="how SRC lies on disk, see below")
+    prepare.add_argument(
+        "--size", type=int, default=224, metavar="N", help="side of the crops in pixels (default: 224)"
+    )
+    prepare.add_argument(
+        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
+    )
+    prepare.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="divide the persons into N folds (default: 10 for ckplus, none for the others; csv needs subjects)",
+    )
+    prepare.add_argument(
+        "--workers", type=int, default=_cpus(), metavar="N", help="processes (default: one per core, %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from fan_fer.datasets.files import CLIPS_FILE
+    from fan_fer.datasets.prepare import prepare
+    from fan_fer.datasets.report import summary
+
+    if arguments.workers < 1:
+        raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
+    start = time.perf_counter()
+    preparation = prepare(
+        arguments.layout,
+        arguments.source,
+        arguments.target,
+        size=arguments.size,
+        detector=arguments.detector,
+        folds=arguments.folds,
+        workers=arguments.workers,
+    )
+    # Nothing needs to be folded to the width of a terminal where there is none.
+    console = Console(width=None if sys.stdout.isatty() else 250)
+    console.print(summary(preparation, time.perf_counter() - start))
+    odd = [f"{row['clip']}: {row['message']}" for row in preparation.clips if row["message"]]
+    for message in odd[:LISTED]:
+        print(f"fan-fer: warning: {message}", file=sys.stderr)
+    if len(odd) > LISTED:
+        print(f"fan-fer: warning: {len(odd) - LISTED} more in {arguments.target / CLIPS_FILE}", file=sys.stderr)
+    return DONE
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

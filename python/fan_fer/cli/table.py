@@ -1,0 +1,177 @@
+"""``fan-fer table``: trains and evaluates the three variants on a set, as the paper's table does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fan_fer.base.errors import TrainingError
+from fan_fer.cli.outcome import DONE
+from fan_fer.cli.train import add_recipe_options
+
+if TYPE_CHECKING:
+    from fan_fer.datasets.prepared import PreparedSet
+    from fan_fer.paper.table import RunKey, Table
+    from fan_fer.training.recipe import Recipe
+    from fan_fer.training.result import RunResult
+
+VARIANTS = ("score-fusion", "self", "fan")
+FILES = MARKDOWN, JSON, PLOT = "table.md", "table.json", "table.png"
+
+EXAMPLE = """\
+example:
+  fan-fer table ckplus/
+  fan-fer table afew/ --seeds 5 --frame-truth Val_AFEW/frames.csv
+  fan-fer table ckplus/ --config paper --init Resnet18_FER+_pytorch.pth.tar --device cuda
+
+Interrupted, the same command goes on where it was.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    table = commands.add_parser(
+        "table",
+        help="the paper's table on a set: all three variants, all folds, several seeds",
+        description="Trains and evaluates the variants over all folds, or on train and val, and writes the\n"
+        "paper's table: table.md, table.json, table.png and a confusion matrix of each variant.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    table.set_defaults(run=run)
+    table.add_argument("set", type=Path, metavar="DST", help="the folder that `fan-fer prepare` wrote")
+    table.add_argument(
+        "--variants",
+        default=",".join(VARIANTS),
+        metavar="NAMES",
+        help="which to compare (default: %(default)s)",
+    )
+    table.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each with other seeds (default: 3)")
+    add_recipe_options(table)
+    table.add_argument(
+        "--frame-truth",
+        type=Path,
+        metavar="FILE",
+        help="a CSV clip,frame,intensity,occluded: tells whether the weights follow the informative frames",
+    )
+    table.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the table and its runs (default: DST/runs/CONFIG)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from fan_fer.base.files import check_folder
+    from fan_fer.datasets.prepared import open_prepared
+    from fan_fer.evaluation.informative import load_truth
+    from fan_fer.paper.table import make_table, plan_runs
+    from fan_fer.training.recipe import load_recipe
+
+    variants = _variants(arguments.variants)
+    if arguments.seeds < 1:
+        raise TrainingError(f"--seeds {arguments.seeds}; 1 or more is wanted")
+    prepared = open_prepared(arguments.set)
+    recipe = load_recipe(arguments.config)
+    partitions = prepared.partitions()
+    truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
+    if truth is not None:
+        truth.check_clips([prepared.clips[index].name for partition in partitions for index in partition.test])
+    out = arguments.out or prepared.folder / "runs" / recipe.name
+    check_folder(out, [*FILES, *map(_confusion_file, variants)])
+
+    keys = plan_runs(variants, [partition.name for partition in partitions], arguments.seeds)
+    results = _train(arguments, prepared, recipe, keys, out)
+    if _speaks():
+        _report(make_table(prepared, recipe.name, results, truth), out)
+    return DONE
+
+
+def _speaks() -> bool:
+    """Of the processes that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _variants(names: str) -> list[str]:
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in VARIANTS]
+    if unknown or not chosen:
+        raise TrainingError(f"--variants {names}: some of {','.join(VARIANTS)} are wanted")
+    return [name for name in VARIANTS if name in chosen]
+
+
+def _train(
+    arguments: argparse.Namespace, prepared: PreparedSet, recipe: Recipe, keys: Sequence[RunKey], out: Path
+) -> dict[RunKey, RunResult]:
+    """The results of all runs; finished ones are read, an interrupted one goes on."""
+    from fan_fer.attention.checkpoints import init_path
+    from fan_fer.base.terminal import progress_bar
+    from fan_fer.training.result import RESULT_FILE
+    from fan_fer.training.run import train_run
+    from fan_fer.training.spec import RunSpec
+
+    results: dict[RunKey, RunResult] = {}
+    told: set[str] = set()  # variants
+    with progress_bar() as bars:
+
+        def tell(line: str) -> None:
+            if _speaks():
+                bars.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+        bar = bars.add_task("runs", total=len(keys))
+        for variant, partition, seed in keys:
+            init = init_path(arguments.init)
+            spec = RunSpec(variant, partition, seed, recipe, init, freeze_backbone=arguments.freeze_backbone)
+            folder = out / variant / partition / f"seed-{seed}"
+            is_new = not (folder / RESULT_FILE).exists()
+            try:
+                # The networks are left out: a table has many, and `fan-fer train` makes the one that is wanted.
+                result = train_run(
+                    prepared, spec, folder, arguments.device,
+                    keep_networks=False,
+                    workers=arguments.workers,
+                    report=None if variant in told else tell,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                tell(f"{len(results)} of {len(keys)} runs are done; the same command goes on from here")
+                raise
+            if is_new:
+                told.add(variant)
+                figures = ", ".join(f"{which} epoch {result.accuracy(which):.1%}" for which in ("last", "best"))
+                tell(f"{variant} {partition} seed {seed}: {figures}")
+            results[variant, partition, seed] = result
+            bars.advance(bar)
+    return results
+
+
+def _report(table: Table, out: Path) -> None:
+    """Writes the table and its pictures, and shows it."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.text import Text
+
+    from fan_fer.base.files import make_folder, write_text
+    from fan_fer.evaluation.pictures import write_confusion
+    from fan_fer.paper.markdown import table_markdown
+    from fan_fer.paper.picture import write_table_plot
+
+    make_folder(out)
+    markdown = table_markdown(table)
+    write_text(out / MARKDOWN, markdown, errors="backslashreplace")
+    write_text(out / JSON, table.to_json(), errors="backslashreplace")
+    write_table_plot(out / PLOT, table)
+    for result in table.variants:
+        write_confusion(
+            out / _confusion_file(result.variant), result.last, f"{result.title} on {table.name}, last epoch"
+        )
+    # Nothing needs to be folded to the width of a terminal where there is none.
+    console = Console(width=None if sys.stdout.isatty() else 250)
+    console.print(Markdown(markdown) if console.is_terminal else Text(markdown))
+    console.print(
+        f"in {out}: {', '.join([*FILES, *(_confusion_file(r.variant) for r in table.variants)])}", markup=False
+    )
+
+
+def _confusion_file(variant: str) -> str:
+    return f"confusion-{variant}.png"

@@ -1,0 +1,52 @@
+"""``fan-fer weights``: what a weights file says about itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fan_fer.cli.outcome import DONE
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    weights = commands.add_parser(
+        "weights",
+        help="the card of a weights file: what it was trained on, its scores, its licence",
+        description="Prints the card of a weights file, after checking that the file is whole.",
+    )
+    weights.set_defaults(run=run)
+    weights.add_argument("file", nargs="?", type=Path, metavar="FILE", help="default: the network that ships")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import hashlib
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from fan_fer.attention.weights import DEFAULT_WEIGHTS, load_weights
+
+    path = arguments.file or DEFAULT_WEIGHTS
+    network, card = load_weights(path)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    image = card.preprocessing
+    rows = {
+        "file": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "network": f"{card.backbone}, variant {card.variant}, {parameters:,} parameters",
+        "classes": ", ".join(card.classes),
+        "input": f"aligned faces, {image.size} x {image.size}, {'grey' if image.grayscale else 'colour'}",
+        "trained on": card.trained_on or "not said",
+        "temperature": f"{card.temperature:.3g}, already in the classifier",
+        "licence": card.license or "not said",
+    }
+    rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in card.scores.items()}
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, text)
+    # Nothing needs to be folded to the width of a terminal where there is none.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 250).print(table)
+    return DONE

@@ -1,0 +1,112 @@
+"""The files that describe a prepared set: set.json, clips.csv with a row per clip, frames.csv with a row per frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fan_fer.base.errors import DataError
+from fan_fer.base.files import write_text
+from fan_fer.faces.face import LANDMARKS
+
+FORMAT_VERSION = 1
+
+SETTINGS_FILE, CLIPS_FILE, FRAMES_FILE, CROPS_FOLDER = "set.json", "clips.csv", "frames.csv", "crops"
+
+OK, NO_FACE, UNREADABLE = "ok", "no face", "unreadable"  # the status of a clip, and of a frame
+
+CLIP_COLUMNS = ("clip", "label", "split", "subject", "fold", "source", "frames", "faces", "status", "message")
+FACE_COLUMNS = ("x", "y", "width", "height", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"), "score")
+FRAME_COLUMNS = ("clip", "frame", "time", "source", "status", *FACE_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What set.json holds.
+
+    classes: in the order that networks use.
+    size: side of the crops in pixels.
+    template: where alignment puts the five landmarks, as fractions of a crop.
+    detector: name of the face detector.
+    folds: how many there are, None without folds.
+    without_label: how many clips of the source were skipped because it gives them no label.
+    complete: whether all clips are done and the tables are written.
+    """
+
+    layout: str
+    classes: tuple[str, ...]
+    size: int
+    template: tuple[tuple[float, float], ...]
+    detector: str
+    folds: int | None
+    without_label: int
+    complete: bool
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Raises OutputError."""
+    content = {"format_version": FORMAT_VERSION, **asdict(settings)}
+    # A file system may hold names that are not text; they go through as they are.
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_text(folder / SETTINGS_FILE, text + "\n", errors="surrogateescape")
+
+
+def read_settings(folder: Path) -> Settings:
+    """Raises DataError where the folder is no prepared set, or one of another version."""
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        raise DataError(f"{folder}: is no prepared set (it has no {SETTINGS_FILE}); fan-fer prepare makes one")
+    try:
+        content = json.loads(path.read_text("utf-8", "surrogateescape"))
+        version = content.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise DataError(f"{path}: has format version {version}; this fan-fer reads {FORMAT_VERSION}; prepare again")
+        return _parse_settings(content)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{path}: damaged; prepare the set again, into another folder") from None
+
+
+def _parse_settings(content: dict[str, Any]) -> Settings:
+    template = tuple((float(x), float(y)) for x, y in content.pop("template"))
+    classes = tuple(str(name) for name in content.pop("classes"))
+    settings = Settings(**content, template=template, classes=classes)
+    numbers = (settings.size, settings.without_label, settings.folds or 0)
+    if not all(isinstance(number, int) for number in numbers) or not isinstance(settings.complete, bool):
+        raise ValueError("wrong types")
+    return settings
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """A CSV with these columns, empty cells for None. Raises OutputError."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue(), errors="surrogateescape")
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV that :func:`write_rows` made. Raises DataError."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing; the prepared set is damaged: prepare it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}; the prepared set is damaged") from None
+    if tuple(reader.fieldnames or ()) != tuple(columns):
+        raise DataError(f"{path}: the columns are not {', '.join(columns)}; the prepared set is damaged")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns) or None in row.values():
+            raise DataError(f"{path}: row {number} has not {len(columns)} cells; the prepared set is damaged")
+    return rows

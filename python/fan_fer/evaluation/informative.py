@@ -1,0 +1,155 @@
+"""Whether the weights of a clip's frames follow the frames that show its emotion, where the set tells which those are.
+
+The measure is the area under the ROC curve (AUC) of a clip's weights against "the frame is informative": how often an
+informative frame outweighs another; 0.5 is chance.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import roc_auc_score
+
+from fan_fer.base.errors import DataError
+from fan_fer.evaluation.metrics import Interval, bootstrap_interval
+
+VISIBLE = 0.2  # a weaker emotion does not count as visible
+COLUMNS = ("clip", "frame", "intensity", "occluded")
+
+
+@dataclass(frozen=True)
+class FrameTruth:
+    """Which frames of which clips are informative, as :func:`load_truth` read it."""
+
+    path: Path
+    frames: Mapping[str, Mapping[int, bool]]  # clip -> frame number -> informative
+
+    def check_clips(self, names: Iterable[str]) -> None:
+        """Raises DataError where one of the clips is unknown."""
+        missing = [name for name in names if self._find(name) is None]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(f"{self.path}: has no row for clip {missing[0]}{more}")
+
+    def informative(self, name: str, numbers: Sequence[int]) -> NDArray[np.bool_]:
+        """(n,): which of the frames ``numbers`` of a clip show its emotion. Raises DataError for unknown ones.
+
+        A clip may be named with more of its path, or with its suffix: "Val_AFEW/Happy/1.avi" finds "Happy/1".
+        """
+        frames = self._find(name)
+        if frames is None:
+            raise DataError(f"{self.path}: has no row for clip {name}")
+        missing = [number for number in numbers if number not in frames]
+        if missing:
+            raise DataError(f"{self.path}: has no row for frame {missing[0]} of clip {name}")
+        return np.array([frames[number] for number in numbers], bool)
+
+    def _find(self, name: str) -> Mapping[int, bool] | None:
+        for path in (PurePath(name), PurePath(name).with_suffix("")):
+            for start in range(len(path.parts)):
+                found = self.frames.get("/".join(path.parts[start:]))
+                if found is not None:
+                    return found
+        return None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """AUC of the weights, averaged over the clips that have frames of both kinds."""
+
+    clips: int
+    mean: float
+    interval: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "clips": self.clips,
+            "auc": self.mean,
+            "interval": None if self.interval is None else list(self.interval),
+        }
+
+
+def load_truth(path: Path) -> FrameTruth:
+    """Reads ``frames.csv``: a row per frame with ``clip``, ``frame``, ``intensity`` and ``occluded``.
+
+    Informative is a frame in which the labelled emotion is visible (intensity above 0.2) and nothing covers the face.
+    Raises DataError.
+    """
+    frames: dict[str, dict[int, bool]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{path}: no column {', '.join(missing)}; wanted {', '.join(COLUMNS)}, a row per frame")
+            for row in reader:
+                try:
+                    shown = float(row["intensity"]) > VISIBLE and not int(row["occluded"])
+                    frames.setdefault(row["clip"], {})[int(row["frame"])] = shown
+                except (TypeError, ValueError):
+                    raise DataError(
+                        f"{path}: line {reader.line_num}: frame {row['frame']!r}, intensity {row['intensity']!r}, "
+                        f"occluded {row['occluded']!r}; a whole number, a number, and 0 or 1 are wanted"
+                    ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    return FrameTruth(path, frames)
+
+
+def frame_ranking(weights: ArrayLike, informative: ArrayLike) -> float:
+    """AUC of one clip's weights (n,) against ``informative`` (n,) bool; NaN where all frames are of one kind."""
+    kinds = np.asarray(informative, bool)
+    if kinds.all() or not kinds.any():
+        return float("nan")
+    return float(roc_auc_score(kinds, np.asarray(weights)))
+
+
+def mean_ranking(weights: Sequence[ArrayLike], informative: Sequence[ArrayLike]) -> float:
+    """:func:`frame_ranking` averaged over the clips that have both kinds of frames; NaN without any."""
+    areas = [frame_ranking(weight, kinds) for weight, kinds in zip(weights, informative, strict=True)]
+    return float(np.nanmean(areas)) if not np.isnan(areas).all() else float("nan")
+
+
+def summarize(areas: NDArray[np.float64]) -> Ranking | None:
+    """The mean and its interval over the clips of :func:`frame_ranking` values (S, n), one row per seed.
+
+    Each clip's are averaged over the seeds first. None where no clip has both kinds of frames.
+    """
+    known = areas[:, ~np.isnan(areas).any(0)].mean(0)
+    if not len(known):
+        return None
+    interval = bootstrap_interval(lambda clips: known[clips].mean(-1), len(known))
+    return Ranking(len(known), float(known.mean()), interval)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """AUC against the informative frames: of the final weights, and of the plain rule "one minus p(neutral)"."""
+
+    weights: Ranking | None
+    rule: Ranking | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
+
+
+def clip_areas(
+    truth: FrameTruth, name: str, numbers: Sequence[int], weights: NDArray[Any], own: NDArray[Any], neutral: int | None
+) -> tuple[float, float]:
+    """AUC of one clip's final weights and of the plain rule; NaN where there is none."""
+    informative = truth.informative(name, numbers)
+    rule = float("nan") if neutral is None else frame_ranking(1 - own[:, neutral], informative)
+    return frame_ranking(weights, informative), rule
+
+
+def neutral_class(classes: Sequence[str]) -> int | None:
+    """Which of the classes is neutral, if one is."""
+    return next((index for index, name in enumerate(classes) if name.casefold() == "neutral"), None)

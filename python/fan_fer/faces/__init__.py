@@ -1,0 +1,1 @@
+"""Faces in frames: detectors, alignment, and who is who over time."""

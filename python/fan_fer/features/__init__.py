@@ -1,0 +1,1 @@
+"""From aligned faces to features: preprocessing, backbone, and the loop that embeds."""

@@ -1,0 +1,39 @@
+"""Tensors that take long to compute, kept in a file under a key that says what they were computed from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fan_fer.base.files import atomic_write
+
+
+def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors at ``path`` if they were stored under the same ``key``; otherwise computed and stored.
+
+    A damaged file counts as none. None for the path: computed, not stored.
+    """
+    if path is None:
+        return compute()
+    with suppress(FileNotFoundError, SafetensorError), safe_open(path, framework="pt") as file:
+        if (file.metadata() or {}).get("key") == key:
+            return load_file(path)
+    tensors = compute()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(save(tensors, {"key": key}))
+    return tensors
+
+
+def fingerprint(*parts: object) -> str:
+    """A key for :func:`cached`: files count by their bytes, everything else by its text."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode())
+    return digest.hexdigest()

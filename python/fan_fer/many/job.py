@@ -1,0 +1,99 @@
+"""A manifest from its first row to the table of results, whoever makes the predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fan_fer.base.errors import DataError, OutputError
+from fan_fer.base.files import check_writable, write_text
+from fan_fer.base.terminal import progress_bar
+from fan_fer.evaluation.clips import EvaluatedClip, read_videos, with_truths
+from fan_fer.evaluation.labels import LabelMap
+from fan_fer.evaluation.summary import Summary, summarise
+from fan_fer.many.journal import Journal, journal_path, relative_folder
+from fan_fer.many.work import Result, Work
+
+Outcomes = Generator[tuple[str, Result], None, None]
+"""Names of videos with their results, as they are done. Close it to stop the work."""
+
+
+def run_job(
+    manifest: Path,
+    out: Path,
+    work: Work,
+    predict: Callable[[Sequence[str]], Outcomes],
+    label_map: LabelMap | None = None,
+    retry_failed: bool = False,
+) -> Summary:
+    """Has ``predict`` make the results that are missing, then writes the table and scores it.
+
+    A video that several rows name is predicted once. Results are kept in a journal beside ``out`` as they come, so a
+    job that was interrupted or killed goes on. retry_failed: videos with an error are done again.
+    Raises DataError, WeightsError, DetectorError and OutputError, the first three before any work is done.
+    """
+    if out.exists() and not out.is_file():
+        raise OutputError(f"{out}: is no file; the name of a CSV file is wanted")
+    check_writable(out)
+    clips = read_videos(manifest)
+    if out.resolve() in {manifest.resolve(), *((manifest.parent / clip.name).resolve() for clip in clips)}:
+        raise OutputError(f"{out}: is the manifest, or one of its videos; another name is wanted")
+    card, detector = work.check()
+    taken = [name for name in result_columns(card.classes) if name in clips[0].about]
+    if taken:
+        raise DataError(f"{manifest}: has the column {taken[0]}, which the results have too; another name is wanted")
+    clips = with_truths(clips, card.classes, label_map)
+    settings = {
+        "folder": relative_folder(work.folder, out),
+        "weights": work.fingerprint,
+        "detector": detector,
+        "classes": list(card.classes),
+    }
+    with Journal(journal_path(out), settings) as journal:
+        videos = list(dict.fromkeys(clip.name for clip in clips))
+        done = {name for name, result in journal.results.items() if not (retry_failed and result["error"])}
+        todo = [video for video in videos if video not in done]
+        if todo:
+            with closing(predict(todo)) as outcomes, progress_bar() as bars:
+                bar = bars.add_task("videos", total=len(videos), completed=len(videos) - len(todo))
+                for video, result in outcomes:
+                    journal.add(video, result)
+                    bars.advance(bar)
+        results = [journal.results[clip.name] for clip in clips]
+    clips = [_with_result(clip, result) for clip, result in zip(clips, results, strict=True)]
+    _write_table(out, clips, results, card.classes)
+    about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(manifest), "which": "all videos"}
+    return summarise(about, card.classes, clips)
+
+
+def result_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """The columns that follow those of the manifest."""
+    return "predicted", *(f"p_{name}" for name in classes), "frames", "faces", "heaviest", "warnings", "error"
+
+
+def _with_result(clip: EvaluatedClip, result: Result) -> EvaluatedClip:
+    probabilities = None if result["error"] else np.array(result["probabilities"])
+    return replace(clip, error=result["error"], frames=result["frames"], probabilities=probabilities)
+
+
+def _write_table(out: Path, clips: Sequence[EvaluatedClip], results: Sequence[Result], classes: Sequence[str]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*clips[0].about, *result_columns(classes)], lineterminator="\n")
+    writer.writeheader()
+    for clip, result in zip(clips, results, strict=True):
+        row: dict[str, Any] = {**clip.about, "error": result["error"]}
+        if clip.probabilities is not None:
+            row |= {"predicted": classes[int(clip.probabilities.argmax())]}
+            row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, result["probabilities"], strict=True)}
+            row |= {"frames": result["frames"], "faces": result["faces"]}
+            row |= {"heaviest": " ".join(f"{time:g}" for time in result["heaviest"])}
+            row |= {"warnings": "; ".join(result["warnings"])}
+        writer.writerow(row)
+    write_text(out, text.getvalue(), errors="backslashreplace")

@@ -1,0 +1,118 @@
+"""What a worker does: load the recognizer once, then make a result of every video that it is given."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import cv2
+import torch
+
+from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
+from fan_fer.base.errors import FanFerError, WeightsError, first_line
+from fan_fer.faces.detectors import load_detector
+from fan_fer.faces.face import Detector
+from fan_fer.recognizer import Recognizer, load_recognizer
+
+HEAVIEST = 3  # frames of a video that the results name
+
+
+class Result(TypedDict):
+    """What came of a video, as it goes through JSON. With an error the rest is empty.
+
+    probabilities: in the network's class order.
+    heaviest: seconds of the frames that weigh most, heaviest first.
+    """
+
+    probabilities: list[float]
+    frames: int | None
+    faces: int | None
+    heaviest: list[float]
+    warnings: list[str]
+    error: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker needs to know; it pickles where the detector does.
+
+    folder: what the names of the videos are relative to; an absolute path.
+    fingerprint: of the weights, so that a worker on another machine notices that its file is another one.
+    threads: of torch and of OpenCV in each worker; None leaves them as they are.
+    """
+
+    folder: str
+    weights: str
+    fingerprint: str
+    detector: str | Detector
+    device: str
+    threads: int | None = None
+
+    def check(self) -> tuple[ModelCard, str]:
+        """The network's card and the detector's name. Raises WeightsError and DetectorError."""
+        _, card = load_weights(self.weights)
+        detector = load_detector(self.detector) if isinstance(self.detector, str) else self.detector
+        return card, detector.name
+
+    def load(self) -> Recognizer:
+        """Raises WeightsError, DetectorError, and FanFerError where there is no such device."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+            cv2.setNumThreads(self.threads)
+        if weights_fingerprint(self.weights) != self.fingerprint:
+            raise WeightsError(f"{self.weights}: is not the same file for all workers; the same weights are wanted")
+        recognizer = load_recognizer(self.weights, self.device, self.detector)
+        _ = recognizer.detector  # one that cannot be loaded is found out before the first video
+        return recognizer
+
+    def predict(
+        self, recognizer: Recognizer, video: str, progress: Callable[[str, int, int | None], None] | None = None
+    ) -> Result:
+        """The result for a video, which is an error where nothing could be predicted, whatever the reason."""
+        path = os.path.join(self.folder, video)  # noqa: PTH118, keeps the name as it is
+        try:
+            prediction = recognizer.predict(path, progress)
+        except FanFerError as error:
+            return failure(str(error).removeprefix(f"{path}: "))
+        except Exception as error:  # a fault that one video of thousands brings to light ends no job
+            return failure(f"{type(error).__name__}: {first_line(error)}")
+        return Result(
+            probabilities=list(prediction.probabilities.values()),
+            frames=prediction.frames_total,
+            faces=prediction.frames_with_face,
+            heaviest=[round(frame.time or 0.0, 3) for frame in prediction.heaviest(HEAVIEST)],
+            warnings=[warning.removeprefix(f"{path}: ") for warning in prediction.warnings],
+            error="",
+        )
+
+
+def make_work(
+    manifest: Path,
+    weights: str | os.PathLike[str] | None,
+    detector: str | Detector,
+    device: str,
+    threads: int | None = None,
+) -> Work:
+    """Raises WeightsError where the weights cannot be read. None: the ones that ship."""
+    # Absolute, since workers need not be started in the same folder.
+    path = str(Path(weights or DEFAULT_WEIGHTS).absolute())
+    folder = str(manifest.parent.absolute())
+    if isinstance(detector, str) and detector.startswith("yunet:"):
+        detector = f"yunet:{Path(detector.removeprefix('yunet:')).absolute()}"
+    return Work(folder, path, weights_fingerprint(path), detector, device, threads)
+
+
+def weights_fingerprint(path: str) -> str:
+    """Sixteen hexadecimal digits. Raises WeightsError."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def failure(error: str) -> Result:
+    return Result(probabilities=[], frames=None, faces=None, heaviest=[], warnings=[], error=error)

@@ -1,0 +1,1 @@
+"""What becomes of a prediction: JSON, CSV, terminal, plots, annotated videos."""

@@ -1,0 +1,129 @@
+"""The video of a prediction with the readings drawn on it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fan_fer.base.errors import OutputError, VideoError
+from fan_fer.base.files import atomic_write
+from fan_fer.output.colors import rgb, track_color
+from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.video.decoding import Video, ahead
+from fan_fer.video.encoding import Mp4Writer, load_av
+
+Image = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+DARK, LIGHT = (24, 27, 31), (255, 255, 255)
+LISTED = 6  # people whose emotion stands in the corner
+
+
+def check_video(path: Path) -> None:
+    """Raises OutputError for a name that is not an MP4 file's, FanFerError where PyAV is not installed."""
+    if path.suffix.lower() != ".mp4":
+        raise OutputError(f"{path}: the name of an annotated video ends in .mp4")
+    load_av()
+
+
+def annotate_video(
+    prediction: ClipPrediction | Sequence[ClipPrediction],
+    out: str | os.PathLike[str],
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> None:
+    """Writes the prediction's video as MP4 (H.264, sound kept), with what was read drawn on every frame.
+
+    Each face has a box, the emotion of the frame on its own with its probability, and a bar: how much the frame
+    weighs, full for the heaviest of the clip, with a mark where all frames would weigh the same. The emotion of the
+    clip stands in the corner. People have their tracks' numbers and colours.
+
+    prediction: of ``Recognizer.predict``, or all of ``Recognizer.predict_faces``.
+    progress: called after every frame with "annotate", the frames done and how many there are.
+    Raises ValueError for a prediction without a video, VideoError where that cannot be read any more, OutputError
+    where ``out`` cannot be written or is the video itself, FanFerError where PyAV is not installed.
+    """
+    people = [prediction] if isinstance(prediction, ClipPrediction) else list(prediction)
+    if not people or people[0].video is None:
+        raise ValueError("prediction: has no video; one of Recognizer.predict or predict_faces is wanted")
+    path = Path(out)
+    check_video(path)
+    video = Video(people[0].video)
+    if path.exists() and path.samefile(video.path):
+        raise OutputError(f"{path}: is the clip itself; another name is wanted")
+    heaviest = [max(frame.weight or 0.0 for frame in person.frames) for person in people]
+    frames = ahead(video)
+    first = next(frames, None)
+    if first is None:
+        raise VideoError(f"{video.path}: no frame of this video can be decoded")
+    size = first.image.shape[1], first.image.shape[0]
+    try:
+        with atomic_write(path) as temporary, Mp4Writer(temporary, size, video.fps, video.path) as writer:
+            for frame in itertools.chain([first], frames):
+                for person, most in zip(people, heaviest, strict=True):
+                    if frame.index < len(person.frames):
+                        _draw_face(frame.image, person, person.frames[frame.index], most)
+                _draw_summary(frame.image, people)
+                writer.write(frame.image, frame.time)
+                if progress is not None:
+                    progress("annotate", frame.index + 1, people[0].frames_total)
+    except load_av().FFmpegError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heaviest: float) -> None:
+    if frame.box is None or frame.weight is None or frame.emotion is None or frame.probabilities is None:
+        return
+    unit, color = _unit(image), rgb(track_color(person.track))
+    x, y, width, height = frame.box
+    left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
+    cv2.rectangle(image, (left, top), (right, bottom), color, 2 * unit)
+    number = "" if person.track is None else f"{person.track}  "
+    label = f"{number}{frame.emotion} {frame.probabilities[frame.emotion]:.0%}"
+    across, down = _text_size(label, unit)
+    above = top - down if top >= down else top
+    _draw_label(image, label, (min(max(left - unit, 0), max(image.shape[1] - across, 0)), max(above, 0)), color, unit)
+
+    # The bar hangs below the box, or stands inside it where the picture ends.
+    high = 8 * unit
+    bar = min(bottom + 2 * unit, image.shape[0] - high)
+    cv2.rectangle(image, (left, bar), (right, bar + high), DARK, cv2.FILLED)
+    filled = round((right - left - 2 * unit) * frame.weight / heaviest)
+    cv2.rectangle(image, (left + unit, bar + unit), (left + unit + filled, bar + high - unit), color, cv2.FILLED)
+    equal = left + unit + round((right - left - 2 * unit) / person.frames_with_face / heaviest)
+    cv2.line(image, (equal, bar), (equal, bar + high), LIGHT, unit)
+
+
+def _draw_summary(image: Image, people: Sequence[ClipPrediction]) -> None:
+    """The emotion of the whole clip, a line per person, in the upper left corner."""
+    unit, y = _unit(image), 0
+    for person in people[:LISTED]:
+        number = "" if person.track is None else f"{person.track}  "
+        label = f"{number}clip: {person.label} {person.probabilities[person.label]:.0%}"
+        y += _draw_label(image, label, (0, y), DARK if person.track is None else rgb(track_color(person.track)), unit)
+
+
+def _draw_label(image: Image, text: str, corner: tuple[int, int], color: Color, unit: int) -> int:
+    """Text on a ground of ``color``, its upper left corner at ``corner`` (x, y). Returns its height in pixels."""
+    across, down = _text_size(text, unit)
+    (x, y), pad = corner, 4 * unit
+    cv2.rectangle(image, (x, y), (x + across, y + down), color, cv2.FILLED)
+    cv2.putText(image, text, (x + pad, y + down - pad - unit), FONT, 0.5 * unit, LIGHT, unit, cv2.LINE_AA)
+    return down
+
+
+def _text_size(text: str, unit: int) -> tuple[int, int]:
+    """Width and height in pixels of a label with this text."""
+    (across, down), _ = cv2.getTextSize(text, FONT, 0.5 * unit, unit)
+    return int(across) + 8 * unit, int(down) + 9 * unit
+
+
+def _unit(image: Image) -> int:
+    """Pixels of a thin line: one for each 400 pixels of the picture's shorter side."""
+    return max(1, round(int(min(image.shape[:2])) / 400))

@@ -1,0 +1,79 @@
+"""Writing results: JSON, CSV, and the rule that a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from fan_fer.base.files import (
+    write_text,
+)
+from fan_fer.faces.face import LANDMARKS
+from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction, tracks_to_dict
+
+
+def clip_json(prediction: ClipPrediction | Sequence[ClipPrediction]) -> str:
+    """One clip as JSON, a line for every frame: the subject, or everyone as ``Recognizer.predict_faces`` gives them."""
+    return _object_json(prediction, indent="") + "\n"
+
+
+def batch_json(predictions: Sequence[ClipPrediction | Sequence[ClipPrediction]], failures: Mapping[Path, str]) -> str:
+    """Several clips as JSON; ``failures`` maps the videos that could not be done to what was wrong."""
+    clips = ",\n".join("    " + _object_json(prediction, indent="    ") for prediction in predictions)
+    errors = json.dumps([{"video": str(video), "error": error} for video, error in failures.items()])
+    return f'{{\n  "schema_version": {SCHEMA_VERSION},\n  "clips": [\n{clips}\n  ],\n  "failures": {errors}\n}}\n'
+
+
+def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:
+    """One row per frame of every clip, empty cells where there is no face. Raises OutputError.
+
+    Predictions of tracks have a column more, with the track's number, and one row per frame of the track's span.
+    """
+    text = io.StringIO(newline="")
+    _write_rows(text, predictions)
+    # The name of a video need not be valid text.
+    write_text(path, text.getvalue(), errors="backslashreplace")
+
+
+def _write_rows(file: IO[str], predictions: Iterable[ClipPrediction]) -> None:
+    writer: csv.DictWriter[str] | None = None
+    for prediction in predictions:
+        track = {} if prediction.track is None else {"track": prediction.track}
+        for frame in (frame.to_dict() for frame in (prediction.span if track else prediction.frames)):
+            row = {"video": prediction.video, **track, "label": prediction.label}
+            row |= {"frame": frame["index"], "time": frame["time"]}
+            row |= dict(zip(("x", "y", "width", "height"), frame["box"] or [None] * 4, strict=True))
+            for name, point in zip(LANDMARKS, frame["landmarks"] or [(None, None)] * 5, strict=True):
+                row |= {f"{name}_x": point[0], f"{name}_y": point[1]}
+            row |= {name: frame[name] for name in ("alpha", "beta", "weight", "emotion")}
+            own = frame["probabilities"] or {}
+            row |= {f"p_{name}": own.get(name) for name in prediction.probabilities}
+            if writer is None:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _object_json(prediction: ClipPrediction | Sequence[ClipPrediction], indent: str) -> str:
+    members = prediction.to_dict() if isinstance(prediction, ClipPrediction) else tracks_to_dict(prediction)
+    return _layout(members, indent)
+
+
+def _layout(members: Mapping[str, Any], indent: str) -> str:
+    """An object as JSON with a line for each member, each frame and each member of a track."""
+    lines = []
+    for name, value in members.items():
+        if name == "frames":
+            items = [json.dumps(frame, allow_nan=False) for frame in value]
+        elif name == "tracks":
+            items = [_layout(track, indent + "    ") for track in value]
+        else:
+            lines.append(f'{indent}  "{name}": {json.dumps(value, allow_nan=False)}')
+            continue
+        inner = f",\n{indent}    ".join(items)
+        lines.append(f'{indent}  "{name}": [\n{indent}    {inner}\n{indent}  ]')
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

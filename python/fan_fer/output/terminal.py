@@ -1,0 +1,153 @@
+"""What ``fan-fer predict`` shows on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from fan_fer.base.timing import STAGES, Profile
+from fan_fer.output.colors import track_color
+from fan_fer.prediction import ClipPrediction, FramePrediction
+
+HEAVIEST = 5  # frames listed
+BAR = 30  # characters of a probability of 1
+
+_STAGES = {"faces": "finding faces", "emotions": "reading emotions", "annotate": "writing the video"}
+
+
+@contextmanager
+def progress_bar(console: Console, name: str) -> Iterator[_Report]:
+    """Shows the progress of one clip while the block runs, if the console is a terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield _Report(bar, name)
+
+
+class _Report:
+    """The callable that ``Recognizer.predict`` and ``annotate_video`` tell their progress."""
+
+    def __init__(self, bar: Progress, name: str) -> None:
+        self._bar, self._name, self._stage = bar, name, ""
+        self._task = bar.add_task(name, total=None)
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self._bar.reset(self._task, description=f"{self._name}: {_STAGES.get(stage, stage)}")
+        self._bar.update(self._task, completed=done, total=total)
+
+
+def profile_report(profile: Profile, prediction: ClipPrediction, seconds: float) -> RenderableType:
+    """Where the time of one clip went. Decoding is a thread of its own: the parts may sum to more than the whole."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("part", "seconds", "ms a frame"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for name, spent in [*((stage, profile.seconds[stage]) for stage in STAGES), ("whole", seconds)]:
+        table.add_row(name, f"{spent:.2f}", f"{1000 * spent / prediction.frames_total:.2f}")
+    return table
+
+
+def clip_report(prediction: ClipPrediction, seconds: float) -> RenderableType:
+    """One clip in full: label, probabilities, the frames that weighed most, how long it took."""
+    title = Text.assemble(
+        (prediction.label, "bold"),
+        f"  {prediction.probabilities[prediction.label]:.1%}   ",
+        (str(prediction.video), "dim"),
+    )
+    counts = (
+        f"{prediction.frames_total} frames decoded, {prediction.frames_with_face} with a face; "
+        f"{seconds:.1f} s, {prediction.frames_total / seconds:.1f} frames per second"
+    )
+    return Group(title, "", _probabilities(prediction), "", _heaviest(prediction), "", Text(counts, style="dim"))
+
+
+def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
+    """Several clips and the seconds each took, a row each."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("clip", overflow="fold")
+    table.add_column("emotion", style="bold", no_wrap=True)
+    for heading in ("prob.", "frames", "faces", "seconds", "fps"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for prediction, seconds in done:
+        table.add_row(
+            Text(str(prediction.video)),
+            prediction.label,
+            f"{prediction.probabilities[prediction.label]:.1%}",
+            str(prediction.frames_total),
+            str(prediction.frames_with_face),
+            f"{seconds:.1f}",
+            f"{prediction.frames_total / seconds:.1f}",
+        )
+    return table
+
+
+def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> RenderableType:
+    """Everyone in each of the clips, a row per track, and how long it took. Without the clips' names for one alone."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    if len(done) > 1:
+        table.add_column("clip", overflow="fold")
+    table.add_column("track", justify="right")
+    table.add_column("emotion", style="bold", no_wrap=True)
+    for heading in ("prob.", "from", "to", "faces"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for tracks, _ in done:
+        for track in tracks:
+            span = track.span
+            table.add_row(
+                *([Text(str(track.video))] if len(done) > 1 else []),
+                Text(str(track.track), style=f"bold {track_color(track.track)}"),
+                track.label,
+                f"{track.probabilities[track.label]:.1%}",
+                f"{span[0].time or 0.0:.2f} s",
+                f"{span[-1].time or 0.0:.2f} s",
+                str(track.frames_with_face),
+            )
+    frames, seconds = sum(tracks[0].frames_total for tracks, _ in done), sum(spent for _, spent in done)
+    counts = f"{frames} frames decoded; {seconds:.1f} s, {frames / seconds:.1f} frames per second"
+    title = [Text(str(done[0][0][0].video), style="dim")] if len(done) == 1 else []
+    return Group(*title, table, Text(counts, style="dim"))
+
+
+def _probabilities(prediction: ClipPrediction) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for name, value in prediction.probabilities.items():
+        style = "bold" if name == prediction.label else ""
+        table.add_row(name, f"{value:.1%}", "█" * round(BAR * value), style=style)
+    return table
+
+
+def _heaviest(prediction: ClipPrediction) -> RenderableType:
+    table = Table(
+        title="frames that weighed most",
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for heading in ("frame", "time", "weight", "x mean"):
+        table.add_column(heading, justify="right")
+    table.add_column("on its own")
+    for frame in prediction.heaviest(HEAVIEST):
+        table.add_row(*_row(frame, prediction.frames_with_face))
+    return table
+
+
+def _row(frame: FramePrediction, faces: int) -> tuple[str, ...]:
+    weight, probabilities = frame.weight or 0.0, frame.probabilities or {}
+    own = f"{frame.emotion} {probabilities.get(frame.emotion or '', 0.0):.1%}"
+    return str(frame.index), f"{frame.time or 0.0:.2f} s", f"{weight:.2%}", f"{weight * faces:.2f}", own

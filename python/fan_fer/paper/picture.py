@@ -1,0 +1,103 @@
+"""The paper's table as points with intervals, beside learning curves."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE
+from fan_fer.output.figure import HEAD, save_figure, style_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fan_fer.paper.table import Table
+
+
+COLORS = {"fan": ORANGE, "self": BLUE, "score-fusion": FAINT}
+
+
+def plot_table(table: Table) -> Figure:
+    """Left: accuracy and mean recall of each variant with their intervals. Right: test accuracy over the epochs."""
+    figure = Figure(figsize=(11, 4.6), facecolor="white")
+    FigureCanvasAgg(figure)
+    points = figure.add_axes((0.135, 0.245, 0.385, 0.56))
+    curves = figure.add_axes((0.6, 0.245, 0.385, 0.56))
+    _draw_points(points, table)
+    _draw_curves(curves, table)
+    figure.text(0.012, 0.935, textwrap.shorten(table.title, 90, placeholder=" ..."), **HEAD)
+    figure.text(0.012, 0.875, table.subtitle, fontsize=9, color=FAINT, va="center")
+    return figure
+
+
+def write_table_plot(path: Path, table: Table) -> None:
+    """Writes :func:`plot_table`, whole or not at all. Raises OutputError."""
+    save_figure(path, plot_table(table))
+
+
+def _draw_points(axes: Axes, table: Table) -> None:
+    series = (  # what, vertical offset, marker, filled
+        ("accuracy, last epoch", -0.24, "o", True),
+        ("accuracy, best epoch", -0.08, "o", False),
+        ("mean recall, last epoch", 0.08, "D", True),
+        ("mean recall, best epoch", 0.24, "D", False),
+    )
+    names = []
+    for row, result in enumerate(table.variants):
+        color = COLORS[result.variant]
+        names.append(result.title)
+        for label, offset, marker, filled in series:
+            scores = result.last if "last" in label else result.best
+            if label.startswith("accuracy"):
+                value, ends = scores.accuracy, tuple(scores.accuracy_interval)
+            else:
+                value, ends = scores.mean_recall, tuple(scores.mean_recall_interval or ())
+            at = row + offset
+            if ends:
+                axes.plot([100 * end for end in ends], [at, at], color=color, lw=1.6, solid_capstyle="butt")
+            face = color if filled else "white"
+            axes.plot(100 * value, at, marker, ms=5.5, mfc=face, mec=color, mew=1.4)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    for row in range(1, len(names)):
+        axes.axhline(row - 0.5, color=GAP, lw=1)
+    axes.set_xlabel("% of the test clips, with 95 % intervals", color=INK, fontsize=9)
+    handles = [
+        axes.plot([], [], marker, ls="", ms=5.5, mfc=INK if filled else "white", mec=INK, mew=1.2, label=label)[0]
+        for label, _, marker, filled in series
+    ]
+    axes.legend(handles=handles, **_LEGEND, ncols=2, bbox_to_anchor=(0.5, -0.22), loc="upper center")
+    style_axes(axes)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _draw_curves(axes: Axes, table: Table) -> None:
+    for result in reversed(table.variants):  # FAN is drawn last, on top
+        epochs, values = result.epochs, result.curves
+        color = COLORS[result.variant]
+        if len(values) > 1:
+            axes.fill_between(epochs, 100 * values.min(0), 100 * values.max(0), color=color, alpha=0.18, lw=0)
+        marker = "o" if len(epochs) == 1 else ""
+        axes.plot(epochs, 100 * values.mean(0), color=color, lw=1.8, marker=marker, label=result.title)
+    axes.set_xlabel("epoch", color=INK, fontsize=9)
+    axes.set_ylabel("accuracy on the test clips, %", color=INK, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], **_LEGEND, ncols=3, bbox_to_anchor=(0.5, -0.22), loc="upper center")
+    style_axes(axes)
+    axes.grid(axis="y", color=GAP, lw=1)
+
+
+_LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 8.5,
+    "handletextpad": 0.4,
+    "columnspacing": 1.4,
+    "borderaxespad": 0,
+}

@@ -1,0 +1,249 @@
+"""The paper's table: the three variants on one set, over all its partitions and several seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fan_fer.attention.scoring import ClipScores
+from fan_fer.base.errors import TrainingError
+from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
+from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.evaluation.informative import Attention, FrameTruth, Ranking, clip_areas, neutral_class, summarize
+from fan_fer.evaluation.metrics import Difference, Scores, bootstrap_interval, difference, score
+from fan_fer.training.result import RunResult
+
+FORMAT_VERSION = 1
+TITLES = {"score-fusion": "score fusion", "self": "self-attention only", "fan": "FAN"}
+EPOCHS = ("last", "best")
+
+RunKey = tuple[str, str, int]  # variant, partition, seed
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper reports: accuracy in percent, of the best epoch on the test clips."""
+
+    name: str
+    accuracy: Mapping[str, float]
+
+
+PUBLISHED = {
+    "ckplus": Published("CK+", {"score-fusion": 94.80, "self": 99.08, "fan": 99.69}),
+    "afew": Published("AFEW 8.0", {"score-fusion": 48.82, "self": 50.92, "fan": 51.18}),
+}
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """One variant's runs, the test clips of all partitions back to back."""
+
+    variant: str
+    classes: tuple[str, ...]
+    clips: tuple[str, ...]
+    labels: NDArray[np.int64]  # (n,)
+    probabilities: Mapping[str, NDArray[np.float64]]  # "last", "best": (seeds, n, C)
+    best_epochs: tuple[int, ...]  # of every run
+    epochs: NDArray[np.int64]  # (E,)
+    curves: NDArray[np.float64]  # (seeds, E): share of the test clips that is right after each epoch
+    areas: NDArray[np.float64] | None  # (2, seeds, n): AUC of the final weights, and of the rule; of the last epoch
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.variant]
+
+    @cached_property
+    def last(self) -> Scores:
+        return score(self.classes, self.labels, self.probabilities["last"])
+
+    @cached_property
+    def best(self) -> Scores:
+        return score(self.classes, self.labels, self.probabilities["best"])
+
+    @cached_property
+    def attention(self) -> Attention | None:
+        return None if self.areas is None else Attention(summarize(self.areas[0]), summarize(self.areas[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "last": self.last.to_dict(),
+            "best": self.best.to_dict(),
+            "best_epochs": list(self.best_epochs),
+            "curve": {"epochs": self.epochs.tolist(), "accuracy_of_seeds": self.curves.tolist()},
+            "attention": None if self.attention is None else self.attention.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """What :func:`make_table` finds; variants in the order of the paper's table."""
+
+    name: str  # of the set
+    layout: str
+    recipe: str
+    seeds: int
+    partitions: int
+    clips: int
+    no_face: int  # labelled clips of the set without a face: not in any score
+    variants: tuple[VariantResult, ...]
+
+    @property
+    def published(self) -> Published | None:
+        """The paper's figures on the set whose layout this one has, which need not be that set."""
+        return PUBLISHED.get(self.layout)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {', '.join(result.title for result in self.variants)}"
+
+    @property
+    def subtitle(self) -> str:
+        over = f"{self.partitions} folds" if self.partitions > 1 else "validation clips"
+        seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        return f"recipe {self.recipe}, {over}, {seeds}, {self.clips} test clips"
+
+    @cached_property
+    def differences(self) -> dict[str, dict[str, Difference]]:
+        """What FAN scores above each other variant: variant -> "last", "best" -> difference."""
+        ours = next((result for result in self.variants if result.variant == "fan"), None)
+        if ours is None:
+            return {}
+        return {
+            other.variant: {
+                which: difference(ours.labels, ours.probabilities[which], other.probabilities[which])
+                for which in EPOCHS
+            }
+            for other in self.variants
+            if other is not ours
+        }
+
+    @cached_property
+    def attention_differences(self) -> dict[str, Ranking | None]:
+        """By how much the AUC of FAN's weights is above that of each other variant's, and above its own rule's."""
+        ours = next((result for result in self.variants if result.variant == "fan"), None)
+        if ours is None or ours.areas is None:
+            return {}
+        others = {r.variant: r.areas[0] for r in self.variants if r is not ours and r.areas is not None}
+        others["rule"] = ours.areas[1]
+        return {name: _gain(ours.areas[0], areas) for name, areas in others.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        published = self.published
+        return {
+            "format": FORMAT_VERSION,
+            "set": self.name,
+            "layout": self.layout,
+            "recipe": self.recipe,
+            "seeds": self.seeds,
+            "partitions": self.partitions,
+            "clips": self.clips,
+            "clips_without_a_face": self.no_face,
+            "variants": {result.variant: result.to_dict() for result in self.variants},
+            "fan_minus": {
+                name: {which: value.to_dict() for which, value in both.items()}
+                for name, both in self.differences.items()
+            },
+            "attention_fan_minus": {
+                name: None if value is None else value.to_dict() for name, value in self.attention_differences.items()
+            },
+            "published": None if published is None else {"on": published.name, "accuracy": dict(published.accuracy)},
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def plan_runs(variants: Sequence[str], partitions: Sequence[str], seeds: int) -> list[RunKey]:
+    """All runs of a table; whole tables of one seed after the other, so that an early look at it is of use."""
+    return [(v, p, seed) for seed in range(seeds) for v in variants for p in partitions]
+
+
+def make_table(
+    prepared: PreparedSet, recipe: str, results: Mapping[RunKey, RunResult], truth: FrameTruth | None = None
+) -> Table:
+    """The table of finished runs. Raises TrainingError where they do not fit each other, DataError from ``truth``."""
+    chosen = {variant for variant, _, _ in results}
+    variants = [name for name in TITLES if name in chosen]
+    seeds = sorted({seed for _, _, seed in results})
+    partitions = list(dict.fromkeys(partition for _, partition, _ in results))
+    made = tuple(
+        _collect(variant, [[results[variant, name, seed] for name in partitions] for seed in seeds], prepared, truth)
+        for variant in variants
+    )
+    for result in made:
+        if result.clips != made[0].clips or not np.array_equal(result.labels, made[0].labels):
+            raise TrainingError(f"{prepared.folder}: the runs of {result.variant} were tested on other clips")
+    rows = read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS)
+    return Table(
+        name=prepared.folder.resolve().name,
+        layout=prepared.layout,
+        recipe=recipe,
+        seeds=len(seeds),
+        partitions=len(partitions),
+        clips=len(made[0].clips),
+        no_face=sum(bool(row["label"]) and row["status"] != OK for row in rows),
+        variants=made,
+    )
+
+
+def _collect(
+    variant: str, runs: Sequence[Sequence[RunResult]], prepared: PreparedSet, truth: FrameTruth | None
+) -> VariantResult:
+    """``runs[seed][partition]`` of one variant."""
+    clips = [name for run in runs[0] for name in run.values["clips"]]
+    if len(set(clips)) != len(clips):
+        raise TrainingError(f"{prepared.folder}: a clip is in the test part of two partitions")
+    for row in runs:
+        if [name for run in row for name in run.values["clips"]] != clips:
+            raise TrainingError(f"{row[0].folder}: was tested on other clips than {runs[0][0].folder}")
+    scores = {which: [[run.scores(which) for run in row] for row in runs] for which in EPOCHS}
+    probabilities = {
+        which: np.stack([np.concatenate([one.probabilities for one in row]) for row in rows])
+        for which, rows in scores.items()
+    }
+    epochs = [entry["epoch"] for entry in runs[0][0].values["epochs"]]
+    sizes = [len(run.labels) for run in runs[0]]
+    curves = [
+        np.average([[entry["accuracy"] for entry in run.values["epochs"]] for run in row], axis=0, weights=sizes)
+        for row in runs
+    ]
+    return VariantResult(
+        variant=variant,
+        classes=prepared.classes,
+        clips=tuple(clips),
+        labels=np.array([label for run in runs[0] for label in run.labels], np.int64),
+        probabilities=probabilities,
+        best_epochs=tuple(int(run.values["best"]["epoch"]) for row in runs for run in row),
+        epochs=np.array(epochs, np.int64),
+        curves=np.array(curves),
+        areas=None if truth is None else _areas(truth, prepared, clips, scores["last"]),
+    )
+
+
+def _areas(
+    truth: FrameTruth, prepared: PreparedSet, clips: Sequence[str], scores: Sequence[Sequence[ClipScores]]
+) -> NDArray[np.float64]:
+    """(2, seeds, n): AUC of the final weights, and of the plain rule; ``scores[seed][partition]``."""
+    numbers = {clip.name: clip.numbers for clip in prepared.clips}
+    neutral = neutral_class(prepared.classes)
+    rows = []
+    for row in scores:
+        weights = [part for one in row for part in one.weights]
+        own = [part for one in row for part in one.frame_probabilities]
+        of_clips = zip(clips, weights, own, strict=True)
+        rows.append([clip_areas(truth, name, numbers[name], w, p, neutral) for name, w, p in of_clips])
+    return np.moveaxis(np.array(rows, np.float64), -1, 0)
+
+
+def _gain(first: NDArray[np.float64], second: NDArray[np.float64]) -> Ranking | None:
+    known = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
+    gain = first[:, known].mean(0) - second[:, known].mean(0)
+    if not len(gain):
+        return None
+    return Ranking(len(gain), float(gain.mean()), bootstrap_interval(lambda clips: gain[clips].mean(-1), len(gain)))

@@ -1,0 +1,362 @@
+"""The server of `fan-fer app`: uploads, limits, one clip at a time, nothing kept, and who may ask."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fan_fer import FrameAttentionNetwork, recognizer
+from fan_fer.app import desk, uploads
+from fan_fer.app.comparison import compare
+from fan_fer.app.uploads import Limits
+from fan_fer.attention.weights import ModelCard
+from fan_fer.cli.main import main
+from fan_fer.recognizer import Recognizer
+
+from ..fakes import PREPROCESSING, SquareDetector, assert_one_error, make_clip, names, write_video
+
+testclient = pytest.importorskip("starlette.testclient", reason="no Starlette: pip install 'fan_ext[test]'")
+from fan_fer.app.server import make_app  # noqa: E402  (needs Starlette)
+
+ADDRESS = "http://127.0.0.1:8350"
+LIMITS = Limits(minutes=0.5, megabytes=1)
+
+
+def make_recognizer(variant: str = "fan", name: str = "random") -> Recognizer:
+    torch.manual_seed(0)
+    card = ModelCard(variant, PREPROCESSING)
+    network = FrameAttentionNetwork(variant)
+    return Recognizer(network, card, weights_file=f"{name}.safetensors", detector=SquareDetector())
+
+
+@pytest.fixture(scope="module")
+def recognizers() -> list[Recognizer]:
+    return [make_recognizer(), make_recognizer("self", "other")]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "clip.mp4", [[(10 + i, 10, 30)] for i in range(6)] + [[]])
+
+
+class Hold(SquareDetector):
+    """Finds squares once it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def detect(self, image: np.ndarray) -> list:
+        self.begun.set()
+        assert self.go.wait(30)
+        return super().detect(image)
+
+
+@pytest.fixture
+def serve(recognizers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """Starts a server; at the end no file of it is left."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(desk.tempfile, "tempdir", str(temporary))
+    clients = []
+
+    def serve(use=None, limits: Limits = LIMITS, **options):
+        client = testclient.TestClient(make_app(use or recognizers[:1], limits, **options), base_url=ADDRESS)
+        clients.append(client)
+        client.folder = temporary
+        return client.__enter__()
+
+    yield serve
+    for client in clients:
+        client.__exit__(None, None, None)
+    assert names(temporary) == []
+
+
+def upload(client, content: bytes | Path, name: str = "clip.mp4"):
+    body = content.read_bytes() if isinstance(content, Path) else content
+    return client.post("/api/clips", params={"name": name}, content=body)
+
+
+def until(client, id: str, *states: str) -> dict:
+    end = time.monotonic() + 60
+    while (status := client.get(f"/api/clips/{id}").json())["state"] not in states:
+        assert time.monotonic() < end, status
+        time.sleep(0.01)
+    return status
+
+
+def kept(client) -> list[Path]:
+    """Everything that lies in the clips' folders."""
+    return list(client.folder.glob("fan-fer-app-*/*"))
+
+
+# Reading
+
+
+def test_clip_from_upload_to_deletion(serve, clip: Path) -> None:
+    client = serve()
+    answer = upload(client, clip, "../../etc/my clip.mp4")
+    assert answer.status_code == 201
+    assert answer.json()["name"] == "my clip.mp4"
+    base = f"/api/clips/{answer.json()['id']}"
+    assert until(client, answer.json()["id"], "done", "failed")["state"] == "done"
+    result = client.get(f"{base}/result").json()
+    assert (result["width"], result["height"]) == (96, 64)
+    (network,) = result["networks"]
+    prediction = network["prediction"]
+    assert (prediction["video"], prediction["frames_total"], prediction["frames_with_face"]) == ("my clip.mp4", 7, 6)
+
+    files = {kind: client.get(f"{base}/files/0/{kind}") for kind in ("json", "csv", "png")}
+    assert files["json"].json() == prediction
+    assert len(files["csv"].text.splitlines()) == 8
+    assert files["png"].content.startswith(b"\x89PNG")
+    assert "my%20clip.json" in files["json"].headers["content-disposition"]
+    assert client.get(f"{base}/faces/5").content[:2] == b"\xff\xd8"
+    assert client.get(f"{base}/faces/6").status_code == 404  # no face there
+    assert client.get(f"{base}/video").content == clip.read_bytes()
+    part = client.get(f"{base}/video", headers={"range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, b"ftyp")
+
+    assert client.delete(base).status_code == 204
+    assert client.get(base).status_code == 404
+    assert kept(client) == []
+
+
+def test_networks_read_the_same_faces(serve, recognizers, clip: Path) -> None:
+    client = serve(recognizers)
+    base = upload(client, clip).json()["id"]
+    assert until(client, base, "done", "failed")["state"] == "done"
+    first, second = client.get(f"/api/clips/{base}/result").json()["networks"]
+    assert (first["name"], second["name"]) == ("random", "other")
+    for one, other in zip(first["prediction"]["frames"], second["prediction"]["frames"], strict=True):
+        assert (one["index"], one["time"], one["box"]) == (other["index"], other["time"], other["box"])
+    # The second is what it would have said alone.
+    alone = recognizers[1].predict(clip)
+    assert second["prediction"]["probabilities"] == pytest.approx(dict(alone.probabilities), abs=1e-5)
+    assert [f["weight"] for f in second["prediction"]["frames"][:6]] == pytest.approx(
+        [f.weight for f in alone.frames[:6]], abs=1e-5
+    )
+    assert client.get(f"/api/clips/{base}/files/1/json").json() == second["prediction"]
+
+
+def test_variants() -> None:
+    clip = make_clip(5, missing=[2])
+    network, alpha, mean = compare(clip)
+    assert network.probabilities == clip.probabilities
+    faces = [frame for frame in clip.frames if frame.has_face]
+    for name in clip.probabilities:
+        own = [frame.probabilities[name] for frame in faces]
+        assert mean.probabilities[name] == pytest.approx(np.mean(own))
+        assert alpha.probabilities[name] == pytest.approx(np.average(own, weights=[f.alpha for f in faces]))
+    assert [variant.name for variant in compare(make_clip(3, variant="score-fusion"))] == ["This network"]
+
+
+def test_second_clip_waits_and_cancelling_frees_the_line(serve, clip: Path) -> None:
+    waiting = make_recognizer()
+    waiting._detector = detector = Hold()
+    client = serve([waiting])
+    first, second = (upload(client, clip).json()["id"] for _ in range(2))
+    assert detector.begun.wait(30)
+    assert client.get(f"/api/clips/{first}").json()["state"] == "reading"
+    assert client.get(f"/api/clips/{second}").json() == {"name": "clip.mp4", "state": "waiting", "ahead": 1}
+    assert client.post(f"/api/clips/{first}/discard").status_code == 204
+    detector.go.set()
+    assert until(client, second, "done", "failed")["state"] == "done"
+    assert len(kept(client)) == 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "x.mp4: the file is empty; an mp4, mov, webm or avi file is wanted"),
+        (b"#EXTM3U\n/etc/passwd\n", "x.mp4: not a video; an mp4, mov, webm or avi file is wanted"),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(100), "x.mp4: a damaged video, or one in a format that cannot be decoded"),
+    ],
+)
+def test_what_is_no_video(serve, content: bytes, message: str) -> None:
+    client = serve()
+    answer = upload(client, content, "x.mp4")
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith(message)
+    assert kept(client) == []
+
+
+def test_no_face(serve, clip: Path, tmp_path: Path) -> None:
+    client = serve()
+    id = upload(client, write_video(tmp_path / "grey.mp4", [[]] * 3), "grey.mp4").json()["id"]
+    status = until(client, id, "done", "failed")
+    assert status["error"].startswith("grey.mp4: no face found in any of the 3 frames; ")
+    assert kept(client) == []
+    # The server goes on.
+    assert until(client, upload(client, clip).json()["id"], "done", "failed")["state"] == "done"
+
+
+def test_too_long_is_known_from_the_header(serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = write_video(tmp_path / "long.avi", [[(10, 10, 30)]] * 32, fps=1)
+    client = serve()
+    answer = upload(client, long, "long.avi")
+    assert answer.status_code == 413
+    assert "long.avi: lasts 32 seconds; at most 30 seconds are taken" in answer.json()["error"]
+    assert kept(client) == []
+    # A header that lies: the frames tell.
+    monkeypatch.setattr("fan_fer.app.server.check_upload", lambda *arguments: None)
+    status = until(client, upload(client, long, "long.avi").json()["id"], "done", "failed")
+    assert "long.avi: lasts 31 seconds; at most" in status["error"]
+
+
+def test_too_large(serve) -> None:
+    client = serve()
+    answer = upload(client, bytes(1_000_001))
+    assert (answer.status_code, answer.json()["error"].split(";")[0]) == (413, "clip.mp4: is larger than 1 MB")
+
+    def unannounced() -> Iterator[bytes]:
+        for _ in range(11):
+            yield bytes(100_000)
+
+    answer = client.post("/api/clips", params={"name": "x"}, content=unannounced())
+    assert answer.status_code == 413
+    assert kept(client) == []
+
+
+def test_too_many(serve, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    monkeypatch.setattr(desk, "MOST_CLIPS", 1)
+    client = serve()
+    assert upload(client, clip).status_code == 201
+    answer = upload(client, clip)
+    assert answer.status_code == 422
+    assert "other pages hold 1 clip already, and no more fit" in answer.json()["error"]
+
+
+def test_a_defect_fails_one_clip(serve, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(desk, "read_clip", lambda *arguments: 1 / 0)
+        status = until(client, upload(client, clip).json()["id"], "done", "failed")
+    assert status["error"] == "clip.mp4: could not be read (division by zero)"
+    assert until(client, upload(client, clip).json()["id"], "done", "failed")["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("../../a.mp4", "a.mp4"), ("C:\\x\\b.avi", "b.avi"), ("\n\x1b[2J", "[2J"), ("", "clip"), ("x" * 500, "x" * 120)],
+)
+def test_names_are_only_shown(name: str, shown: str) -> None:
+    assert uploads.display_name(name) == shown
+
+
+# Who may ask, and what is kept
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8350", "127.0.0.1.evil.example", ""])
+def test_other_hosts_are_refused(serve, host: str) -> None:
+    client = serve()
+    for path in ("/", "/api/about", "/static/app.js"):
+        assert client.get(path, headers={"host": host}).status_code == 400
+        assert client.get(path, headers={"host": "localhost:8350"}).status_code == 200
+
+
+def test_other_pages_cannot_upload(serve, clip: Path) -> None:
+    client = serve()
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:9"):
+        answer = client.post("/api/clips", content=clip.read_bytes(), headers={"origin": origin})
+        assert answer.status_code == 403
+    assert client.post("/api/clips", content=clip.read_bytes(), headers={"origin": ADDRESS}).status_code == 201
+
+
+def test_no_way_out_of_the_folders(serve, clip: Path) -> None:
+    client = serve()
+    id = upload(client, clip).json()["id"]
+    until(client, id, "done")
+    for path in (
+        "/static/../server.py",
+        "/static/%2e%2e/server.py",
+        "/static/..%2fserver.py",
+        f"/api/clips/{id}/files/0/..%2f..%2fclip",
+        f"/api/clips/{id}/files/0/clip",
+        f"/api/clips/{id}/faces/..%2f..%2fclip",
+        "/api/clips/..%2f..",
+    ):
+        assert client.get(path).status_code == 404, path
+
+
+def test_page_asks_nothing_of_others(serve) -> None:
+    client = serve()
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["cache-control"] == "no-store"
+    for name in ("app.js", "app.css", "player.js", "timeline.js", "camera.js", "drawing.js", "favicon.svg"):
+        text = client.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text
+        assert "https:" not in text
+
+
+def test_clip_of_a_page_that_is_gone_expires(serve, clip: Path) -> None:
+    client = serve(expires_after=2)  # longer than a busy machine may hold up a request
+    id = upload(client, clip).json()["id"]
+    end = time.monotonic() + 6
+    while time.monotonic() < end:  # signs of life keep it
+        assert client.get(f"/api/clips/{id}").status_code == 200
+        time.sleep(0.05)
+    end = time.monotonic() + 20
+    while kept(client):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert client.get(f"/api/clips/{id}").status_code == 404
+
+
+def test_server_that_ends_while_it_reads_leaves_nothing(serve, clip: Path) -> None:
+    waiting = make_recognizer()
+    waiting._detector = detector = Hold()
+    client = serve([waiting])
+    upload(client, clip)
+    assert detector.begun.wait(30)
+    assert kept(client)
+    threading.Timer(0.2, detector.go.set).start()  # the fixture ends the server, and looks
+
+
+# The command
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(recognizer, "load_detector", lambda spec: SquareDetector())
+
+    def app(*arguments: object) -> tuple[int, str, str]:
+        code = main(["app", "--no-browser", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return app
+
+
+def test_port_in_use(app) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert_one_error(app("--port", port), rf"--port {port}: cannot be used \(.*in use\); another port is wanted")
+
+
+def test_bad_options(app, tmp_path: Path) -> None:
+    assert_one_error(app("--port", 70000), "--port 70000: no such port")
+    assert_one_error(app("--port", 0, "--max-minutes", 0), "--max-minutes 0: a number above 0 is wanted")
+    assert_one_error(app("--port", 0, "--max-mb", -1), "--max-mb -1: a number above 0 is wanted")
+    assert_one_error(app("--port", 0, "--weights", tmp_path / "none"), "none: no such file")
+    assert_one_error(app("--port", 0, "--example", tmp_path / "none.mp4"), "none.mp4: no such file")
+
+
+def test_without_the_libraries() -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from fan_fer.cli.main import main; sys.exit(main(['app']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert_one_error((done.returncode, done.stdout, done.stderr), r'app: needs uvicorn; pip install "fan_ext\[app\]"')

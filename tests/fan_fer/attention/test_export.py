@@ -1,0 +1,354 @@
+"""Exported networks: what onnxruntime, and the compiled package, compute is what torch computes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch._inductor.config
+from drawn_faces import EXPRESSIONS, DrawnFaces, draw_face
+from torch import Tensor, nn
+
+import fan_fer
+from fan_fer.attention import export
+from fan_fer.attention.network import VARIANTS, FrameAttentionNetwork, NetworkOutput
+from fan_fer.attention.weights import ModelCard, load_weights, save_weights
+from fan_fer.base.errors import ExportError
+from fan_fer.cli.main import main
+from fan_fer.cli.outcome import BAD_INPUT, DONE
+from fan_fer.faces.align import align_face
+from fan_fer.faces.clip_faces import cut_out, find_subject
+from fan_fer.video.decoding import Video
+
+from ..fakes import PREPROCESSING, every_nth, names
+
+SIZE = PREPROCESSING.size
+
+
+def make_network(variant: str, small: bool = True) -> FrameAttentionNetwork:
+    """A network of random weights whose attention tells frames apart; small: with less than a ResNet, for speed."""
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork(variant)
+    if small:
+        norm = nn.BatchNorm2d(16)
+        nn.init.normal_(norm.running_mean, std=0.1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+        layers = nn.Conv2d(3, 16, 5, stride=2), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+        network.backbone = nn.Sequential(*layers, nn.Linear(64, network.feature_size))
+    for parameter in network.attention.parameters() if network.attention else ():
+        nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+def make_card(variant: str) -> ModelCard:
+    return ModelCard(variant, PREPROCESSING, trained_on="nothing", license="MIT", temperature=0.8)
+
+
+def save_random(path: Path, variant: str = "fan") -> Path:
+    save_weights(path, make_network(variant, small=False), make_card(variant))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every variant as ONNX."""
+    folder = tmp_path_factory.mktemp("onnx")
+    for variant in VARIANTS:
+        export.export_onnx(folder / f"{variant}.onnx", make_network(variant), make_card(variant))
+    return {variant: folder / f"{variant}.onnx" for variant in VARIANTS}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    """Aligned faces, uint8 RGB (3 clips, 5 frames, S, S, 3)."""
+    expressions = list(EXPRESSIONS)
+    return np.stack([
+        np.stack([crop(draw_face(expressions[clip + frame], frame / 4, clip)) for frame in range(5)])
+        for clip in range(3)
+    ])  # fmt: skip
+
+
+def crop(picture: np.ndarray) -> np.ndarray:
+    (face,) = DrawnFaces().detect(picture)
+    return align_face(picture, face.landmarks, SIZE)
+
+
+def run_onnx(path: Path, frames: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    logits, weights = session.run(["logits", "weights"], {"frames": frames, "mask": mask})
+    return logits, weights
+
+
+@torch.inference_mode()
+def run_torch(network: FrameAttentionNetwork, card: ModelCard, frames: np.ndarray, mask: np.ndarray) -> NetworkOutput:
+    images = card.preprocessing(frames.reshape(-1, *frames.shape[2:]))
+    return network(images.unflatten(0, mask.shape), torch.from_numpy(mask))
+
+
+def assert_same(got: tuple[Any, Any], wanted: NetworkOutput) -> None:
+    for own, tensor in zip(got, (wanted.logits, wanted.weights.final), strict=True):
+        np.testing.assert_allclose(own, tensor.numpy(), rtol=1e-4, atol=1e-5)
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 2), (3, 5)])
+def test_onnxruntime_computes_what_torch_does(
+    exported: dict[str, Path], drawn: np.ndarray, variant: str, shape: tuple[int, int]
+) -> None:
+    batch, count = shape
+    frames = drawn[:batch, :count]
+    mask = np.random.default_rng(count).random(shape) < 0.6
+    mask[0, 0] = True
+    got = run_onnx(exported[variant], frames, mask)
+    assert_same(got, run_torch(make_network(variant), make_card(variant), frames, mask))
+    assert got[0].shape == (batch, 7)
+    np.testing.assert_allclose(got[1].sum(1), mask.any(1), atol=1e-5)
+    assert (got[1][~mask] == 0).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_absent_frames_hold_does_not_matter(exported: dict[str, Path], drawn: np.ndarray, variant: str) -> None:
+    mask = np.array([[True, False, True, False, False]])
+    logits, weights = run_onnx(exported[variant], drawn[:1], mask)
+    others = drawn[:1].copy()
+    others[~mask] = 255 - others[~mask]
+    for got, wanted in zip(run_onnx(exported[variant], others, mask), (logits, weights), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    alone, _ = run_onnx(exported[variant], drawn[:1, [0, 2]], np.ones((1, 2), bool))
+    np.testing.assert_allclose(alone, logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_clip_without_a_frame(exported: dict[str, Path], drawn: np.ndarray, variant: str) -> None:
+    mask = np.array([[False] * 5, [True] * 5])
+    logits, weights = run_onnx(exported[variant], drawn[:2], mask)
+    assert (weights[0] == 0).all()
+    if variant == "score-fusion":
+        assert np.ptp(logits[0]) == 0
+    else:  # zeros are pooled: what is left is the classifier's bias
+        np.testing.assert_allclose(logits[0], make_network(variant).classifier.bias.detach(), atol=1e-6)
+    assert_same((logits, weights), run_torch(make_network(variant), make_card(variant), drawn[:2], mask))
+
+
+def test_attention_does_not_underflow(tmp_path: Path, drawn: np.ndarray) -> None:
+    network, card, mask = make_network("fan"), make_card("fan"), np.ones((3, 5), bool)
+    with torch.no_grad():
+        network.attention.self_bias.fill_(-1e4)
+        network.attention.relation_bias.fill_(-300)
+    export.export_onnx(tmp_path / "a.onnx", network, card)
+    got = run_onnx(tmp_path / "a.onnx", drawn, mask)
+    wanted = run_torch(network, card, drawn, mask)
+    assert np.isfinite(got[0]).all()
+    # Logits near -1e4 have three digits behind the point in float32.
+    np.testing.assert_allclose(got[1], wanted.weights.final, rtol=5e-3)
+    np.testing.assert_allclose(got[0], wanted.logits, rtol=5e-3, atol=5e-3)
+
+
+def test_preprocessed_frames(tmp_path: Path, drawn: np.ndarray) -> None:
+    network, card = make_network("fan"), make_card("fan")
+    path = tmp_path / "float.onnx"
+    difference = export.export_onnx(path, network, card, frames="float32")
+    assert difference is not None
+    assert difference < 1e-3
+    mask = np.array([[True, True, False, True, False]])
+    images = card.preprocessing(drawn[0])[None].numpy()
+    images[~mask] = np.nan
+    assert_same(run_onnx(path, images, mask), run_torch(network, card, drawn[:1], mask))
+    with pytest.raises(ValueError, match="frames: got 'int8'; wanted one of uint8, float32"):
+        export.export_onnx(path, network, card, frames="int8")
+
+
+def test_the_file_describes_itself(exported: dict[str, Path]) -> None:
+    session = onnxruntime.InferenceSession(exported["fan"], providers=["CPUExecutionProvider"])
+    card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    assert ModelCard.from_dict(card) == make_card("fan")
+    frames, mask = session.get_inputs()
+    assert (frames.name, frames.type, frames.shape) == ("frames", "tensor(uint8)", ["batch", "frames", SIZE, SIZE, 3])
+    assert (mask.name, mask.type, mask.shape) == ("mask", "tensor(bool)", ["batch", "frames"])
+    assert [(out.name, out.shape) for out in session.get_outputs()] == [
+        ("logits", ["batch", 7]),
+        ("weights", ["batch", "frames"]),
+    ]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_standard_operators_of_one_opset(exported: dict[str, Path], variant: str) -> None:
+    model = onnx.load(exported[variant])
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", export.OPSET)]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+
+
+def test_a_file_that_differs_from_torch_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def equal_weights(features: Tensor, *_: Any, mask: Tensor, **__: Any) -> tuple[Tensor, Any]:
+        share = mask / mask.sum(1, keepdim=True).clamp_min(1)
+        pooled = torch.einsum("bn,bnd->bd", share, features)
+        return torch.cat([pooled, pooled], 1), export.reference.FrameWeights(share, share, share)
+
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(export.reference, "frame_attention", equal_weights)
+    with pytest.raises(
+        ExportError, match=r"a\.onnx: not written, as its logits for 2 clips of 5 random frames are not"
+    ):
+        export.export_onnx(path, make_network("fan"), make_card("fan"))
+    assert path.read_bytes() == b"older"
+    assert names(tmp_path) == ["a.onnx"]
+
+
+def test_a_real_clip_end_to_end(clips: Path, tmp_path: Path) -> None:
+    """Faces found, aligned, through onnxruntime: what `Recognizer.predict` says."""
+    video = every_nth(clips / "WolfgangLanger_Pexels.mp4", tmp_path / "clip.avi", 40)
+    network, card = load_weights()
+    path = tmp_path / "fan.onnx"
+    export.export_onnx(path, network, card)
+
+    recognizer = fan_fer.load_recognizer(precision="float32")
+    wanted = recognizer.predict(video)
+    _, faces = find_subject(Video(video), recognizer.detector)
+    crops = [face for _, face in cut_out(Video(video), faces, card.preprocessing.size, card.preprocessing.template)]
+    mask = np.array([[face is not None for face in crops]])
+    empty = np.zeros((card.preprocessing.size, card.preprocessing.size, 3), np.uint8)
+    logits, weights = run_onnx(path, np.stack([empty if face is None else face for face in crops])[None], mask)
+    probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    assert len(crops) >= 10
+    np.testing.assert_allclose(probabilities, list(wanted.probabilities.values()), atol=1e-4)
+    np.testing.assert_allclose(weights[0], [frame.weight or 0 for frame in wanted.frames], atol=1e-4)
+    assert card.classes[probabilities.argmax()] == wanted.label
+
+
+# AOTInductor
+
+LOAD = """\
+import sys, json
+import numpy as np
+import torch
+import fan_ext.functional
+
+network = torch._inductor.aoti_load_package(sys.argv[1])
+print(json.loads(network.get_metadata()["card"])["license"])
+data = np.load(sys.argv[2])
+for count in (1, 4, 5):
+    frames, mask = (torch.from_numpy(data[name][:, :count].copy()) for name in ("frames", "mask"))
+    logits, weights = network(frames, mask)
+    np.savez(f"{sys.argv[3]}/{count}.npz", logits=logits.numpy(), weights=weights.numpy())
+try:
+    network(frames.transpose(0, 1).contiguous().transpose(0, 1), mask)
+except RuntimeError:
+    print("refused")
+"""
+
+
+def test_the_compiled_package_in_another_process(tmp_path: Path, drawn: np.ndarray) -> None:
+    network, card = make_network("fan", small=False), make_card("fan")
+    assert export.export_aot(tmp_path / "fan.pt2", network, card) < 1e-3
+    mask = np.array([[True, False, True, True, False], [True] * 5, [False] * 5])
+    np.savez(tmp_path / "clips.npz", frames=drawn, mask=mask)
+    arguments = [str(tmp_path / "fan.pt2"), str(tmp_path / "clips.npz"), str(tmp_path)]
+    command = [sys.executable, "-c", LOAD, *arguments]
+    environment = os.environ | {"AOTI_RUNTIME_CHECK_INPUTS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "MIT\nrefused\n"), done.stderr
+    for count in (1, 4, 5):
+        with np.load(tmp_path / f"{count}.npz") as got:
+            wanted = run_torch(network, card, drawn[:, :count], mask[:, :count])
+            assert_same((got["logits"], got["weights"]), wanted)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_program_that_is_compiled(drawn: np.ndarray, variant: str) -> None:
+    network, card = make_network(variant), make_card(variant)
+    program = export._program(export._ClipModule(network, card.preprocessing, "uint8"))
+    operators = [str(node.target) for node in program.graph.nodes]
+    assert ("fan_ext.frame_attention_forward.default" in operators) == (variant != "score-fusion")
+    mask = np.array([[True, False, True, True, False]])
+    got = program.module()(torch.from_numpy(drawn[:1]), torch.from_numpy(mask))
+    assert_same(got, run_torch(network, card, drawn[:1], mask))
+
+
+def test_without_a_compiler(tmp_path: Path) -> None:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(ExportError, match=r"fan\.pt2: no C\+\+ compiler found; g\+\+ or clang\+\+ is wanted"),
+    ):
+        export.export_aot(tmp_path / "fan.pt2", make_network("fan"), make_card("fan"))
+    assert names(tmp_path) == []
+
+
+# The command
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = save_random(tmp_path / "w.safetensors", "self")
+    assert main(["export", "--onnx", str(tmp_path / "a.onnx"), "--weights", str(weights)]) == DONE
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"{tmp_path / 'a.onnx'}: 44.8 MB; onnxruntime's logits for random frames differ")
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    card = session.get_modelmeta().custom_metadata_map["card"]
+    assert json.loads(card) == json.loads(json.dumps(asdict(make_card("self"))))
+    assert names(tmp_path) == ["a.onnx", "w.safetensors"]
+    operators = {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
+    assert "Conv" in operators
+    assert "BatchNormalization" not in operators
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--onnx", "a.pb"], "a.pb: the name of such a file ends in .onnx"),
+        (["--aot", "a.so"], "a.so: the name of such a file ends in .pt2"),
+        (["--onnx", "no/a.onnx"], "no/a.onnx: there is no folder"),
+        (["--onnx", "a.onnx", "--weights", "no.safetensors"], "no.safetensors: no such file"),
+    ],
+)
+def test_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *arguments]) == BAD_INPUT
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"fan-fer: error: {message}")
+    assert err.count("\n") == 1
+    assert names(tmp_path) == []
+
+
+def test_neither_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["export"])
+    assert caught.value.code == BAD_INPUT
+    assert "--onnx FILE or --aot FILE is wanted" in capsys.readouterr().err
+
+
+def test_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = save_random(tmp_path / "w.safetensors")
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    assert main(["export", "--onnx", str(tmp_path / "a.onnx"), "--weights", str(weights)]) == BAD_INPUT
+    assert capsys.readouterr().err == ('fan-fer: error: writing ONNX needs onnx: pip install "fan_ext[export]"\n')
+    assert names(tmp_path) == ["w.safetensors"]
+
+
+def test_without_onnxruntime_it_is_written_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    assert export.export_onnx(tmp_path / "a.onnx", make_network("self"), make_card("self")) is None
+    onnx.checker.check_model(tmp_path / "a.onnx")

@@ -1,0 +1,172 @@
+"""Weights files: what is saved comes back, and whatever is not a complete network is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights, save_weights
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.base.errors import WeightsError
+from fan_fer.features.preprocessing import Preprocessing
+
+TEMPLATE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.4, 0.8), (0.6, 0.8))
+GRAY = Preprocessing(64, grayscale=True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), template=TEMPLATE)
+CARD = ModelCard(variant="fan", preprocessing=GRAY, trained_on="nothing", scores={"valid": 0.5}, license="none")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "fan.safetensors"
+    save_weights(path, FrameAttentionNetwork("fan"), CARD)
+    return path
+
+
+def change(
+    saved: Path, path: Path, drop: str = "", metadata: dict[str, str] | None = None, **tensors: torch.Tensor
+) -> Path:
+    """A copy of ``saved`` at ``path`` without the tensors that start with ``drop``, with others, or metadata."""
+    with safe_open(saved, framework="pt") as file:
+        metadata = file.metadata() if metadata is None else metadata
+    kept = {name: value for name, value in load_file(saved).items() if not (drop and name.startswith(drop))}
+    save_file(kept | tensors, path, metadata=metadata)
+    return path
+
+
+def refusal(path: Path, **wanted: str) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load_weights(path, **wanted)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    network = FrameAttentionNetwork("self")
+    card = replace(CARD, variant="self")
+    save_weights(tmp_path / "w.safetensors", network, card)
+    loaded, loaded_card = load_weights(tmp_path / "w.safetensors", variant="self")
+    assert loaded_card == card
+    assert not loaded.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(saved: Path, tmp_path: Path) -> None:
+    network, card = load_weights(saved)
+    save_weights(tmp_path / "half.safetensors", network, card, half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.51 * saved.stat().st_size
+    halved, _ = load_weights(tmp_path / "half.safetensors")
+    assert {p.dtype for p in halved.parameters()} == {torch.float32}
+    for (name, value), other in zip(network.named_parameters(), halved.parameters(), strict=True):
+        assert torch.allclose(value, other, rtol=1e-3, atol=1e-4), name
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "none.safetensors")
+    assert "no such file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 100_000, -1])
+def test_truncated(saved: Path, tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(saved.read_bytes()[:keep])
+    assert "truncated" in refusal(path)
+
+
+def test_pickles_are_refused_unopened(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    for zipped in (True, False):
+        path = tmp_path / "w.pt"
+        torch.save({"state_dict": Trap()}, path, _use_new_zipfile_serialization=zipped)
+        assert "pickle" in refusal(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"weights, honestly, all of them", b"\x02\0\0\0\0\0\0\0[]", b"\x03\0\0\0\0\0\0\0{x}"]
+)
+def test_not_safetensors(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    assert "not a safetensors file" in refusal(path)
+
+
+def test_a_backbone_alone_names_the_missing_heads(saved: Path, tmp_path: Path) -> None:
+    backbone = change(saved, tmp_path / "a", drop="attention.")
+    message = refusal(backbone)
+    for name in ("self_weight", "relation_weight", "self_bias", "relation_bias"):
+        assert f"attention.{name}" in message
+    assert "classifier.weight, classifier.bias" in refusal(change(saved, tmp_path / "b", drop="classifier."))
+    foreign = tmp_path / "resnet.safetensors"
+    save_file({"conv1.weight": torch.zeros(2)}, foreign)
+    message = refusal(foreign)
+    assert "no model card" in message
+    assert "attention.*" in message
+    assert "classifier.*" in message
+
+
+def test_other_tensors(saved: Path, tmp_path: Path) -> None:
+    bias = "classifier.bias"
+    message = refusal(change(saved, tmp_path / "shape", **{bias: torch.zeros(8)}))
+    assert "classifier.bias is (8,), wanted (7,)" in message
+    assert "classifier.bias" in refusal(change(saved, tmp_path / "nan", **{bias: torch.full((7,), math.nan)}))
+    assert "extra" in refusal(change(saved, tmp_path / "extra", extra=torch.zeros(1)))
+
+
+def test_other_cards(saved: Path, tmp_path: Path) -> None:
+    assert 'variant "fan"; "self" is wanted' in refusal(saved, variant="self")
+    with safe_open(saved, framework="pt") as file:
+        metadata = file.metadata()
+    assert "format 99" in refusal(change(saved, tmp_path / "new", metadata=metadata | {"fan_fer": "99"}))
+    assert "model card" in refusal(change(saved, tmp_path / "torn", metadata=metadata | {"card": "{"}))
+    assert "model card" in refusal(change(saved, tmp_path / "bare", metadata=metadata | {"card": "{}"}))
+    card = json.dumps(json.loads(metadata["card"]) | {"backbone": "vgg"})
+    assert "'vgg'" in refusal(change(saved, tmp_path / "vgg", metadata=metadata | {"card": card}))
+
+
+def test_nothing_is_half_written(tmp_path: Path) -> None:
+    network = FrameAttentionNetwork("fan")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        save_weights(tmp_path / "nowhere" / "w.safetensors", network, CARD)
+    with pytest.raises(WeightsError, match='card says variant "self"'):
+        save_weights(tmp_path / "w.safetensors", network, replace(CARD, variant="self"))
+    network.classifier.bias.data[0] = 1e6  # beyond fp16
+    with pytest.raises(WeightsError, match=r"classifier\.bias"):
+        save_weights(tmp_path / "w.safetensors", network, CARD, half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preprocessing_is_gray_sized_and_standardised() -> None:
+    red = np.zeros((1, 32, 48, 3), np.uint8)
+    red[..., 0] = 255
+    out = GRAY(red)
+    assert out.shape == (1, 3, 64, 64)
+    assert torch.allclose(out, torch.full_like(out, (0.299 - 0.5) / 0.25), atol=1e-5)
+    colour = replace(GRAY, grayscale=False)(red)
+    assert torch.allclose(colour[0, :, 0, 0], torch.tensor([2.0, -2.0, -2.0]))
+
+
+def test_the_packaged_file() -> None:
+    network, card = load_weights(variant="fan")
+    assert card.classes == EMOTIONS
+    assert "research use: trained on FER2013 images" in card.license
+    assert card.scores["ferplus_valid_faces_accuracy"] >= 0.83
+    assert DEFAULT_WEIGHTS.stat().st_size <= 25e6
+    flat = np.full((1, card.preprocessing.size, card.preprocessing.size, 3), 128, np.uint8)
+    assert network(card.preprocessing(flat).unsqueeze(0)).logits.isfinite().all()

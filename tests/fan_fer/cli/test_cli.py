@@ -1,0 +1,413 @@
+"""The command line: what it writes and prints, and for everything that goes wrong one line and the right exit code."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import jsonschema
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from fan_fer import recognizer
+from fan_fer.cli.main import main
+from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
+
+from ..drawn_lists import random_weights
+from ..fakes import SquareDetector, assert_one_error, every_nth, names, picture, turn, write_video
+
+FACE = [(10, 10, 30)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "clip.mp4", [[(10 + i, 10, 30)] for i in range(4)] + [[]])
+
+
+@pytest.fixture
+def predict(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `fan-fer predict` in this process, red squares being faces; gives exit code, stdout, stderr."""
+    monkeypatch.setattr(recognizer, "load_detector", lambda spec: SquareDetector())
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        options = [] if "--weights" in arguments else ["--weights", str(weights)]
+        code = main(["predict", *map(str, arguments), *options])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+# Good input
+
+
+def test_report(predict, clip: Path) -> None:
+    code, out, err = predict(clip)
+    assert (code, err) == (DONE, "")
+    for name in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"):
+        assert re.search(rf"^{name} +\d+\.\d%", out, re.M), name
+    assert "5 frames decoded, 4 with a face" in out
+    assert "frames per second" in out
+    rows = re.findall(r"^ +(\d+) +(\d\.\d\d) s +(\d+\.\d+)% +\d\.\d\d +([A-Z][a-z]+) \d+\.\d%", out, re.M)
+    assert len(rows) == 4
+    shares = [float(row[2]) for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.05)
+
+
+def test_all_outputs(predict, clip: Path, tmp_path: Path) -> None:
+    before = set(names(tmp_path))
+    outputs = {"--json": tmp_path / "a.json", "--csv": tmp_path / "a.csv", "--plot": tmp_path / "a.png"}
+    code, _, err = predict(clip, *(word for pair in outputs.items() for word in pair))
+    assert (code, err) == (DONE, "")
+    document = json.loads(outputs["--json"].read_text())
+    schema = json.loads(resources.files("fan_fer").joinpath("prediction.schema.json").read_text())
+    jsonschema.validate(document, schema)
+    assert (document["video"], document["frames_total"], document["frames_with_face"]) == (str(clip), 5, 4)
+    with outputs["--csv"].open() as file:
+        assert [row["weight"] for row in csv.DictReader(file)] == [
+            "" if frame["weight"] is None else str(frame["weight"]) for frame in document["frames"]
+        ]
+    assert cv2.imread(str(outputs["--plot"])) is not None
+    assert set(names(tmp_path)) - before == {"a.json", "a.csv", "a.png"}
+
+
+def test_json_on_standard_output(predict, clip: Path) -> None:
+    code, out, err = predict(clip, "--json", "-")
+    assert code == DONE
+    assert json.loads(out)["frames_total"] == 5
+    assert "5 frames decoded" in err
+
+
+def test_several_clips(predict, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    other = write_video(tmp_path / "folder" / "clip.avi", [FACE] * 3)
+    code, out, err = predict(clip, tmp_path / "folder", "--json", tmp_path / "a.json", "--plot", tmp_path / "plots")
+    assert (code, err) == (DONE, "")
+    assert "fps" in out
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert [entry["video"] for entry in document["clips"]] == [str(clip), str(other)]
+    assert names(tmp_path / "plots") == ["clip-2.png", "clip.png"]
+
+
+def test_plot_into_a_folder(predict, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    assert predict(clip, "--plot", tmp_path / "plots")[0] == DONE
+    assert names(tmp_path / "plots") == ["clip.png"]
+
+
+def test_still_image(predict, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "face.png"), picture(FACE)[..., ::-1])
+    code, out, _ = predict(tmp_path / "face.png")
+    assert code == DONE
+    assert "1 frames decoded, 1 with a face" in out
+
+
+def test_rotated_video_gives_upright_boxes(predict, tmp_path: Path) -> None:
+    path = turn(write_video(tmp_path / "phone.mp4", [FACE] * 3))  # 96 x 64, shown as 64 x 96
+    assert predict(path, "--json", tmp_path / "a.json")[0] == DONE
+    box = json.loads((tmp_path / "a.json").read_text())["frames"][0]["box"]
+    # Turned clockwise, the square at (10, 10) to (40, 40) is at (64 - 40, 10) to (64 - 10, 40).
+    assert box == pytest.approx([24, 10, 30, 30], abs=2)
+
+
+# Bad videos
+
+
+def test_missing_file(predict, tmp_path: Path) -> None:
+    assert_one_error(predict(tmp_path / "none.mp4"), r"none\.mp4: no such file")
+
+
+def test_text_named_mp4(predict, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello\n" * 1000)
+    assert_one_error(predict(tmp_path / "text.mp4", "--json", tmp_path / "a.json"), r"text\.mp4: ")
+    assert names(tmp_path) == ["text.mp4"]
+
+
+def test_truncated_mp4(predict, clip: Path) -> None:
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    assert_one_error(predict(clip), r"clip\.mp4: ")
+
+
+def test_truncated_avi_is_done_as_far_as_it_goes(predict, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "long.avi", [FACE] * 60)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, out, err = predict(path)
+    assert code == DONE
+    assert re.search(r"(2\d|3\d) frames decoded", out)
+    assert re.fullmatch(r"fan-fer: warning: .*long\.avi: .*incomplete.*\n", err)
+
+
+def test_zero_frames(predict, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    assert_one_error(predict(tmp_path / "empty.mp4"), r"empty\.mp4: .*empty")
+    path = write_video(tmp_path / "none.avi", [])
+    assert_one_error(predict(path), r"none\.avi: ")
+
+
+def test_no_face(predict, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "grey.mp4", [[]] * 3)
+    assert_one_error(predict(path, "--csv", tmp_path / "a.csv"), r"grey\.mp4: no face found in any of the 3 frames")
+    assert names(tmp_path) == ["grey.mp4"]
+
+
+def test_folder_without_videos(predict, tmp_path: Path) -> None:
+    assert_one_error(predict(tmp_path), re.escape(str(tmp_path)))
+
+
+def test_one_bad_video_among_good_ones(predict, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    write_video(tmp_path / "grey.mp4", [[]] * 2)
+    write_video(tmp_path / "good.mp4", [FACE])
+    code, out, err = predict(
+        tmp_path, "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv", "--plot", tmp_path / "p"
+    )
+    assert code == SOME_FAILED
+    assert "clip.mp4" in out
+    assert "good.mp4" in out
+    assert [line.split(": ")[2] for line in err.splitlines()] == [
+        str(tmp_path / name) for name in ("bad.mp4", "grey.mp4")
+    ]
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert [Path(entry["video"]).name for entry in document["clips"]] == ["clip.mp4", "good.mp4"]
+    assert [Path(entry["video"]).name for entry in document["failures"]] == ["bad.mp4", "grey.mp4"]
+    assert names(tmp_path / "p") == ["clip.png", "good.png"]
+
+
+def test_only_bad_videos(predict, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    code, out, err = predict(tmp_path / "bad.mp4", tmp_path / "none.mp4", "--json", tmp_path / "a.json")
+    assert (code, out) == (BAD_INPUT, "")
+    assert len(err.splitlines()) == 2
+    assert names(tmp_path) == ["bad.mp4"]
+
+
+def test_real_clip_without_a_face(clips: Path, weights: Path, tmp_path: Path, capsys) -> None:
+    path = every_nth(clips / "no_face.mp4", tmp_path / "no_face.avi", 4)
+    code = main(["predict", str(path), "--weights", str(weights), "--csv", str(tmp_path / "a.csv")])
+    assert_one_error((code, *capsys.readouterr()), r"no_face\.avi: no face found in any of the \d+ frames")
+    assert names(tmp_path) == ["no_face.avi"]
+
+
+def test_real_clip_with_a_face_in_some_frames(clips: Path, weights: Path, tmp_path: Path) -> None:
+    path = every_nth(clips / "face_noface.mov", tmp_path / "part.avi", 8)
+    assert main(["predict", str(path), "--weights", str(weights), "--json", str(tmp_path / "a.json")]) == DONE
+    document = json.loads((tmp_path / "a.json").read_text())
+    faces = [frame["weight"] is not None for frame in document["frames"]]
+    assert len(faces) == document["frames_total"]
+    assert sum(faces) == document["frames_with_face"]
+    # The man leaves the picture before its middle.
+    assert all(faces[: len(faces) // 3])
+    assert not any(faces[len(faces) // 2 :])
+    assert sum(frame["weight"] or 0 for frame in document["frames"]) == pytest.approx(1, abs=1e-6)
+
+
+# Outputs that cannot be written are known before any frame is decoded
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer.Recognizer, "predict", lambda *_: pytest.fail("the work has begun"))
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--json", "", "is a folder"),
+        ("--json", "none/a.json", "there is no folder"),
+        ("--csv", "clip.mp4/a.csv", "there is no folder"),
+        ("--csv", "clip.mp4", "is one of the clips"),
+        ("--plot", "none/a.png", "there is no folder"),
+        ("--plot", "a.txt", r"ends in one of \.png"),
+    ],
+)
+def test_unwritable_outputs(predict, clip: Path, tmp_path: Path, option: str, name: str, message: str) -> None:
+    content = clip.read_bytes()
+    assert_one_error(predict(clip, option, tmp_path / name), message)
+    assert names(tmp_path) == ["clip.mp4"]
+    assert clip.read_bytes() == content
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("name", "message"), [("a.png", "name of a folder"), ("clip.mp4", "folder"), ("none/plots", "there is no folder")]
+)
+def test_unwritable_folders_of_plots(predict, clip: Path, tmp_path: Path, name: str, message: str) -> None:
+    assert_one_error(predict(clip, clip, "--plot", tmp_path / name), message)
+    assert names(tmp_path) == ["clip.mp4"]
+
+
+@pytest.mark.usefixtures("no_work")
+def test_one_name_for_two_outputs(predict, clip: Path, tmp_path: Path) -> None:
+    assert_one_error(predict(clip, "--json", tmp_path / "a", "--csv", tmp_path / "a"), "named for two outputs")
+
+
+def test_output_that_fails_in_the_end(predict, clip: Path) -> None:
+    assert_one_error(predict(clip, "--json", "/dev/full"), r"/dev/full: cannot be written \(No space left on device\)")
+
+
+# Weights that are no trained network
+
+
+def test_truncated_weights(predict, clip: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(weights.read_bytes()[:100_000])
+    assert_one_error(predict(clip, "--weights", tmp_path / "w.safetensors"), r"w\.safetensors: truncated")
+
+
+def test_pickled_weights(predict, clip: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "w.pth")
+    assert_one_error(predict(clip, "--weights", tmp_path / "w.pth"), r"w\.pth: .*pickle")
+
+
+def test_missing_weights(predict, clip: Path, tmp_path: Path) -> None:
+    assert_one_error(predict(clip, "--weights", tmp_path / "none"), r"none: no such file")
+
+
+def rewrite(source: Path, target: Path, drop: str = "", variant: str = "fan") -> Path:
+    """A copy without the tensors whose names begin with `drop`, and with another variant on its card."""
+    with safe_open(source, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if not drop or not name.startswith(drop)}  # noqa: SIM118
+        metadata = dict(file.metadata())
+    metadata["card"] = json.dumps({**json.loads(metadata["card"]), "variant": variant})
+    save_file(tensors, target, metadata)
+    return target
+
+
+@pytest.mark.parametrize("part", ["attention", "classifier"])
+def test_weights_without_a_head(predict, clip: Path, weights: Path, tmp_path: Path, part: str) -> None:
+    path = rewrite(weights, tmp_path / "w.safetensors", drop=part)
+    assert_one_error(predict(clip, "--weights", path), rf"w\.safetensors: .*{part}\.")
+
+
+@pytest.mark.parametrize("variant", ["self", "score-fusion", "lstm"])
+def test_weights_of_another_variant(predict, clip: Path, weights: Path, tmp_path: Path, variant: str) -> None:
+    path = rewrite(weights, tmp_path / "w.safetensors", variant=variant)
+    assert_one_error(predict(clip, "--weights", path), r"w\.safetensors: ")
+
+
+# Usage
+
+
+def test_unknown_detector(clip: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["predict", str(clip), "--weights", str(weights), "--detector", "eyes"])
+    assert_one_error((code, *capsys.readouterr()), "eyes")
+
+
+def test_unknown_device(predict, clip: Path) -> None:
+    assert_one_error(predict(clip, "--device", "cuda:99"), 'device "cuda:99"')
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict", "a.mp4", "--nonsense"], ["predict", "a.mp4", "--faces", "some"]])
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == BAD_INPUT
+    assert "usage: fan-fer" in capsys.readouterr().err
+
+
+def test_no_clip(predict) -> None:
+    assert_one_error(predict(), "a CLIP or --manifest is wanted")
+
+
+def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights"]) == DONE
+    own = " ".join(capsys.readouterr().out.split())
+    for part in ("variant fan", "Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise", "128 x 128, grey", "FER+"):
+        assert part in own
+    assert "research use" in own
+    assert main(["weights", str(weights)]) == DONE
+    other = " ".join(capsys.readouterr().out.split())
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in other.replace(" ", "")
+    assert "32 x 32" in other
+    assert main(["weights", "none.safetensors"]) == BAD_INPUT
+    assert "none.safetensors: no such file" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", {"fan_ext": "1.2.3"}.__getitem__)
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert (exit_.value.code, capsys.readouterr().out) == (0, "fan-fer 1.2.3\n")
+
+
+def test_interrupt_leaves_nothing(predict, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recognizer.Recognizer, "predict", interrupt)
+    assert predict(clip, "--json", tmp_path / "a.json") == (INTERRUPTED, "", "fan-fer: interrupted\n")
+    assert names(tmp_path) == ["clip.mp4"]
+
+
+def test_interrupt_keeps_the_clips_that_are_done(
+    predict, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = tmp_path / "second.mp4"
+    second.write_bytes(clip.read_bytes())
+    original = recognizer.Recognizer.predict
+
+    def interrupt_second(self, path: Path, *rest: object) -> object:
+        if Path(path).name == "second.mp4":
+            raise KeyboardInterrupt
+        return original(self, path, *rest)
+
+    monkeypatch.setattr(recognizer.Recognizer, "predict", interrupt_second)
+    code, _, errors = predict(clip, second, "--json", tmp_path / "a.json")
+    assert code == INTERRUPTED
+    assert "interrupted" in errors
+    (done,) = json.loads((tmp_path / "a.json").read_text())["clips"]
+    assert done["video"] == str(clip)
+
+
+# In a process of its own
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fan_fer", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from fan_fer.cli.main import main\n"
+        "try: main(['predict', '--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'cv2', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "fan-fer predict clip.mp4 --plot clip.png" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_bad_video_says_one_line_in_all(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello\n" * 1000)
+    done = run("predict", tmp_path / "text.mp4", "--weights", weights)
+    assert_one_error((done.returncode, done.stdout, done.stderr), r"text\.mp4: ")
+
+
+def test_damaged_frames_say_one_line_in_all(weights: Path, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "damaged.avi", [FACE] * 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = run("predict", path, "--weights", weights)
+    assert re.fullmatch(r"fan-fer: error: .*damaged\.avi: no face found .*\n", done.stderr)
+
+
+def test_a_reader_that_leaves_early(clips: Path, weights: Path, tmp_path: Path) -> None:
+    path = every_nth(clips / "single_face.mp4", tmp_path / "part.avi", 50)
+    command = f'"{sys.executable}" -m fan_fer predict "{path}" --weights "{weights}" --json - | true; exit $PIPESTATUS'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (BROKEN_PIPE, "")

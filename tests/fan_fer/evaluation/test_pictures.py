@@ -1,0 +1,88 @@
+"""Pictures of results: what the cells and points show, and that every size makes a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.base.errors import OutputError
+from fan_fer.evaluation.metrics import Scores, score
+from fan_fer.evaluation.pictures import plot_confusion, write_confusion
+from fan_fer.output.colors import BLUE, ORANGE
+from fan_fer.paper.picture import plot_table, write_table_plot
+from fan_fer.paper.table import Table, VariantResult
+
+from ..fakes import names
+
+
+def scores(*confused: tuple[int, int], classes: int = 3) -> Scores:
+    """Of clips given as true class and class that it is taken for."""
+    labels, predicted = np.array(confused).T
+    return score([f"class {k}" for k in range(classes)], labels, np.eye(classes)[predicted][None])
+
+
+def table(variants: tuple[str, ...], clips: int = 30, seeds: int = 2, epochs: int = 5) -> Table:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, clips)
+
+    def result(variant: str) -> VariantResult:
+        probabilities = {which: rng.dirichlet(np.ones(7), (seeds, clips)) for which in ("last", "best")}
+        curves = rng.random((seeds, epochs))
+        numbers = np.arange(1, epochs + 1)
+        return VariantResult(variant, EMOTIONS, tuple("c" * clips), labels, probabilities, (1,), numbers, curves, None)
+
+    return Table("a $set$ of_clips", "afew", "fast", seeds, 1, clips, 0, tuple(map(result, variants)))
+
+
+def test_cells_show_shares_of_the_row_and_clips() -> None:
+    figure = plot_confusion(scores((0, 0), (0, 0), (0, 0), (0, 1), (1, 1)), "title")
+    texts = {(text.get_position()[0], round(text.get_position()[1])): [] for text in figure.axes[0].texts}
+    for text in figure.axes[0].texts:
+        texts[text.get_position()[0], round(text.get_position()[1])].append(text.get_text())
+    # (column, row); empty cells, and the row of the class without clips, stay white
+    assert texts == {(0, 0): ["75 %", "3"], (1, 0): ["25 %", "1"], (1, 1): ["100 %", "1"]}
+    image = figure.axes[0].images[0].get_array()
+    assert image.tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
+    assert any("accuracy 80.0 %" in text.get_text() for text in figure.texts)
+
+
+@pytest.mark.parametrize("classes", [2, 7, 20])
+def test_every_number_of_classes_makes_a_picture(tmp_path: Path, classes: int) -> None:
+    found = scores(*[(k, (k * k) % classes) for k in range(classes)], classes=classes)
+    write_confusion(tmp_path / "c.png", found, "a $dollar$ name_with_^odd_signs " * 8)
+    assert cv2.imread(str(tmp_path / "c.png")).shape[0] > 500
+    assert names(tmp_path) == ["c.png"]
+
+
+def test_points_and_intervals_are_the_scores() -> None:
+    made = table(("self", "fan"))
+    points, curves = plot_table(made).axes
+    lines = [line for line in points.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1.5]
+    fan = made.variants[1]
+    assert len(lines) == 8  # two variants, two scores, two epochs
+    assert lines[4].get_xdata() == pytest.approx([100 * end for end in fan.last.accuracy_interval])
+    assert to_hex(lines[4].get_color()) == ORANGE
+    assert to_hex(lines[0].get_color()) == BLUE
+    (orange,) = [line for line in curves.lines if to_hex(line.get_color()) == ORANGE]
+    np.testing.assert_allclose(orange.get_ydata(), 100 * fan.curves.mean(0))
+
+
+@pytest.mark.parametrize(
+    ("variants", "clips", "seeds", "epochs"), [(("fan",), 1, 1, 1), (("score-fusion", "fan"), 5, 3, 2)]
+)
+def test_every_table_makes_a_picture(
+    tmp_path: Path, variants: tuple[str, ...], clips: int, seeds: int, epochs: int
+) -> None:
+    write_table_plot(tmp_path / "t.png", table(variants, clips, seeds, epochs))
+    assert cv2.imread(str(tmp_path / "t.png")).shape[1] > 1500
+
+
+def test_other_suffixes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"ends in one of .png"):
+        write_confusion(tmp_path / "c.txt", scores((0, 0)), "title")
+    assert names(tmp_path) == []

@@ -1,0 +1,421 @@
+"""`fan-fer predict --manifest`: the rows it writes, kills at any time, processes that die, and every refusal."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from drawn_faces import DrawnFaces
+
+from fan_fer import load_recognizer
+from fan_fer.base.emotions import EMOTIONS
+from fan_fer.base.errors import DataError, FanFerError, OutputError, WeightsError
+from fan_fer.cli import main as cli
+from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
+from fan_fer.evaluation.summary import Summary
+from fan_fer.many import local as predicting
+from fan_fer.many import processes, work
+from fan_fer.many.journal import Journal
+from fan_fer.many.local import predict_manifest
+from fan_fer.recognizer import Recognizer
+
+from ..command_process import end_command, start_command, wait_for_workers
+from ..drawn_lists import FAILING, VIDEOS, WHITE, draw_list, draw_white, random_weights, read_rows, write_list
+from ..fakes import assert_one_error, every_nth, names
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return draw_list(tmp_path / "videos")
+
+
+@pytest.fixture
+def run(weights: Path, tmp_path: Path):
+    def call(manifest: Path, out: str = "out.csv", **options: object) -> Summary:
+        settings = {"workers": 0, "weights": weights, "detector": DrawnFaces(), **options}
+        return predict_manifest(manifest, tmp_path / out, **settings)
+
+    return call
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the videos that are predicted in this process."""
+    predicted: list[str] = []
+    original = Recognizer.predict
+
+    def predict(self, path, *arguments, **options):
+        predicted.append(Path(path).name)
+        return original(self, path, *arguments, **options)
+
+    monkeypatch.setattr(Recognizer, "predict", predict)
+    return predicted
+
+
+# The rows
+
+
+def test_a_row_for_every_row_of_the_manifest(run, manifest: Path, weights: Path, tmp_path: Path, seen) -> None:
+    summary = run(manifest)
+    assert len(seen) == len(set(seen)) == 7  # the repeated one once
+    rows, given = read_rows(tmp_path / "out.csv"), read_rows(manifest)
+    assert list(rows[0]) == [
+        *("video", "label", "note", "predicted"),
+        *(f"p_{name}" for name in EMOTIONS),
+        *("frames", "faces", "heaviest", "warnings", "error"),
+    ]
+    assert [{name: row[name] for name in ("video", "label", "note")} for row in rows] == given
+    recognizer = load_recognizer(weights, detector=DrawnFaces())
+    for row in rows:
+        if row["video"] in FAILING:
+            assert FAILING[row["video"]] in row["error"]
+            assert str(tmp_path) not in row["error"]
+            assert {row[name] for name in ("predicted", "p_Happy", "frames", "faces", "heaviest", "warnings")} == {""}
+            continue
+        expected = recognizer.predict(manifest.parent / row["video"])
+        assert (row["predicted"], row["error"]) == (expected.label, "")
+        assert [float(row[f"p_{name}"]) for name in EMOTIONS] == pytest.approx(
+            list(expected.probabilities.values()), abs=1e-6
+        )
+        assert (row["frames"], row["faces"]) == ("4", "4")
+        assert [float(t) for t in row["heaviest"].split()] == [round(f.time, 3) for f in expected.heaviest(3)]
+    assert rows[0] == {**rows[5], "label": "Happy", "note": rows[0]["note"]}
+    assert summary.counts() == {"clips": 8, "scored": 4, "failed": 3, "without_label": 1, "left_out": 0}
+    right = sum(row["label"] == row["predicted"] for row in rows if row["label"] and row["predicted"])
+    assert summary.scores is not None
+    assert summary.scores.accuracy == right / 4
+
+
+def test_processes_make_the_same_table_and_survive_deaths(run, manifest: Path, tmp_path: Path) -> None:
+    run(manifest)
+    draw_white(manifest.parent / WHITE)
+    deadly = write_list(manifest.parent / "deadly.csv", [*manifest_rows(manifest), (WHITE, "", "")])
+    died = tmp_path / "died"
+    run(deadly, "deaths.csv", workers=2, detector=DrawnFaces(dies=died, deadly=True))
+    assert died.exists()
+    *rows, last = read_rows(tmp_path / "deaths.csv")
+    assert last["error"] == "its process died, 2 times; perhaps memory ran out"
+    for row, expected in zip(rows, read_rows(tmp_path / "out.csv"), strict=True):
+        for name in (f"p_{emotion}" for emotion in EMOTIONS):  # the number of threads may show in the last digit
+            assert float(row.pop(name) or 0) == pytest.approx(float(expected.pop(name) or 0), abs=1e-5)
+        assert row == expected
+
+
+def manifest_rows(manifest: Path) -> list[tuple[str, ...]]:
+    return [(row["video"], row["label"], f'"{row["note"]}"') for row in read_rows(manifest)]
+
+
+def test_processes_that_keep_dying_end_the_work(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "DEATHS", 2)
+    draw_white(tmp_path / WHITE)
+    manifest = write_list(tmp_path / "list.csv", [(WHITE,)], "video")
+    with pytest.raises(
+        FanFerError, match=r"^worker processes keep dying, the last one while at work on white.avi.*--wor"
+    ):
+        run(manifest, workers=1, detector=DrawnFaces(deadly=True))
+
+
+def test_an_unexpected_fault_is_the_row_of_its_video(run, manifest: Path, tmp_path: Path) -> None:
+    class Faulty(DrawnFaces):
+        calls = 0
+
+        def detect(self, image):
+            self.calls += 1
+            if self.calls == 1:
+                raise ZeroDivisionError("once\nonly")
+            return super().detect(image)
+
+    run(manifest, detector=Faulty())
+    assert [row["error"] for row in read_rows(tmp_path / "out.csv")][:2] == ["ZeroDivisionError: once", ""]
+
+
+def test_weights_that_are_not_the_same_everywhere(weights: Path, manifest: Path, tmp_path: Path) -> None:
+    local = work.make_work(manifest, weights, DrawnFaces(), "cpu")
+    other = random_weights(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(WeightsError, match="not the same file for all workers"):
+        work.Work(local.folder, str(other), local.fingerprint, DrawnFaces(), "cpu").load()
+
+
+# Interruptions
+
+
+def test_interrupted_it_goes_on(run, manifest: Path, tmp_path: Path, seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(manifest, "whole.csv")
+    del seen[:]
+    add = Journal.add
+
+    def interrupt(self: Journal, video: str, result: work.Result) -> None:
+        add(self, video, result)
+        if len(self.results) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(manifest)
+    assert not (tmp_path / "out.csv").exists()
+    assert len(seen) == 3
+    run(manifest)
+    assert len(seen) == len(set(seen)) == 7
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    run(manifest)
+    assert len(seen) == 7
+
+    # A list that has grown has its new videos done, and failed ones are done again where that is asked for.
+    (manifest.parent / "gone.avi").write_bytes((manifest.parent / "sad.avi").read_bytes())
+    (manifest.parent / "new.avi").write_bytes((manifest.parent / "sad.avi").read_bytes())
+    write_list(manifest, [("new.avi", "Sad", ""), *manifest_rows(manifest)])
+    del seen[:]
+    run(manifest)
+    assert seen == ["new.avi"]
+    run(manifest, retry_failed=True)
+    assert seen == ["new.avi", "blank.avi", "dust.avi", "gone.avi"]
+    rows = read_rows(tmp_path / "out.csv")
+    assert [row["video"] for row in rows if row["error"]] == ["blank.avi", "dust.avi"]
+    assert rows[0]["p_Sad"] == next(row["p_Sad"] for row in rows if row["video"] == "gone.avi")
+
+
+def test_a_torn_last_line_is_done_again(run, manifest: Path, tmp_path: Path, seen) -> None:
+    run(manifest)
+    journal = tmp_path / "out.csv.progress"
+    table, whole = (tmp_path / "out.csv").read_bytes(), journal.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    for kept in (1, len(last) // 2, len(last) - 1):
+        journal.write_bytes(whole[: len(whole) - len(last) + kept])
+        del seen[:]
+        run(manifest)
+        assert seen == [json.loads(last)["video"]]
+        assert (tmp_path / "out.csv").read_bytes() == table
+        assert journal.read_bytes() == whole
+    header = whole.splitlines(keepends=True)[0]
+    for kept in (0, len(header) - 1):
+        journal.write_bytes(header[:kept])
+        del seen[:]
+        run(manifest)
+        assert len(seen) == 7
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
+    run, manifest: Path, weights: Path, tmp_path: Path, seen, end: signal.Signals
+) -> None:
+    copies = []
+    for number in range(40):
+        copies.append((f"{number}.avi", "Sad", ""))
+        (manifest.parent / copies[-1][0]).write_bytes((manifest.parent / "sad.avi").read_bytes())
+    write_list(manifest, copies)
+    out = tmp_path / "out.csv"
+    options = ["predict", "--manifest", str(manifest), "--out", str(out), "--weights", str(weights), "--workers", "2"]
+    process = start_command(tmp_path, [*options])
+    journal, deadline = tmp_path / "out.csv.progress", time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(DataError, match=r"out\.csv\.progress: another process is at work on it"):
+        run(manifest)
+    out_text, err = end_command(process, end)
+    if end == signal.SIGINT:
+        assert (process.returncode, out_text) == (INTERRUPTED, "")
+        assert err == "fan-fer: what is done is kept; the same command goes on\nfan-fer: interrupted\n"
+    wait_for_workers(process, deadline)
+    assert not out.exists()
+    done = {
+        json.loads(line)["video"] for line in journal.read_bytes().splitlines(keepends=True)[1:] if line[-1:] == b"\n"
+    }
+    assert 2 <= len(done) < 40
+    del seen[:]
+    run(manifest)
+    assert sorted(seen) == sorted({video for video, _, _ in copies} - done)
+    assert [row["video"] for row in read_rows(out)] == [video for video, _, _ in copies]
+    assert {row["error"] for row in read_rows(out)} == {""}
+
+
+# Refusals: nothing is written, nothing is lost
+
+
+def test_other_settings_are_refused(run, manifest: Path, tmp_path: Path) -> None:
+    run(manifest)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(
+        FanFerError, match=r"made with other settings \(weights \w+ -> \w+\); use those, or another --out"
+    ):
+        run(manifest, weights=random_weights(tmp_path / "other.safetensors", seed=1))
+    (tmp_path / "other.safetensors").unlink()
+    (tmp_path / "day2").mkdir()
+    with pytest.raises(FanFerError, match=r"other settings \(folder videos -> day2\)"):
+        run(write_list(tmp_path / "day2" / "list.csv", [("happy.avi",)], "video"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"format": 99}\n', b"[]\n", b'{"format": 1}\nx\n'])
+def test_a_foreign_file_is_left_as_it_is(run, manifest: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "out.csv.progress"
+    path.write_bytes(content)
+    with pytest.raises(
+        FanFerError, match=r"out\.csv\.progress: (holds no results of fan-fer|made with other settings)"
+    ):
+        run(manifest)
+    assert path.read_bytes() == content
+
+
+def test_damage_within_is_refused(run, manifest: Path, tmp_path: Path) -> None:
+    run(manifest)
+    path = tmp_path / "out.csv.progress"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1][:10] + b"\n", *lines[2:]]))
+    with pytest.raises(DataError, match="or is damaged; delete it"):
+        run(manifest)
+
+
+def test_names_that_cannot_be_written_are_refused(run, manifest: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in manifest.parent.iterdir()}
+    for out, message in (
+        ("videos", "is no file"),
+        ("none/out.csv", "there is no folder"),
+        ("videos/list.csv", "is the manifest, or one of its videos"),
+        ("videos/sad.avi", "is the manifest, or one of its videos"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            run(manifest, out)
+    assert {path: path.read_bytes() for path in manifest.parent.iterdir()} == before
+
+
+# The command line
+
+
+@pytest.fixture
+def command(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `fan-fer predict` in this process with drawn faces; gives exit code, stdout, stderr."""
+    monkeypatch.setattr(work, "load_detector", lambda spec: DrawnFaces())
+    monkeypatch.setattr("fan_fer.recognizer.load_detector", lambda spec: DrawnFaces())
+    here = lambda job, videos, workers: processes.predict_here(job, videos)  # noqa: E731
+    monkeypatch.setattr(predicting, "predict_in_processes", here)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = cli.main(["predict", "--weights", str(weights), *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_report_with_labels(command, manifest: Path, tmp_path: Path) -> None:
+    write_list(manifest, [(name,) for name in VIDEOS], "video")
+    command("--manifest", manifest, "--out", tmp_path / "first.csv")
+    labels = [row["predicted"] for row in read_rows(tmp_path / "first.csv")]
+    wrong = next(name for name in EMOTIONS if name != labels[3])
+    rows = list(zip(VIDEOS, [*labels[:3], wrong], strict=True))
+    write_list(manifest, [*rows, ("blank.avi", wrong), ("gone.avi", "")], "video,label")
+    code, out, err = command("--manifest", manifest, "--out", tmp_path / "out.csv", "--workers", 2)
+    assert (code, err) == (SOME_FAILED, "")
+    # Wilson's interval of 3 of 4.
+    assert re.search(r"^accuracy \(WAR\) +75\.0% +30\.1 to 95\.4 +Wilson, 95 % *$", out, re.M)
+    assert "mean recall (UAR)" in out
+    confusion = out[out.index("what they were taken for") :]
+    for name in EMOTIONS:
+        counts = Counter(p for p, (_, label) in zip(labels, rows, strict=True) if label == name)
+        cells = re.search(rf"^{name} +(.+)$", confusion, re.M)
+        assert cells is not None
+        assert cells[1].split() == [str(counts[p]) if counts[p] else "." for p in EMOTIONS]
+    assert "  blank.avi: no face found in any of the 2 frames" in out
+    assert "out.csv: 6 rows, 2 of them with an error" in out
+
+
+def test_report_without_labels_and_exit_codes(command, manifest: Path, tmp_path: Path) -> None:
+    write_list(manifest, [(name,) for name in VIDEOS], "video")
+    code, out, err = command("--manifest", manifest, "--out", tmp_path / "a.csv")
+    assert (code, err) == (DONE, "")
+    predicted = [row["predicted"] for row in read_rows(tmp_path / "a.csv")]
+    for name in EMOTIONS:
+        assert re.search(rf"^{name} +{predicted.count(name)} +{predicted.count(name) / 4:.1%}$", out, re.M), name
+    assert "accuracy" not in out
+    write_list(manifest, [(name,) for name in FAILING], "video")
+    assert command("--manifest", manifest, "--out", tmp_path / "b.csv")[0] == BAD_INPUT
+    assert len(read_rows(tmp_path / "b.csv")) == 3
+
+
+def test_label_map(command, manifest: Path, tmp_path: Path) -> None:
+    write_list(manifest, [("happy.avi", "joy", ""), ("sad.avi", "bored", "")])
+    where = ("--manifest", manifest, "--out", tmp_path / "a.csv")
+    assert_one_error(command(*where), 'the model has no class "joy", "bored"; .* --label-map says which class')
+    assert names(tmp_path) == ["videos"]
+    code, out, _ = command(*where, "--label-map", "joy=Happy,bored=-")
+    assert code == DONE
+    assert "1 of 2 clips scored, 1 left out by the label map" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "a CLIP or --manifest is wanted"),
+        (("clip.mp4", "--out", "a.csv"), "--out: needs --manifest"),
+        (("clip.mp4", "--workers", "2"), "--workers: needs --manifest"),
+        (("clip.mp4", "--ray", "local"), "--ray: needs --manifest"),
+        (("clip.mp4", "--retry-failed"), "--retry-failed: needs --manifest"),
+        (("clip.mp4", "--label-map", "a=b"), "--label-map: needs --manifest"),
+        (("--manifest", "LIST"), "--manifest: needs --out"),
+        (("clip.mp4", "--manifest", "LIST", "--out", "OUT"), "clip.mp4: with --manifest no CLIP is wanted"),
+        (("--manifest", "LIST", "--out", "OUT", "--json", "a.json"), "--json: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--plot", "a.png"), "--plot: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--profile"), "--profile: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--faces", "all"), "--faces: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--annotate", "a.mp4"), "--annotate: does not go with --manifest"),
+        (("--manifest", "LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
+        (("--manifest", "none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
+        (("--manifest", "LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),
+        (("--manifest", "LIST", "--out", "OUT", "--device", "tpu"), 'device "tpu": unknown'),
+    ],
+)
+def test_arguments_that_do_not_go_together(command, manifest: Path, tmp_path: Path, arguments, message: str) -> None:
+    places = {"LIST": manifest, "OUT": tmp_path / "out.csv"}
+    assert_one_error(command(*(places.get(word, word) for word in arguments)), message)
+    assert names(tmp_path) == ["videos"]
+
+
+def test_columns_that_the_results_have_too(command, manifest: Path, tmp_path: Path) -> None:
+    write_list(manifest, [("sad.avi", "x")], "video,predicted")
+    result = command("--manifest", manifest, "--out", tmp_path / "out.csv")
+    assert_one_error(result, r"list\.csv: has the column predicted, which the results have too")
+    write_list(manifest, [("sad.avi", "x")], "file,label")
+    result = command("--manifest", manifest, "--out", tmp_path / "out.csv")
+    assert_one_error(result, r"list\.csv: has no column video")
+    assert names(tmp_path) == ["videos"]
+
+
+def test_without_ray_one_line_says_how_to_get_it(
+    command, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = command("--manifest", manifest, "--out", tmp_path / "out.csv", "--ray", "local")
+    assert_one_error(result, r'Ray Data is not installed .*; pip install "fan_ext\[ray\]"')
+
+
+def test_real_clips_through_the_real_command(clips: Path, tmp_path: Path) -> None:
+    every_nth(clips / "single_face.mp4", tmp_path / "face.avi", 12)
+    manifest = write_list(tmp_path / "list.csv", [("face.avi",), ("gone.mp4",)], "video")
+    command = [
+        Path(sys.executable).with_name("fan-fer"),
+        "predict",
+        "--manifest",
+        manifest,
+        "--out",
+        tmp_path / "out.csv",
+    ]
+    process = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (SOME_FAILED, "")
+    face, gone = read_rows(tmp_path / "out.csv")
+    assert face["predicted"] in EMOTIONS
+    assert int(face["faces"]) > 0
+    assert gone["error"] == "no such file"

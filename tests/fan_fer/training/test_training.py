@@ -1,0 +1,398 @@
+"""Training runs on drawn sets: they learn, resume to the same bits after a kill, and two processes equal one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fan_fer.attention.network import VARIANTS, FrameAttentionNetwork
+from fan_fer.attention.weights import ModelCard, load_weights, save_weights
+from fan_fer.base.errors import DataError, FanFerError, OutputError, TrainingError, WeightsError
+from fan_fer.cli.main import main
+from fan_fer.cli.outcome import BAD_INPUT, DONE
+from fan_fer.datasets.prepared import PreparedSet, open_prepared
+from fan_fer.features.preprocessing import Preprocessing
+from fan_fer.training.recipe import Recipe
+from fan_fer.training.result import RunResult
+from fan_fer.training.run import run_folder, train_run
+from fan_fer.training.spec import RunSpec
+
+from ..drawn_sets import prepared_afew, prepared_ckplus
+
+FROZEN = {"epochs": 8, "lr": 3e-3, "optimizer": "adamw", "batch_size": 8, "freeze_backbone": True}
+WHOLE = {"epochs": 2, "lr": 1e-3, "batch_size": 8, "size": 32, "momentum": 0.9, "mirror": True}
+
+
+@pytest.fixture(scope="module")
+def afew(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return open_prepared(prepared_afew(tmp_path_factory.mktemp("afew"), train=3, val=1))
+
+
+@pytest.fixture(scope="module")
+def ckplus(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return open_prepared(prepared_ckplus(tmp_path_factory.mktemp("ckplus"), subjects=4, sequences=7))
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory, afew: PreparedSet) -> Path:
+    """Random, but the same features for all: on drawn faces they tell the expressions apart well enough."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("backbone") / "backbone.safetensors"
+    preprocessing = Preprocessing(32, True, (0.5,) * 3, (0.25,) * 3, afew.template)
+    save_weights(path, FrameAttentionNetwork("fan"), ModelCard("fan", preprocessing, trained_on="nothing"))
+    return path
+
+
+def spec(variant: str, init: Path | None, partition: str = "val", seed: int = 0, **values: object) -> RunSpec:
+    return RunSpec(variant, partition, seed, Recipe("test", "test", FROZEN | values), init)
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    """Every number and every weight, to the bit."""
+    assert (one / "result.json").read_text() == (two / "result.json").read_text()
+    for name in ("scores.safetensors", "best.safetensors", "last.safetensors"):
+        tensors, others = load_file(one / name), load_file(two / name)
+        assert tensors.keys() == others.keys()
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, others[key]), f"{name}: {key}"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_heads_learn_on_frozen_features(afew: PreparedSet, backbone: Path, tmp_path: Path, variant: str) -> None:
+    result = train_run(afew, spec(variant, backbone, epochs=60, frames=0), tmp_path / "run", "cpu")
+    history = result.values["epochs"]
+    assert [entry["epoch"] for entry in history] == list(range(1, 61))
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["train_accuracy"] > 0.8
+    assert result.values["best"]["accuracy"] == max(entry["accuracy"] for entry in history)
+    assert result.values["best"]["epoch"] == 1 + [e["accuracy"] for e in history].index(result.accuracy("best"))
+    # The files hold what the result says.
+    for which in ("best", "last"):
+        scores = result.scores(which)
+        accuracy = (scores.probabilities.argmax(1) == np.asarray(result.labels)).mean()
+        assert result.accuracy(which) == pytest.approx(accuracy)
+        assert np.allclose(scores.probabilities.sum(1), 1)
+        assert [len(weights) for weights in scores.weights] == [6] * len(result.labels)
+        assert all(weights.sum() == pytest.approx(1) for weights in scores.weights)
+        network, card = load_weights(tmp_path / "run" / f"{which}.safetensors")
+        assert (network.variant, card.classes) == (variant, afew.classes)
+    original = load_file(backbone)
+    for name, tensor in load_file(tmp_path / "run" / "last.safetensors").items():
+        if name.startswith("backbone."):
+            assert torch.equal(tensor, original[name]), f"{name} is frozen"
+    assert result.values["clips"] == [c.name for c in afew.clips if c.split == "val"]
+
+
+def test_saved_network_scores_as_the_run_says(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    """From the crops on disk, one clip at a time, without the code that trained it."""
+    result = train_run(afew, spec("fan", backbone), tmp_path / "run", "cpu")
+    network, card = load_weights(tmp_path / "run" / "last.safetensors")
+    clips = [clip for clip in afew.clips if clip.split == "val"]
+    with torch.inference_mode():
+        own = torch.cat([network(card.preprocessing(afew.crops(clip))[None]).logits.softmax(1) for clip in clips])
+    assert np.allclose(own.numpy(), result.scores("last").probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["fan", "score-fusion"])
+def test_the_whole_network_learns(afew: PreparedSet, tmp_path: Path, variant: str) -> None:
+    values = WHOLE | {"epochs": 3, "precision": "bf16-mixed", "clip_gradient": 5.0}
+    run = RunSpec(variant, "val", 0, Recipe("test", "test", values))
+    result = train_run(afew, run, tmp_path / "run", "cpu", workers=1)
+    losses = [entry["loss"] for entry in result.values["epochs"]]
+    assert losses[-1] < losses[0]
+    torch.manual_seed(0)
+    start = FrameAttentionNetwork(variant)
+    network, _ = load_weights(tmp_path / "run" / "last.safetensors")
+    assert not torch.equal(network.backbone.conv1.weight, start.backbone.conv1.weight)
+    assert not torch.equal(network.backbone.bn1.running_mean, start.backbone.bn1.running_mean)
+
+
+def test_published_recipe_runs(ckplus: PreparedSet, tmp_path: Path) -> None:
+    """Score dropout, dropout, mirroring, step schedule; smaller faces and fewer epochs than published."""
+    from fan_fer.training.recipe import load_recipe
+
+    recipe = load_recipe("paper")
+    small = Recipe("paper", "paper", {**recipe.values, "size": 32, "epochs": 2})
+    result = train_run(ckplus, RunSpec("fan", "fold-2", 0, small), tmp_path / "run", "cpu")
+    assert len(result.values["epochs"]) == 2
+    assert result.values["clips"] == [clip.name for clip in ckplus.clips if clip.fold == 2]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("values", [FROZEN | {"score_dropout": 0.3, "dropout": 0.5}, WHOLE], ids=["frozen", "whole"])
+def test_resumes_to_the_same_bits(
+    afew: PreparedSet, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object]
+) -> None:
+    run = RunSpec("fan", "val", 3, Recipe("test", "test", {**values, "epochs": 3}), backbone)
+    train_run(afew, run, tmp_path / "whole", "cpu")
+    for _ in range(
+        2
+    ):  # stopped after each of the first two epochs, at the worst moment: the network is written already
+        with monkeypatch.context() as patch:
+            from fan_fer.training.trainer import Trainer
+
+            original = Trainer.save
+
+            def save_then_die(self: Trainer, *arguments: object) -> None:
+                original(self, *arguments)  # noqa: B023 (called at once)
+                raise Killed
+
+            patch.setattr(Trainer, "save", save_then_die)
+            with pytest.raises(Killed):
+                train_run(afew, run, tmp_path / "stopped", "cpu")
+    assert not (tmp_path / "stopped" / "result.json").exists()
+    train_run(afew, run, tmp_path / "stopped", "cpu")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_finished_run_is_only_read(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    first = train_run(afew, spec("self", backbone, epochs=1), tmp_path, "cpu")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert train_run(afew, spec("self", backbone, epochs=1), tmp_path, "cpu").values == first.values
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_run_in_the_folder_is_refused(
+    afew: PreparedSet, backbone: Path, tmp_path: Path, finished: bool
+) -> None:
+    train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")
+    if not finished:
+        (tmp_path / "result.json").unlink()
+    with pytest.raises(FanFerError, match=r"made with other settings \(seed 0 -> 1, lr 0.003 -> 0.1\)"):
+        train_run(afew, spec("fan", backbone, seed=1, epochs=1, lr=0.1), tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "text", "cut off"])
+def test_a_damaged_checkpoint(afew: PreparedSet, backbone: Path, tmp_path: Path, content: bytes | None) -> None:
+    train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")
+    (tmp_path / "result.json").unlink()
+    checkpoint = tmp_path / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(FanFerError, match=r"last\.pt: no checkpoint of a run \(.*\); delete it to begin anew"):
+        train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")
+
+
+def test_seeds_differ(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    losses = [
+        train_run(afew, spec("fan", backbone, seed=s, epochs=1), tmp_path / str(s), "cpu").values["epochs"][0]["loss"]
+        for s in (0, 1)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_no_networks_where_none_are_wanted(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu", keep_networks=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "result.json", "scores.safetensors"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("values", [FROZEN, WHOLE], ids=["frozen", "whole"])
+def test_networks_of_a_run_that_was_made_without(
+    afew: PreparedSet, backbone: Path, tmp_path: Path, finished: bool, values: dict[str, object]
+) -> None:
+    """As `fan-fer train` after `fan-fer table`, whose runs lie in the same folders."""
+    run = RunSpec("fan", "val", 0, Recipe("test", "test", {**values, "epochs": 3}), backbone)
+    train_run(afew, run, tmp_path / "at once", "cpu")
+    train_run(afew, run, tmp_path / "later", "cpu", keep_networks=False)
+    if not finished:
+        (tmp_path / "later" / "result.json").unlink()
+    train_run(afew, run, tmp_path / "later", "cpu")
+    assert_same_run(tmp_path / "at once", tmp_path / "later")
+
+
+def test_test_clips_do_not_touch_the_training(ckplus: PreparedSet, backbone: Path) -> None:
+    """Folds are of persons: nobody who is tested on is trained on."""
+    subjects = {partition.name: {ckplus.clips[i].subject for i in partition.test} for partition in ckplus.partitions()}
+    for partition in ckplus.partitions():
+        assert not subjects[partition.name] & {ckplus.clips[i].subject for i in partition.train}
+    assert sorted(subject for group in subjects.values() for subject in group) == ["S000", "S001", "S002", "S003"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"init": None}, TrainingError, "a frozen backbone of random weights learns nothing"),
+        ({"init": Path("none.pth")}, TrainingError, "none.pth: no such file"),
+        ({"partition": "fold-1"}, DataError, "has no partition 'fold-1'; it has val"),
+        ({"partition": "test"}, DataError, "has no partition 'test'; it has val"),
+    ],
+)
+def test_refusals(afew, backbone, tmp_path, change, error, message) -> None:
+    arguments = {"variant": "fan", "init": backbone} | change
+    with pytest.raises(error, match=message):
+        train_run(afew, spec(**arguments), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_half_precision_of_the_gpu_is_refused_on_the_cpu(afew: PreparedSet, tmp_path: Path) -> None:
+    run = RunSpec("fan", "val", 0, Recipe("test", "test", WHOLE | {"precision": "16-mixed"}))
+    with pytest.raises(TrainingError, match='precision "16-mixed": needs a GPU'):
+        train_run(afew, run, tmp_path / "run", "cpu")
+
+
+def test_a_folder_that_cannot_be_made(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        train_run(afew, spec("fan", backbone), tmp_path / "file" / "run", "cpu")
+
+
+def test_other_classes_in_init_heads(ckplus: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    run = RunSpec("fan", "fold-1", 0, Recipe("test", "test", FROZEN), backbone, init_heads=True)
+    with pytest.raises(WeightsError, match=r"its classifier is for Angry, Disgust.*; the set has Angry, Contempt"):
+        train_run(ckplus, run, tmp_path, "cpu")
+
+
+def test_a_loss_that_explodes(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch \d; a lower lr"):
+        train_run(afew, spec("fan", backbone, optimizer="sgd", lr=1e38), tmp_path, "cpu")
+
+
+# The command
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def train(backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text("epochs = 2\nlr = 0.003\nfreeze_backbone = true\nbatch_size = 8\n")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        options = ["--config", str(recipe), "--init", str(backbone), "--device", "cpu"]
+        code = main(["train", *map(str, arguments), *options])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_command(train: Command, afew: PreparedSet, tmp_path: Path) -> None:
+    code, out, err = train(afew.folder, "--variant", "self", "--out", tmp_path / "run")
+    assert (code, err) == (DONE, "")
+    assert "loaded: backbone (120 tensors)" in out or "loaded: backbone (122 tensors)" in out
+    assert "left at starting values: attention.self_weight" in out
+    assert "clips a second" in out
+    result = RunResult.load(tmp_path / "run")
+    assert f"{result.accuracy('last'):.1%}" in out
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_command_over_all_folds(train: Command, ckplus: PreparedSet) -> None:
+    code, out, _ = train(ckplus.folder, "--fold", "all")
+    assert code == DONE
+    for fold in range(1, 5):
+        folder = ckplus.folder / "runs" / "quick" / "fan" / f"fold-{fold}" / "seed-0"
+        assert (folder / "best.safetensors").exists()
+        assert f"fold-{fold}" in out
+
+
+def test_command_refusals(train: Command, afew: PreparedSet, ckplus: PreparedSet, tmp_path: Path) -> None:
+    for arguments, message in (
+        ([ckplus.folder], "--fold is missing; 1 to 4, or all, is wanted"),
+        ([ckplus.folder, "--fold", "5"], "has no fold 5; its folds are 1 to 4"),
+        ([ckplus.folder, "--fold", "x"], "--fold x; 1 to 4, or all, is wanted"),
+        ([ckplus.folder, "--fold", "all", "--out", tmp_path / "run"], "--out is the folder of one run"),
+        ([afew.folder, "--fold", "1"], "has no folds; leave --fold out"),
+        ([tmp_path / "nothing"], "nothing"),
+    ):
+        code, out, err = train(*arguments)
+        assert (code, out) == (BAD_INPUT, ""), arguments
+        assert err.startswith("fan-fer: error: ")
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def start(command: Sequence[object], **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def test_kill_minus_nine(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "long.toml"
+    recipe.write_text("epochs = 40\nlr = 0.003\nfreeze_backbone = true\nbatch_size = 4\nscore_dropout = 0.2\n")
+    command = [sys.executable, "-m", "fan_fer", "train", afew.folder, "--config", recipe, "--init", backbone]
+    command += ["--device", "cpu"]
+
+    def finish(out: Path, *options: str) -> None:
+        process = start([*command, "--out", out, *options])
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == DONE, err
+
+    finish(tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    process = start([*command, "--out", stopped])
+    deadline = time.monotonic() + 60
+    while not (stopped / "last.pt").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (stopped / "result.json").exists(), "it was finished before it was killed"
+
+    process = start([*command, "--out", stopped])
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == BAD_INPUT
+    assert "holds an interrupted run; --resume goes on with it" in err
+    finish(stopped, "--resume")
+    assert_same_run(tmp_path / "whole", stopped)
+
+
+@pytest.mark.parametrize(
+    ("variant", "values"),
+    [
+        ("fan", "freeze_backbone = true\nbatch_size = 8\nlr = 0.003"),
+        ("score-fusion", "freeze_backbone = true\nbatch_size = 7\nlr = 0.003"),
+        # Batch norm that learns sees the part of the batch its process has, so it is kept as it is.
+        ("fan", "freeze_batch_norm = true\nbatch_size = 5\nlr = 0.0001"),
+    ],
+    ids=["frozen", "frozen score-fusion", "whole"],
+)
+def test_two_processes_equal_one(afew: PreparedSet, backbone: Path, tmp_path: Path, variant: str, values: str) -> None:
+    """The same losses from the same global batches, which do not divide evenly."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"epochs = 2\n{values}\n")
+    command = ["-m", "fan_fer", "train", afew.folder, "--config", recipe, "--init", backbone, "--device", "cpu"]
+    command += ["--variant", variant, "--workers", "0", "--out"]
+    one = start([sys.executable, *command, tmp_path / "one"])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    two = start([*torchrun, *command, tmp_path / "two"])
+    for process in (one, two):
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == DONE, err
+        assert out.count("last epoch") == 1, "one process speaks"
+    histories = [json.loads((tmp_path / name / "result.json").read_text())["epochs"] for name in ("one", "two")]
+    for single, double in zip(*histories, strict=True):
+        assert double["loss"] == pytest.approx(single["loss"], rel=1e-4)
+        assert double["train_accuracy"] == pytest.approx(single["train_accuracy"], abs=0.05)
+    results = [RunResult.load(tmp_path / name) for name in ("one", "two")]
+    assert results[0].values["clips"] == results[1].values["clips"]
+    probabilities = [result.scores("last").probabilities for result in results]
+    assert np.allclose(*probabilities, atol=1e-3)
+
+
+def test_default_folder_of_a_run() -> None:
+    run = RunSpec("self", "fold-2", 7, Recipe("fast", "fast", {}))
+    assert run_folder(Path("set"), run) == Path("set/runs/fast/self/fold-2/seed-7")

@@ -1,11 +1,13 @@
-"""From a video, or from aligned faces, to the clip's emotion and the weights of its frames."""
+"""The chain from a video to the clip's emotion and the weights of its frames: faces, features, attention."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,21 +15,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.attention.scoring import ClipScores, score_clip
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
 from fan_fer.base.timing import Profile
-from fan_fer.faces.clip_faces import cut_out_everyone, find_everyone, find_subject
+from fan_fer.faces.clip_faces import find_faces, frame_times, known_faces
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector, Face
-from fan_fer.features.embedding import Embedder
+from fan_fer.faces.tracking import Person, Sighting, Tracker
+from fan_fer.features.embedding import Embedder, Features
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.video.decoding import Video
+from fan_fer.video.frame import Clip, Frame
+from fan_fer.video.sources import ClipSource, open_clip
 
 Image = NDArray[np.uint8]
+Faces = Sequence["Face | None"]
 Progress = Callable[[str, int, "int | None"], None]
-"""Called after every frame with the stage ("faces", then "emotions"), the frames done, and how many there are
-according to the video's header (None where it does not say)."""
+"""Called after every frame with the stage ("faces"), the frames done, and how many there are according to the video's
+header (None where it does not say)."""
+
+WINDOW = 5.0  # seconds that a stream looks back
 
 
 def load_recognizer(
@@ -52,7 +60,11 @@ def load_recognizer(
 
 
 class Recognizer:
-    """A trained network and the face detector in front of it."""
+    """A trained network and the face detector in front of it. Several threads may share one.
+
+    The video is decoded once. In every frame all faces are found, followed, cut out and turned into 512 numbers each,
+    which is what is kept; who is who, and whose emotion is wanted, is decided at the end.
+    """
 
     def __init__(
         self,
@@ -66,105 +78,91 @@ class Recognizer:
     ) -> None:
         # Stays on the CPU, for its attention and classifier: a clip's features are a few kilobytes.
         self.network = network.eval()
-        self._embed = Embedder(network, card.preprocessing, torch.device(device), precision)
+        self.device = torch.device(device)
+        self.embedder = Embedder(network.backbone, network.feature_size, card.preprocessing, self.device, precision)
         self.card = card
         self.weights_file = os.fspath(weights_file)
-        self.device = torch.device(device)
         self._detector = detector
+        self._loading = threading.Lock()
 
     @property
     def detector(self) -> Detector:
         """The face detector, loaded on first use. Raises DetectorError."""
-        if isinstance(self._detector, str):
-            self._detector = load_detector(self._detector)
-        return self._detector
+        with self._loading:
+            if isinstance(self._detector, str):
+                self._detector = load_detector(self._detector)
+            return self._detector
 
     def predict(
-        self, path: str | os.PathLike[str], progress: Progress | None = None, profile: Profile | None = None
+        self,
+        clip: ClipSource,
+        progress: Progress | None = None,
+        profile: Profile | None = None,
+        *,
+        faces: Faces | ClipPrediction | None = None,
     ) -> ClipPrediction:
-        """The emotion of the person in a video, and what every frame contributed.
+        """The emotion of the person in a clip, and what every frame contributed: the first of :meth:`predict_faces`.
 
-        The video is decoded twice, to find the faces and to look at the chosen one, so that memory holds a few frames,
-        a batch of face crops, and 512 numbers per frame, whatever the length. A frame without the subject's face
-        counts as absent. ``profile`` learns where the time went. Raises VideoError where the video cannot be read or
-        shows no face.
+        clip: anything that :func:`fan_fer.video.sources.open_clip` opens: the path of a video or of a picture, a folder
+            or list of pictures, an array (N, H, W, 3), an iterator of frames, the bytes of a file, a URL.
+        profile: learns where the time went.
+        faces: where they are known, the face in each frame, or None: then no face is looked for. Those of an earlier
+            prediction are taken where that is given.
+
+        Memory holds a few frames, a batch of face crops, and 512 numbers per face, whatever the length. A frame without
+        the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face.
         """
-        return self._predict(path, False, progress, profile)[0]
+        watched = self._watch(clip, faces, progress, profile)
+        return self._predictions(watched, watched.people[:1])[0]
 
     def predict_faces(
-        self, path: str | os.PathLike[str], progress: Progress | None = None, profile: Profile | None = None
+        self, clip: ClipSource, progress: Progress | None = None, profile: Profile | None = None
     ) -> list[ClipPrediction]:
-        """The emotion of everyone in a video: one prediction per person, numbered in ``track`` from 1.
+        """The emotion of everyone in a clip: one prediction per person, numbered in ``track`` from 1.
 
-        The order is that of the faces' total area, the largest first. Each prediction has all frames of the video;
-        those in which that person's face is not seen count as absent. Someone out of sight for up to two seconds
-        keeps the number; one who comes back later is given a new one. Memory, ``progress``, ``profile`` and errors
-        are as for :meth:`predict`, the 512 numbers being kept per face and frame.
+        The order is that of the faces' total area, the largest first. Each prediction has all frames of the clip; those
+        in which that person's face is not seen count as absent. Someone out of sight for up to two seconds, or in
+        another shot, keeps the number if they look alike; one who comes back otherwise is given a new one. Arguments,
+        memory and errors are as for :meth:`predict`.
         """
-        people = self._predict(path, True, progress, profile)
-        return [replace(person, track=number) for number, person in enumerate(people, start=1)]
+        watched = self._watch(clip, None, progress, profile)
+        predictions = self._predictions(watched, watched.people)
+        return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
 
-    def _predict(
-        self,
-        path: str | os.PathLike[str],
-        everyone: bool,
-        progress: Progress | None,
-        profile: Profile | None,
-    ) -> list[ClipPrediction]:
-        """A prediction for each person whose face can be cut out, at least one; or for the subject alone."""
-        report = progress or (lambda stage, done, total: None)
-        profile = profile or Profile()
-        detector = self.detector
-        video = Video(path)
+    def stream(self, clip: ClipSource, window: float = WINDOW) -> Iterator[tuple[Frame, ClipPrediction | None]]:
+        """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
-        def found(done: int) -> None:
-            report("faces", done, video.frame_count)
-
-        people: list[list[Face | None]]
-        if everyone:
-            times, people = find_everyone(video, detector, found, profile)
-        else:
-            times, subject = find_subject(video, detector, found, profile)
-            people = [subject] if any(subject) else []
-        seen: list[list[int]] = [[] for _ in people]  # numbers of the frames with each person's face
-        owners: list[int] = []  # whose the crops are, in their order
-
-        def crops() -> Iterator[Image]:
-            settings = self.card.preprocessing
-            for index, faces in cut_out_everyone(video, people, settings.size, settings.template, profile):
-                for person, crop in enumerate(faces):
-                    if crop is not None:
-                        seen[person].append(index)
-                        owners.append(person)
-                        yield crop
-                report("emotions", index + 1, len(times))
-
-        count = sum(face is not None for faces in people for face in faces)
-        features = self._embed(crops(), count, profile)
-        if not owners:
-            raise VideoError(
-                f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
-                "a clip that shows a face, not too small and not turned away, is wanted"
-            )
-        with profile.measure("pool"):
-            owner = torch.tensor(owners)
-            shown = [person for person in range(len(people)) if seen[person]]
-            scores = [self._score(features if len(shown) == 1 else features[owner == person]) for person in shown]
-            del features  # of a long video they are the most that memory holds
-            predictions = [
-                self._prediction(own, times, seen[person], people[person])
-                for person, own in zip(shown, scores, strict=True)
-            ]
-        return [
-            replace(
-                prediction,
-                video=os.fspath(path),
-                fps=video.fps,
-                model={**prediction.model, "detector": detector.name},
-                warnings=tuple(video.warnings),
-            )
-            for prediction in predictions
-        ]
+        clip: as for :meth:`predict`; also the number of a camera.
+        The prediction is None while no face is in the window. It is what :meth:`predict` says of these frames, whose
+        numbers go on counting; a face is turned into features once, and memory holds those of the window alone.
+        Raises ValueError for a window that is not above 0, VideoError where the clip cannot be read.
+        """
+        if not window > 0:
+            raise ValueError(f"window: got {window}; seconds, above 0, are wanted")
+        settings = self.card.preprocessing
+        tracker = Tracker()
+        frames: deque[tuple[int, float]] = deque()
+        features: dict[int, Tensor] = {}  # by row, in the order of time
+        rows = 0
+        with closing(find_faces(open_clip(clip), self.detector, settings.size, settings.template)) as watched:
+            for seen in watched:
+                frame = seen.frame
+                tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
+                if seen.crops:
+                    features.update(enumerate(self.embedder.embed(seen.crops), start=rows))
+                    rows += len(seen.crops)
+                frames.append((frame.index, frame.time))
+                while frames[0][1] <= frame.time - window:
+                    frames.popleft()
+                tracker.forget(frames[0][1])
+                people = tracker.people()
+                for row in [row for row in features if row < tracker.first_row]:
+                    del features[row]
+                if not people:
+                    yield frame, None
+                    continue
+                own = torch.stack([features[sighting.row] for sighting in people[0]])
+                yield frame, self._prediction(score_clip(self.network, own), list(frames), people[0])
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
@@ -183,8 +181,10 @@ class Recognizer:
             raise ValueError(
                 f"{'mask' if crops else 'faces'}: none of {len(crops)} frames is present; wanted at least one"
             )
-        features = self._embed((crops[index] for index in seen), len(seen))
-        return self._prediction(self._score(features), [None] * len(crops), seen)
+        features = Features(self.embedder)
+        features.add(crops[index] for index in seen)
+        frames = [(index, None) for index in range(len(crops))]
+        return self._prediction(score_clip(self.network, features.all()), frames, seen)
 
     def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Probabilities (N, C) of each face on its own, in the class order of ``card.classes``.
@@ -194,56 +194,108 @@ class Recognizer:
         crops = _check_faces(faces)
         if not crops:
             return np.zeros((0, len(self.card.classes)), np.float32)
-        return self._frame_probabilities(self._embed(crops, len(crops))).numpy()
+        features = Features(self.embedder)
+        features.add(crops)
+        return score_clip(self.network, features.all()).own.astype(np.float32)
 
-    @torch.inference_mode()
-    def _frame_probabilities(self, features: Tensor) -> Tensor:
-        """(N, C): every frame classified as a clip of one frame."""
-        rows = features.split(1024)  # whose pooled features are few megabytes
-        return torch.cat([self.network.classify(part.unsqueeze(1)).logits.softmax(-1) for part in rows])
+    def _watch(
+        self,
+        source: ClipSource,
+        faces: Faces | ClipPrediction | None,
+        progress: Progress | None,
+        profile: Profile | None,
+    ) -> _Watched:
+        """Takes in all of a clip. Raises VideoError where it shows no face."""
+        profile = profile or Profile()
+        settings = self.card.preprocessing
+        clip = open_clip(source)
+        if faces is None:
+            seen_frames = find_faces(clip, self.detector, settings.size, settings.template, profile)
+        else:
+            seen_frames = known_faces(clip, _check_known(faces), settings.size, settings.template, profile)
+        features = Features(self.embedder, profile=profile)
+        tracker = Tracker()
+        known: Person = []
+        times: dict[int, float] = {}
+        with closing(seen_frames):
+            for seen in seen_frames:
+                frame = seen.frame
+                times[frame.index] = frame.time
+                if faces is None:
+                    tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
+                else:
+                    known += [Sighting(frame.index, frame.time, len(features), face) for face in seen.faces]
+                features.add(seen.crops)
+                if progress is not None:
+                    progress("faces", len(times), clip.frame_count)
+        with profile.measure("pool"):
+            people = tracker.people() if faces is None else [known] if known else []
+        if not people:
+            raise VideoError(
+                f"{clip.name or 'the clip'}: no face found in any of the {len(times)} frames; "
+                "a clip that shows a face, not too small and not turned away, is wanted"
+            )
+        detector = self.detector.name if faces is None else None
+        return _Watched(clip, frame_times(times, clip.damaged), people, features, detector, profile)
 
-    @torch.inference_mode()
-    def _score(self, features: Tensor) -> _Scores:
-        """What the network says of a clip of faces with ``features`` (n, D), and of each face alone."""
-        logits, weights = self.network.classify(features.unsqueeze(0))
-        alpha, beta = (None if w is None else w[0] for w in (weights.alpha, weights.beta))
-        return _Scores(logits[0], alpha, beta, weights.final[0], self._frame_probabilities(features))
+    def _predictions(self, watched: _Watched, people: Sequence[Person]) -> list[ClipPrediction]:
+        with watched.profile.measure("pool"):
+            clip = watched.clip
+            predictions = []
+            for person in people:
+                scores = score_clip(self.network, watched.features.take([sighting.row for sighting in person]))
+                prediction = self._prediction(scores, watched.frames, person)
+                predictions.append(
+                    replace(
+                        prediction,
+                        video=clip.name,
+                        fps=clip.fps,
+                        model={**prediction.model, "detector": watched.detector},
+                        warnings=(*clip.warnings, *clip.damaged.values()),
+                    )
+                )
+            return predictions
 
     def _prediction(
-        self,
-        scores: _Scores,
-        times: Sequence[float | None],
-        seen: list[int],
-        faces: Sequence[Face | None] | None = None,
+        self, scores: ClipScores, frames: Sequence[tuple[int, float | None]], seen: Sequence[int] | Person
     ) -> ClipPrediction:
-        """The prediction for a clip of frames at ``times``, ``scores`` being those of its frames ``seen``."""
+        """The prediction for a clip of ``frames``, numbers and times; ``scores`` are those of the frames ``seen``."""
         classes = self.card.classes
-        frames = [FramePrediction(index, time) for index, time in enumerate(times)]
-        share = scores.final.double()
-        share /= share.sum()
-        alpha, beta = ([None] * len(seen) if w is None else w.tolist() for w in (scores.alpha, scores.beta))
-        for row, (index, own) in enumerate(zip(seen, scores.own.tolist(), strict=True)):
-            face = None if faces is None else faces[index]
-            frames[index] = FramePrediction(
+        nothing = np.full(len(seen), None)
+        rows: dict[int, FramePrediction] = {}
+        for place, alpha, beta, weight, own in zip(
+            seen,
+            nothing if scores.alpha is None else scores.alpha.tolist(),
+            nothing if scores.beta is None else scores.beta.tolist(),
+            scores.weights.tolist(),
+            scores.own.tolist(),
+            strict=True,
+        ):
+            sighting = place if isinstance(place, Sighting) else None
+            index = place.frame if isinstance(place, Sighting) else place
+            rows[index] = FramePrediction(
                 index,
-                times[index],
-                box=None if face is None else face.box,
-                landmarks=None if face is None else tuple((float(x), float(y)) for x, y in face.landmarks),
-                alpha=alpha[row],
-                beta=beta[row],
-                weight=float(share[row]),
+                None,
+                box=None if sighting is None else sighting.face.box,
+                landmarks=None if sighting is None else tuple((float(x), float(y)) for x, y in sighting.face.landmarks),
+                alpha=alpha,
+                beta=beta,
+                weight=weight,
                 emotion=classes[int(np.argmax(own))],
                 probabilities=dict(zip(classes, own, strict=True)),
             )
-        probabilities = scores.logits.double().softmax(-1).tolist()
+        probabilities = scores.probabilities.tolist()
         return ClipPrediction(
             video=None,
             label=classes[int(np.argmax(probabilities))],
             probabilities=dict(zip(classes, probabilities, strict=True)),
             fps=None,
-            frames=tuple(frames),
+            frames=tuple(
+                replace(rows[index], time=time) if index in rows else FramePrediction(index, time)
+                for index, time in frames
+            ),
             frames_total=len(frames),
-            frames_with_face=len(seen),
+            frames_with_face=len(rows),
             weights_file=self.weights_file,
             model={
                 "variant": self.card.variant,
@@ -255,14 +307,33 @@ class Recognizer:
         )
 
 
-class _Scores(NamedTuple):
-    """What a network says of a clip of n faces."""
+@dataclass(frozen=True)
+class _Watched:
+    """What is known of a clip when its last frame has gone by."""
 
-    logits: Tensor  # (C,)
-    alpha: Tensor | None  # (n,)
-    beta: Tensor | None  # (n,)
-    final: Tensor  # (n,)
-    own: Tensor  # (n, C), probabilities of each face as a clip of its own
+    clip: Clip
+    frames: list[tuple[int, float]]  # numbers and times
+    people: list[Person]
+    features: Features
+    detector: str | None
+    profile: Profile
+
+
+def _check_known(faces: Faces | ClipPrediction) -> Faces:
+    """Raises TypeError that names what is no face."""
+    if isinstance(faces, ClipPrediction):
+        return [
+            None
+            if frame.box is None or frame.landmarks is None
+            else Face(frame.box, np.array(frame.landmarks, np.float32), 1.0)
+            for frame in faces.frames
+        ]
+    for index, face in enumerate(faces):
+        if not isinstance(face, Face | None):
+            raise TypeError(
+                f"faces[{index}]: got {type(face).__name__}; a Face, or None where a frame has none, is wanted"
+            )
+    return faces
 
 
 def _check_faces(faces: Image | Sequence[Image]) -> list[Image]:

@@ -1,9 +1,10 @@
-"""The scores of clips of different length, from the features of their frames."""
+"""What a network says of clips, from the features of their frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,27 @@ from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
 
-FRAMES = 1 << 16  # classified at a time
+FRAMES = 1 << 16  # scored at a time
+ALONE = 1024  # frames taken as clips of their own at a time: their pooled features are larger than the frames'
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """What a network says of a clip of n frames.
+
+    probabilities: (C,), of the clip.
+    weights: (n,), the frames' shares in it; their sum is 1.
+    own: (n, C), the probabilities of each frame as a clip of its own.
+    alpha, beta: (n,), the weights of self-attention and of relation-attention; None for a network without.
+    """
+
+    probabilities: Floats
+    weights: Floats
+    own: Floats
+    alpha: Floats | None = None
+    beta: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -28,47 +49,55 @@ class PackedFeatures:
     def select(self, clips: Sequence[int]) -> PackedFeatures:
         """These clips, in this order."""
         rows = [self.features[self.offsets[clip] : self.offsets[clip + 1]] for clip in clips]
-        lengths = torch.tensor([0, *(len(row) for row in rows)])
+        lengths = torch.tensor([0, *(len(row) for row in rows)], device="cpu")
         return PackedFeatures(torch.cat(rows) if rows else self.features[:0], lengths.cumsum(0))
 
 
-@dataclass(frozen=True)
-class ClipScores:
-    """What a network says about clips.
-
-    probabilities: (n, C), of the clips.
-    weights: the final weights of each clip's frames, (n_i,), sum 1.
-    frame_probabilities: (n_i, C), each frame as a clip of its own.
-    """
-
-    probabilities: NDArray[np.float64]
-    weights: list[NDArray[np.float64]]
-    frame_probabilities: list[NDArray[np.float64]]
+def score_clip(network: FrameAttentionNetwork, features: Tensor, formula: str = "paper") -> ClipScores:
+    """The scores of one clip of ``features`` (n, D), n at least 1."""
+    packed = PackedFeatures(features, torch.tensor([0, len(features)], device="cpu"))
+    return score_clips(network, packed, [0], formula)[0]
 
 
-@torch.inference_mode()
-def classify(
+def score_clips(
     network: FrameAttentionNetwork, packed: PackedFeatures, clips: Sequence[int], formula: str = "paper"
-) -> ClipScores:
-    """The network's scores of these clips, all frames of each, in ragged batches."""
+) -> list[ClipScores]:
+    """The scores of these clips, all frames of each."""
     network.eval()
     device = network.classifier.weight.device
-    probabilities, weights, own = [], [], []
-    for chosen in _chunks(packed, clips):
-        batch = packed.select(chosen)
-        lengths = batch.offsets.diff().tolist()
-        features = batch.features.to(device)
-        output = network.classify(features, offsets=batch.offsets.to(device), formula=formula)
-        probabilities.append(output.logits.double().softmax(-1).cpu())
-        share = output.weights.final.double().cpu()
-        weights += [part / part.sum().clamp_min(1e-300) for part in share.split(lengths)]
-        alone = network.classify(features.unsqueeze(1), formula=formula).logits.double().softmax(-1).cpu()
-        own += list(alone.split(lengths))
-    return ClipScores(
-        torch.cat(probabilities).numpy() if probabilities else np.zeros((0, network.classifier.out_features)),
-        [part.numpy() for part in weights],
-        [part.numpy() for part in own],
-    )
+    scores = []
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        for chosen in _chunks(packed, clips):
+            batch = packed.select(chosen)
+            features = batch.features.to(device)
+            logits, weights = network.classify(features, offsets=batch.offsets.to(device), formula=formula)
+            alone = torch.cat(
+                [network.classify(part.unsqueeze(1), formula=formula).logits for part in features.split(ALONE)]
+            )
+            lengths = batch.offsets.diff().tolist()
+            scores += [
+                ClipScores(clip, final / max(final.sum(), 1e-300), own, alpha, beta)
+                for clip, final, own, alpha, beta in zip(
+                    _softmax(logits),
+                    _split(weights.final, lengths),
+                    _split(alone.double().softmax(-1), lengths),
+                    _split(weights.alpha, lengths),
+                    _split(weights.beta, lengths),
+                    strict=True,
+                )
+            ]
+    return scores
+
+
+def _softmax(logits: Tensor) -> Floats:
+    return np.asarray(logits.double().softmax(-1).cpu().numpy())
+
+
+def _split(values: Tensor | None, lengths: Sequence[int]) -> list[Any]:
+    """The part of each clip; None for each where there are none."""
+    if values is None:
+        return [None] * len(lengths)
+    return [part.numpy() for part in values.double().cpu().split(list(lengths))]
 
 
 def _chunks(packed: PackedFeatures, clips: Sequence[int]) -> Iterable[list[int]]:

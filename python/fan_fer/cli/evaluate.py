@@ -11,12 +11,11 @@ from fan_fer.base.errors import DataError, WeightsError
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
-    import torch
-
     from fan_fer.attention.network import FrameAttentionNetwork
     from fan_fer.attention.weights import ModelCard
     from fan_fer.evaluation.clips import EvaluatedClip
     from fan_fer.evaluation.summary import Summary
+    from fan_fer.recognizer import Recognizer
 
 EXAMPLE = """\
 example:
@@ -93,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.evaluation.informative import load_truth
     from fan_fer.evaluation.labels import parse_label_map
     from fan_fer.evaluation.summary import FILES, check_column, summarise, write_predictions, write_summary
+    from fan_fer.recognizer import Recognizer
 
     prepared = open_prepared(arguments.data) if arguments.data.is_dir() else None
     if prepared is not None:
@@ -112,12 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
     clips = with_truths(clips, card.classes, label_map)
     if truth:
         truth.check_clips(clip.name for clip in clips if clip.truth is not None and not clip.error)
+    recognizer = Recognizer(network, card, weights_file=arguments.model, device=device, detector=arguments.detector)
     interrupted = False
     if prepared is not None:
-        formula = arguments.formula.replace("-", "_")
-        clips = evaluate_prepared(network, card.preprocessing, prepared, clips, device, formula)
+        clips = evaluate_prepared(recognizer, prepared, clips, arguments.formula.replace("-", "_"))
     else:
-        clips, interrupted = _predict(arguments, network, card, clips, device)
+        clips, interrupted = _predict(recognizer, clips, arguments.data.parent)
 
     if not any(clip.probabilities is not None for clip in clips):
         if interrupted:
@@ -170,23 +170,15 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     return network, card
 
 
-def _predict(
-    arguments: argparse.Namespace,
-    network: FrameAttentionNetwork,
-    card: ModelCard,
-    clips: Sequence[EvaluatedClip],
-    device: torch.device,
-) -> tuple[list[EvaluatedClip], bool]:
+def _predict(recognizer: Recognizer, clips: Sequence[EvaluatedClip], folder: Path) -> tuple[list[EvaluatedClip], bool]:
     """Videos, with a progress bar; and whether the user ended it early."""
     from fan_fer.base.terminal import progress_bar
     from fan_fer.evaluation.clips import predict_videos
-    from fan_fer.recognizer import Recognizer
 
-    recognizer = Recognizer(network, card, weights_file=arguments.model, device=device, detector=arguments.detector)
     _ = recognizer.detector  # one that cannot be loaded is found out before the work begins
     with progress_bar() as bars:
         bar = bars.add_task("videos", total=len(clips))
-        return predict_videos(recognizer, clips, arguments.data.parent, lambda: bars.advance(bar))
+        return predict_videos(recognizer, clips, folder, lambda: bars.advance(bar))
 
 
 def _about(arguments: argparse.Namespace, card: ModelCard, which: str) -> dict[str, Any]:

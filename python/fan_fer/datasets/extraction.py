@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.datasets.files import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
 from fan_fer.datasets.layouts import SourceClip
 from fan_fer.datasets.prepared import crop_file
-from fan_fer.faces.clip_faces import Image, cut_out, find_subject
+from fan_fer.faces.clip_faces import Image, find_faces, frame_times
 from fan_fer.faces.face import Detector, Face
-from fan_fer.video.decoding import ImageSequence, Video
+from fan_fer.faces.tracking import Tracker
+from fan_fer.video.frame import Clip
+from fan_fer.video.sources import open_clip
 
 PARTIAL_FOLDER = ".partial"  # clips being worked on, each under its name
 _RECORD = "record.json"  # in a clip's folder, beside the crops
@@ -44,7 +47,7 @@ class Task:
             partial.mkdir(parents=True, exist_ok=True)
             rows = self._extract(frames, detector, partial, report)
             notes = [clip.note] if clip.note else []
-            notes += frames.warnings if isinstance(frames, Video) else frames.damaged.values()
+            notes += [*frames.warnings, *frames.damaged.values()]
             record = {"source": clip.source, "notes": [self.shorten(note) for note in notes], "frames": rows}
             (partial / _RECORD).write_text(json.dumps(record), "utf-8")
             self._put(partial, clip)
@@ -69,26 +72,35 @@ class Task:
         return record if wanted <= present else None
 
     def _extract(
-        self, clip: Video | ImageSequence, detector: Detector, folder: Path, report: Callable[[int], None] | None
+        self, clip: Clip, detector: Detector, folder: Path, report: Callable[[int], None] | None
     ) -> list[dict[str, Any]]:
-        """Writes the crops; returns a row for every frame."""
-        times, faces = find_subject(clip, detector, report)
-        damaged = {} if isinstance(clip, Video) else clip.damaged
-        total = len(times) if isinstance(clip, Video) else len(clip.images)
-        if total == len(damaged):
-            raise VideoError(next(iter(damaged.values()), "no frame of this video can be decoded"))
-        seen = set()
-        for number, crop in cut_out(clip, faces, self.size, self.template):
-            if crop is not None:
-                _write_png(crop_file(folder, number), crop)
-                seen.add(number)
-            if report is not None:
-                report(number)
+        """Writes the crops of the person whom a recognizer would choose; returns a row for every frame."""
+        tracker = Tracker()
+        times: dict[int, float] = {}
+        written = 0
+        with closing(find_faces(clip, detector, self.size, self.template)) as watched:
+            for seen in watched:
+                frame = seen.frame
+                times[frame.index] = frame.time
+                tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
+                # Whose the faces are is known at the end; until then everyone's are kept.
+                for crop in seen.crops:
+                    _write_png(_row_file(folder, written), crop)
+                    written += 1
+                if report is not None:
+                    report(len(times))
+        if not times:
+            raise VideoError(next(iter(clip.damaged.values()), "no frame of this video can be decoded"))
+        people = tracker.people()
+        subject = {seen.frame: seen for seen in people[0]} if people else {}
+        for number, seen in subject.items():
+            _row_file(folder, seen.row).rename(crop_file(folder, number))
+        for row in range(written):
+            _row_file(folder, row).unlink(missing_ok=True)
         rows = []
-        for number in range(total):
-            time = times[number] if number < len(times) else number / clip.fps
-            status = OK if number in seen else UNREADABLE if number in damaged else NO_FACE
-            face = faces[number] if number in seen else None
+        for number, time in frame_times(times, clip.damaged):
+            status = OK if number in subject else UNREADABLE if number in clip.damaged else NO_FACE
+            face = subject[number].face if number in subject else None
             rows.append({"frame": number, "time": round(time, 6), "status": status, **_face_cells(face)})
         return rows
 
@@ -106,12 +118,16 @@ def done_clips(target: Path) -> list[str]:
     return sorted(Path(folder).relative_to(crops).as_posix() for folder, _, files in os.walk(crops) if _RECORD in files)
 
 
-def _open(path: Path, clip: SourceClip) -> Video | ImageSequence:
+def _open(path: Path, clip: SourceClip) -> Clip:
     if clip.images is None:
-        return Video(path)
+        return open_clip(path)
     if not clip.images:
         raise VideoError(f"{path}: there is no image; {clip.note or 'the frames of the clip are wanted'}")
-    return ImageSequence([path / name for name in clip.images])
+    return open_clip([path / name for name in clip.images])
+
+
+def _row_file(folder: Path, row: int) -> Path:
+    return folder / f"face-{row}.png"
 
 
 def _write_png(path: Path, crop: Image) -> None:

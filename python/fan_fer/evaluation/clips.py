@@ -8,17 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.scoring import classify
+from fan_fer.attention.scoring import score_clips
 from fan_fer.base.errors import DataError, FanFerError
 from fan_fer.datasets.features import prepared_features
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
 from fan_fer.datasets.prepared import PreparedSet, find_partition
 from fan_fer.evaluation.labels import LabelMap, match_labels
-from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.recognizer import Recognizer
 
 INTERRUPTED = "not done: interrupted"
@@ -128,27 +125,22 @@ def only(clips: Sequence[EvaluatedClip], column: str, value: str) -> list[Evalua
 
 
 def evaluate_prepared(
-    network: FrameAttentionNetwork,
-    preprocessing: Preprocessing,
-    prepared: PreparedSet,
-    clips: Sequence[EvaluatedClip],
-    device: torch.device,
-    formula: str = "paper",
+    recognizer: Recognizer, prepared: PreparedSet, clips: Sequence[EvaluatedClip], formula: str = "paper"
 ) -> list[EvaluatedClip]:
-    """What the network says about clips of a prepared set, from features that are computed once and kept there."""
-    packed = prepared_features(network, preprocessing, prepared, device)
+    """What the recognizer says about clips of a prepared set, from features that are computed once and kept there."""
+    packed = prepared_features(recognizer.embedder, prepared)
     place = {clip.name: index for index, clip in enumerate(prepared.clips)}
     rows = [row for row, clip in enumerate(clips) if not clip.error]
     chosen = [place[clips[row].name] for row in rows]
-    scores = classify(network, packed, chosen, formula)
+    scores = score_clips(recognizer.network, packed, chosen, formula)
     done = list(clips)
-    for number, (row, index) in enumerate(zip(rows, chosen, strict=True)):
+    for row, index, clip in zip(rows, chosen, scores, strict=True):
         done[row] = replace(
             clips[row],
-            probabilities=scores.probabilities[number],
+            probabilities=clip.probabilities,
             numbers=prepared.clips[index].numbers,
-            weights=scores.weights[number],
-            own=scores.frame_probabilities[number],
+            weights=clip.weights,
+            own=clip.own,
         )
     return done
 

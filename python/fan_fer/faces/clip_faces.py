@@ -1,8 +1,10 @@
-"""The subject of a clip, or everyone in it: whose face is where in every frame, and those faces cut out."""
+"""The faces of a clip as its frames come: where they are, what they look like, and each one cut out and aligned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,97 +14,80 @@ from fan_fer.faces.align import align_face
 from fan_fer.faces.appearance import Appearance, appearance
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import FaceFinder
-from fan_fer.faces.tracking import find_people, select_subject
-from fan_fer.video.decoding import ImageSequence, Video, ahead
+from fan_fer.video.decoding import FALLBACK_FPS, ahead
+from fan_fer.video.frame import Clip, Frame
 
 Image = NDArray[np.uint8]
+Template = Sequence[tuple[float, float]]
 
 
-def find_subject(
-    clip: Video | ImageSequence,
-    detector: Detector,
-    report: Callable[[int], None] | None = None,
-    profile: Profile | None = None,
-) -> tuple[list[float], list[Face | None]]:
-    """The time of every frame and the subject's face in it; None where it is absent or the frame is damaged.
+@dataclass(frozen=True)
+class FrameFaces:
+    """A frame and the n faces in it whose landmarks make a face.
 
-    Holds a few frames at a time. ``report`` is called after each with how many are done.
+    faces, crops, looks: of each face where it is, the aligned crop (size, size, 3), and what the person looks like.
+    change: of the picture since the frame before, as for :class:`fan_fer.faces.following.FaceFinder`.
     """
-    times, faces, _ = _find_faces(clip, detector, report, profile or Profile())
-    return times, select_subject(faces, clip.fps)
+
+    frame: Frame
+    faces: Sequence[Face]
+    crops: Sequence[Image]
+    looks: Sequence[Appearance]
+    change: float = 0.0
 
 
-def find_everyone(
-    clip: Video, detector: Detector, report: Callable[[int], None] | None = None, profile: Profile | None = None
-) -> tuple[list[float], list[list[Face | None]]]:
-    """As :func:`find_subject`, for every person: the one with the largest total area of the face first.
+def find_faces(
+    clip: Clip, detector: Detector, size: int, template: Template, profile: Profile | None = None
+) -> Iterator[FrameFaces]:
+    """Every frame that can be read, with all faces in it. Holds a few frames at a time.
 
-    Holds a few frames at a time, and 60 bytes for the looks of each face.
+    size, template: as for ``fan_fer.faces.align.align_face``.
     """
-    times, faces, looks = _find_faces(clip, detector, report, profile or Profile(), looks=True)
-    return times, find_people(faces, looks, clip.fps)
+    profile = profile or Profile()
+    finder = FaceFinder(detector, clip.consecutive)
+    with closing(ahead(profile.each("decode", clip))) as frames:
+        for frame in frames:
+            with profile.measure("detect"):
+                found = finder(frame.image, frame.time)
+            with profile.measure("align"):
+                faces, crops = _cut_out(frame.image, found, size, template)
+                looks = [appearance(frame.image, face) for face in faces]
+            yield FrameFaces(frame, faces, crops, looks, finder.change)
 
 
-def _find_faces(
-    clip: Video | ImageSequence,
-    detector: Detector,
-    report: Callable[[int], None] | None,
-    profile: Profile,
-    looks: bool = False,
-) -> tuple[list[float], list[list[Face]], list[list[Appearance]]]:
-    """The time of every frame, all faces in it, and what they look like if that is wanted."""
-    times: list[float] = []
-    faces: list[list[Face]] = []
-    seen: list[list[Appearance]] = []
-    # The images of a sequence need not follow each other in time: every one is searched.
-    find = FaceFinder(detector, clip.fps) if isinstance(clip, Video) else detector.detect
-    for frame in ahead(profile.each("decode", clip)):
-        while len(times) < frame.index:  # damaged images before this one
-            times.append(len(times) / clip.fps)
-            faces.append([])
-        times.append(frame.time)
-        with profile.measure("detect"):
-            faces.append(find(frame.image))
-            if looks:
-                seen.append([appearance(frame.image, face) for face in faces[-1]])
-        if report is not None:
-            report(len(times))
-    return times, faces, seen
-
-
-def cut_out(
-    clip: Video | ImageSequence,
+def known_faces(
+    clip: Clip,
     faces: Sequence[Face | None],
     size: int,
-    template: Sequence[tuple[float, float]],
+    template: Template,
     profile: Profile | None = None,
-) -> Iterator[tuple[int, Image | None]]:
-    """Every frame's number and the aligned face in it; None where ``faces`` has none or its landmarks make no face.
-
-    size, template: as for ``fan_fer.faces.align.align_face``. Decodes the clip again, a frame at a time.
-    """
-    for index, (crop,) in cut_out_everyone(clip, [faces], size, template, profile):
-        yield index, crop
-
-
-def cut_out_everyone(
-    clip: Video | ImageSequence,
-    people: Sequence[Sequence[Face | None]],
-    size: int,
-    template: Sequence[tuple[float, float]],
-    profile: Profile | None = None,
-) -> Iterator[tuple[int, list[Image | None]]]:
-    """As :func:`cut_out`, for several people at once: every frame's number and one crop per person."""
+) -> Iterator[FrameFaces]:
+    """As :func:`find_faces`, with the one face that each frame is known to have, or none. Looks are not told."""
     profile = profile or Profile()
+    with closing(ahead(profile.each("decode", clip))) as frames:
+        for frame in frames:
+            known = faces[frame.index] if frame.index < len(faces) else None
+            with profile.measure("align"):
+                yield FrameFaces(frame, *_cut_out(frame.image, [known] if known else [], size, template), looks=())
+
+
+def frame_times(times: Mapping[int, float], damaged: Iterable[int]) -> list[tuple[int, float]]:
+    """Number and time of every frame from ``times`` of those that were read; the damaged ones lie between them."""
+    numbers = np.arange(max([*times, *damaged]) + 1)
+    known = list(times)
+    step = (times[known[-1]] - times[known[0]]) / (known[-1] - known[0]) if len(known) > 1 else 1 / FALLBACK_FPS
+    inner = np.interp(numbers, known, list(times.values()))
+    outside = (numbers - np.clip(numbers, known[0], known[-1])) * step
+    return list(zip(numbers.tolist(), (inner + outside).tolist(), strict=True))
+
+
+def _cut_out(image: Image, faces: Iterable[Face], size: int, template: Template) -> tuple[list[Face], list[Image]]:
     places = np.asarray(template, np.float32)
-
-    def cut(image: Image, face: Face | None) -> Image | None:
+    kept, crops = [], []
+    for face in faces:
         try:
-            return None if face is None else align_face(image, face.landmarks, size, places)
-        except ValueError:
-            return None
-
-    for frame in ahead(profile.each("decode", clip)):
-        with profile.measure("align"):
-            crops = [cut(frame.image, faces[frame.index] if frame.index < len(faces) else None) for faces in people]
-        yield frame.index, crops
+            crops.append(align_face(image, face.landmarks, size, places))
+        except ValueError:  # its landmarks make no face
+            continue
+        kept.append(face)
+    return kept, crops

@@ -11,7 +11,7 @@ import numpy as np
 from fan_fer.faces.face import Detector, Face
 
 INTERVAL = 1 / 3  # seconds between two looks at the whole picture
-CUT = 25.0  # mean change of a thumbnail's pixels, of 255, from one frame to the next: another shot
+CUT = 25.0  # change of the picture from one frame to the next that is another shot's
 THUMBNAIL = (32, 18)
 
 
@@ -25,37 +25,40 @@ class Follower(Protocol):
 
 
 class FaceFinder:
-    """Finds the faces of one clip; call it with the uint8 RGB frames (H, W, 3) in order.
+    """Finds the faces of one clip; call it with its frames in order.
 
     The whole picture is searched every third of a second, at a cut, and whenever no face is known or one is lost.
-    With a detector that cannot follow faces, every frame is searched.
+    Every frame is searched with a detector that cannot follow faces, and where frames are not ``consecutive``.
+
+    Attributes:
+        change: of the picture from the last frame but one to the last: the mean over a thumbnail's pixels, 0 to 255;
+            0 for the first frame.
     """
 
-    def __init__(self, detector: Detector, fps: float) -> None:
+    def __init__(self, detector: Detector, consecutive: bool = True) -> None:
         self._detector = detector
-        self._follower = detector if isinstance(detector, Follower) else None
-        self._interval = max(1, round(INTERVAL * fps))
-        self._since = 0
+        self._follower = detector if consecutive and isinstance(detector, Follower) else None
+        self._searched = self._before = -np.inf  # times of the last search and of the last frame
         self._faces: list[Face] = []
         self._thumbnail: np.ndarray | None = None
+        self.change = 0.0
 
-    def __call__(self, image: np.ndarray) -> list[Face]:
-        if self._follower is None:
-            return self._detector.detect(image)
-        followed = self._follow(self._follower, image)
-        self._faces = self._detector.detect(image) if followed is None else followed
-        self._since = 1 if followed is None else self._since + 1
-        return self._faces
+    def __call__(self, image: np.ndarray, time: float) -> list[Face]:
+        """The faces in a uint8 RGB image (H, W, 3), ``time`` seconds from the start."""
+        self.change = self._changes(image)
+        # The frame nearest to the end of the interval: half a step before it, the next one would be further.
+        due = time - self._searched + (time - self._before) / 2 >= INTERVAL
+        self._before = time
+        followed = None
+        if self._follower is not None and self._faces and not due and self.change <= CUT:
+            followed = [face for face in self._follower.follow(image, self._faces) if face is not None]
+        if followed is None or len(followed) < len(self._faces):
+            followed = self._detector.detect(image)
+            self._searched = time
+        self._faces = followed
+        return followed
 
-    def _follow(self, follower: Follower, image: np.ndarray) -> list[Face] | None:
-        """The known faces in ``image``; None where the whole picture is to be searched."""
-        if self._is_cut(image) or not self._faces or self._since >= self._interval:
-            return None
-        followed = follower.follow(image, self._faces)
-        found = [face for face in followed if face is not None]
-        return found if len(found) == len(followed) else None
-
-    def _is_cut(self, image: np.ndarray) -> bool:
+    def _changes(self, image: np.ndarray) -> float:
         thumbnail = cv2.resize(image, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.int16)
         before, self._thumbnail = self._thumbnail, thumbnail
-        return before is not None and float(np.abs(thumbnail - before).mean()) > CUT
+        return 0.0 if before is None else float(np.abs(thumbnail - before).mean())

@@ -1,160 +1,241 @@
-"""Which faces of a clip belong to one person: the subject's, or those of everyone in it."""
+"""Which faces of a clip belong to one person, told frame by frame as they come."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fan_fer.faces.appearance import Appearance, difference
 from fan_fer.faces.face import Face
+from fan_fer.faces.following import CUT
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 MIN_OVERLAP = 0.3  # intersection over union of a face with where its track is expected
 MAX_GAP = 0.5  # seconds a track waits for its face
-MIN_SECONDS = 0.15  # that a track must be seen: false detections are shorter
-MAX_RATIO = 1.8  # between the side of the subject's face and of one that stands in for it
+LONGEST = 0.2  # seconds that a frame among short ones stands for: what lasts longer is a pause of the recording
 MIN_PRESENCE = 0.5  # seconds that a person must be seen: someone half behind another looks like a third for less
+MIN_SECONDS = 0.15  # that suffice where nobody is seen for longer: false detections are shorter
 MAX_HIDDEN = 2.0  # seconds that a person may be out of sight and keep the number
 MAX_SPEED = 4.0  # face widths a second that a person out of sight may move
+MAX_RATIO = 1.8  # between the sides of a person's face before and after being out of sight
 MAX_DIFFERENCE = 13.0  # between two appearances of one person: up to 12 in real clips, from 14 between two people
 
 
-def select_subject(faces_per_frame: Sequence[Sequence[Face]], fps: float) -> list[Face | None]:
-    """The subject's face in every frame; None where it is absent.
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A person's face in a frame.
 
-    Faces that overlap from frame to frame make a track; a track of a few frames in a longer clip is a false
-    detection and left out. The subject is the track with the largest total area: a large face for most of the
-    clip, whichever was found first. Where it is absent (a cut, a re-entry), other tracks of similar size stand in,
-    the largest first, if they are never seen together with it.
+    frame: the frame's number. time: in seconds.
+    row: how many faces the clip has shown before this one, whosever they were.
     """
-    frames = len(faces_per_frame)
-    shortest = min(MIN_SECONDS * fps, frames / 4)
-    tracks = [track for track in _link(faces_per_frame, fps) if len(track.faces) >= shortest]
-    tracks.sort(key=lambda track: track.area, reverse=True)
-    subject: list[Face | None] = [None] * frames
-    for track in tracks:
-        similar = 1 / MAX_RATIO < track.side / tracks[0].side < MAX_RATIO
-        if similar and all(subject[index] is None for index in track.faces):
-            for index, face in track.faces.items():
-                subject[index] = face
-    return subject
+
+    frame: int
+    time: float
+    row: int
+    face: Face
+    look: Appearance
 
 
-def find_people(
-    faces_per_frame: Sequence[Sequence[Face]], looks_per_frame: Sequence[Sequence[Appearance]], fps: float
-) -> list[list[Face | None]]:
-    """Everyone's face in every frame, None where it is absent: one list per person, the largest total area first.
+Person = list[Sighting]
+"""Of one person, by time; at most one a frame."""
 
-    looks_per_frame: the appearance of every face. Faces that overlap from frame to frame and look alike make a track,
-    as for :func:`select_subject`. A track that begins within two seconds after another one has ended, not too far
-    from there, of similar size and looks, is the same person come back into sight. One seen for less than half a
-    second of a longer clip is left out.
-    """
-    frames = len(faces_per_frame)
-    people = _join(_link(faces_per_frame, fps, looks_per_frame), fps)
-    people = [person for person in people if len(person.faces) >= min(MIN_PRESENCE * fps, frames / 4)]
-    people.sort(key=lambda person: person.area, reverse=True)
-    return [[person.faces.get(index) for index in range(frames)] for person in people]
+
+class _Frame(NamedTuple):
+    number: int
+    time: float
+    first_row: int  # of its faces
 
 
 @dataclass
 class _Track:
-    """The faces of one person, by frame number, ascending."""
+    """Sightings of one person, each near the one before.
 
-    faces: dict[int, Face] = field(default_factory=dict)
-    velocity: tuple[float, float] = (0.0, 0.0)  # pixels a frame
-    looks: list[Appearance] = field(default_factory=list)
-    look: NDArray[np.float32] | None = None  # running mean of looks
+    doubtful: of a face where the person stood, that does not resemble them. They are the person's, behind a hand or a
+        microphone, if the person is seen again soon; else somebody else's.
+    """
 
-    @property
-    def first(self) -> int:
-        return next(iter(self.faces))
-
-    @property
-    def last(self) -> int:
-        return next(reversed(self.faces))
+    sightings: list[Sighting] = field(default_factory=list)
+    doubtful: list[Sighting] = field(default_factory=list)
+    velocity: tuple[float, float] = (0.0, 0.0)  # pixels a second
+    look: np.ndarray | None = None  # running mean
 
     @property
-    def area(self) -> float:
-        return sum(face.box[2] * face.box[3] for face in self.faces.values())
+    def first(self) -> Sighting:
+        return self.sightings[0]
 
     @property
-    def side(self) -> float:
-        return max(median(face.box[2] for face in self.faces.values()), 1e-6)
+    def last(self) -> Sighting:
+        return self.sightings[-1]
 
-    def expected(self, index: int) -> Box:
-        """Where the face should be in frame `index` if it goes on moving as it did: faces that cross stay apart."""
-        x, y, width, height = self.faces[self.last].box
-        elapsed = index - self.last
+    def expected(self, time: float) -> Box:
+        """Where the face should be at a time if it goes on moving as it did: faces that cross stay apart."""
+        last = (self.doubtful or self.sightings)[-1]
+        x, y, width, height = last.face.box
+        elapsed = time - last.time
         return x + self.velocity[0] * elapsed, y + self.velocity[1] * elapsed, width, height
 
-    def differs(self, look: Appearance | None) -> float:
-        """From a face that looks so; 0 where looks are not compared."""
-        return 0.0 if look is None or self.look is None else difference(self.look, look)
+    def differs(self, look: Appearance) -> float:
+        return 0.0 if self.look is None else difference(self.look, look)
 
-    def add(self, index: int, face: Face, look: Appearance | None = None) -> None:
-        if self.faces:
-            before, elapsed = self.faces[self.last].box, index - self.last
-            x_step, y_step = ((face.box[i] - before[i]) / elapsed for i in (0, 1))
+    def add(self, sighting: Sighting) -> None:
+        if self.sightings:
+            last = (self.doubtful or self.sightings)[-1]
+            before, elapsed = last.face.box, max(sighting.time - last.time, 1e-9)
+            x_step, y_step = ((sighting.face.box[i] - before[i]) / elapsed for i in (0, 1))
             self.velocity = (self.velocity[0] + x_step) / 2, (self.velocity[1] + y_step) / 2
-        self.faces[index] = face
-        if look is not None:
-            self.looks.append(look)
-            self.look = look.astype(np.float32) if self.look is None else 0.8 * self.look + 0.2 * look
+        if self.differs(sighting.look) > MAX_DIFFERENCE:
+            self.doubtful.append(sighting)
+            return
+        look = sighting.look.astype(np.float32)
+        self.look = look if self.look is None else 0.8 * self.look + 0.2 * look
+        self.sightings += [*self.doubtful, sighting]
+        self.doubtful = []
+
+    def split(self) -> list[_Track]:
+        """What is sure, and what is doubtful as tracks of their own."""
+        tracks = [_Track(self.sightings, [], self.velocity, self.look)]
+        for sighting in self.doubtful:
+            if len(tracks) == 1 or tracks[-1].differs(sighting.look) > MAX_DIFFERENCE:
+                tracks.append(_Track())
+            tracks[-1].add(sighting)
+        return tracks
 
 
-def _link(
-    faces_per_frame: Sequence[Sequence[Face]],
-    fps: float,
-    looks_per_frame: Sequence[Sequence[Appearance]] | None = None,
-) -> list[_Track]:
-    """Tracks, made by giving each face to the track whose expected place it overlaps most.
+class Tracker:
+    """Makes tracks of the faces of a clip's frames, and people of the tracks.
 
-    With looks, a face goes to a track that it resembles; of two that it overlaps alike, to the one it resembles more.
+    A face goes to the track whose expected place it overlaps most, if it resembles it; of two that it overlaps alike,
+    to the one it resembles more. Where no other is near and there is no cut, it need not resemble it for half a second.
     """
-    tracks: list[_Track] = []
-    open_tracks: list[_Track] = []
-    for index, faces in enumerate(faces_per_frame):
-        open_tracks = [track for track in open_tracks if index - track.last <= max(1, MAX_GAP * fps)]
-        places = [track.expected(index) for track in open_tracks]
-        looks = [None] * len(faces) if looks_per_frame is None else looks_per_frame[index]
-        pairs = []
-        for t, place in enumerate(places):
-            for f, face in enumerate(faces):
-                overlap, differs = _overlap(place, face.box), open_tracks[t].differs(looks[f])
-                if overlap >= MIN_OVERLAP and differs <= MAX_DIFFERENCE:
-                    pairs.append((overlap - differs / MAX_DIFFERENCE, t, f))
-        taken_tracks, taken_faces = set(), set()
-        for _, t, f in sorted(pairs, key=lambda pair: -pair[0]):
-            if t not in taken_tracks and f not in taken_faces:
-                open_tracks[t].add(index, faces[f], looks[f])
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []  # that have ended
+        self._open: list[_Track] = []  # that may go on
+        self._frames: list[_Frame] = []
+        self._cuts: list[float] = []  # times of the first frames after them
+        self._rows = 0
+
+    def add(
+        self, frame: int, time: float, faces: Sequence[Face], looks: Sequence[Appearance], change: float = 0.0
+    ) -> None:
+        """Takes the faces of the next frame, and by how much its picture changed (0 to 255)."""
+        before = self._frames[-1].number if self._frames else frame
+        self._frames.append(_Frame(frame, time, self._rows))
+        if change > CUT:
+            self._cuts.append(time)
+        seen = [
+            Sighting(frame, time, self._rows + number, face, look)
+            for number, (face, look) in enumerate(zip(faces, looks, strict=True))
+        ]
+        self._rows += len(seen)
+        self._close(time, before, cut=change > CUT)
+        taken_tracks, taken = set(), set()
+        for _, t, f in sorted(self._pairs(time, seen), key=lambda pair: -pair[0]):
+            if t not in taken_tracks and f not in taken:
+                self._open[t].add(seen[f])
                 taken_tracks.add(t)
-                taken_faces.add(f)
-        for f, face in enumerate(faces):
-            if f not in taken_faces:
+                taken.add(f)
+        for f, sighting in enumerate(seen):
+            if f not in taken:
                 track = _Track()
-                track.add(index, face, looks[f])
-                tracks.append(track)
-                open_tracks.append(track)
-    return tracks
+                track.add(sighting)
+                self._open.append(track)
+
+    def _close(self, time: float, before: int, cut: bool) -> None:
+        """Ends the tracks that have waited for too long, and those that a cut leaves in doubt."""
+        tracks, self._open = self._open, []
+        for track in tracks:
+            # Where a second has few frames, a track waits for one of them.
+            waits = time - track.last.time <= MAX_GAP + 1e-9 or track.last.frame == before
+            if waits and not (cut and track.doubtful):
+                self._open.append(track)
+            else:
+                for part in track.split():
+                    (self._open if part.last.frame == before else self._tracks).append(part)
+
+    def _pairs(self, time: float, seen: Sequence[Sighting]) -> list[tuple[float, int, int]]:
+        """Which open track each face may belong to, and how well it fits: fit, track, face."""
+        near = [
+            (t, f, overlap)
+            for t, place in enumerate(track.expected(time) for track in self._open)
+            for f, sighting in enumerate(seen)
+            if (overlap := _overlap(place, sighting.face.box)) >= MIN_OVERLAP
+        ]
+        cut = bool(self._cuts) and self._cuts[-1] == time
+        pairs = []
+        for t, f, overlap in near:
+            differs = self._open[t].differs(seen[f].look)
+            alone = sum(t == other for other, _, _ in near) == sum(f == other for _, other, _ in near) == 1
+            soon = time - self._open[t].last.time <= MAX_GAP + 1e-9
+            if differs <= MAX_DIFFERENCE or (alone and soon and not cut):
+                pairs.append((overlap - differs / MAX_DIFFERENCE, t, f))
+        return pairs
+
+    def forget(self, before: float) -> None:
+        """Drops everything earlier than ``before`` seconds."""
+        self._frames = self._frames[bisect_left(self._frames, before, key=lambda frame: frame.time) :]
+        self._cuts = self._cuts[bisect_left(self._cuts, before) :]
+        for track in (*self._tracks, *self._open):
+            for kept in (track.sightings, track.doubtful):
+                del kept[: bisect_left(kept, before, key=lambda sighting: sighting.time)]
+        self._tracks = [track for track in self._tracks if track.sightings]
+        self._open = [track for track in self._open if track.sightings]
+
+    @property
+    def first_row(self) -> int:
+        """Of the faces not forgotten, the first one's row."""
+        return self._frames[0].first_row if self._frames else self._rows
+
+    def people(self) -> list[Person]:
+        """Everyone, the largest total area of the face first.
+
+        A track that begins within two seconds after another one has ended, not too far from there, of similar size and
+        looks, is the same person come back into sight; and so is one after a cut that looks alike, wherever it is and
+        however long that took. One seen for less than half a second of a longer clip is left out, unless there is
+        nobody else.
+        """
+        tracks = [*self._tracks, *(part for track in self._open for part in track.split())]
+        people = _across_cuts(_join(sorted(tracks, key=lambda track: track.first.time)), self._cuts)
+        lasting = _spans([frame.time for frame in self._frames])
+        spans = {frame.number: seconds for frame, seconds in zip(self._frames, lasting, strict=True)}
+        whole = sum(spans.values())
+        for shortest in (MIN_PRESENCE, MIN_SECONDS):
+            enough = min(shortest, whole / 4) - 1e-9
+            present = [person for person in people if sum(spans[seen.frame] for seen in person) >= enough]
+            if present:
+                return sorted(present, key=_area, reverse=True)
+        return []
 
 
-def _join(tracks: Sequence[_Track], fps: float) -> list[_Track]:
-    """The tracks of one person put together: each goes on in at most one later one, those most alike first."""
-    typical = [np.median(track.looks, axis=0) for track in tracks]
-    begins = [track.first for track in tracks]  # ascending, as the tracks were found
+def _spans(times: Sequence[float]) -> list[float]:
+    """How many seconds each frame stands for: until the next, where no pause is between them."""
+    if len(times) < 2:
+        return [1.0] * len(times)
+    steps = np.diff(times)
+    typical = float(np.median(steps))
+    return [float(step) for step in np.minimum([*steps, typical], max(typical, LONGEST))]
+
+
+def _area(person: Person) -> float:
+    return sum(seen.face.box[2] * seen.face.box[3] for seen in person)
+
+
+def _join(tracks: Sequence[_Track]) -> list[Person]:
+    """Tracks, in the order of time, put together: each goes on in at most one other, those most alike first."""
+    typical = [_typical_look(track.sightings) for track in tracks]
+    begins = [track.first.time for track in tracks]
     pairs = []
     for a, before in enumerate(tracks):
-        for b in range(bisect_right(begins, before.last), bisect_right(begins, before.last + MAX_HIDDEN * fps)):
+        end = before.last.time
+        for b in range(bisect_right(begins, end), bisect_right(begins, end + MAX_HIDDEN)):
             differs = difference(typical[a], typical[b])
-            if differs <= MAX_DIFFERENCE and _within_reach(before, tracks[b], (begins[b] - before.last) / fps):
+            if differs <= MAX_DIFFERENCE and _within_reach(before.last, tracks[b].first):
                 pairs.append((differs, a, b))
     successors: dict[int, int] = {}
     taken: set[int] = set()
@@ -164,21 +245,56 @@ def _join(tracks: Sequence[_Track], fps: float) -> list[_Track]:
             taken.add(b)
     people = []
     for start in sorted(set(range(len(tracks))) - taken):
-        person, step = _Track(), start
-        while True:
-            person.faces |= tracks[step].faces
-            if step not in successors:
-                break
-            step = successors[step]
+        step: int | None = start
+        person: Person = []
+        while step is not None:
+            person += tracks[step].sightings
+            step = successors.get(step)
         people.append(person)
     return people
 
 
-def _within_reach(before: _Track, after: _Track, hidden: float) -> bool:
-    """Whether one face can have gone from the end of a track to the beginning of another in so many seconds."""
-    (x0, y0, w0, h0), (x1, y1, w1, h1) = before.faces[before.last].box, after.faces[after.first].box
+def _across_cuts(people: list[Person], cuts: Sequence[float]) -> list[Person]:
+    """Those put together who look alike, are never seen in one frame, and have a cut between them."""
+    if not cuts:
+        return people
+    looks = np.array([_typical_look(person) for person in people], np.float32)
+    pairs = []
+    for b, after in enumerate(people):
+        differences = np.abs(looks[:b] - looks[b]).mean(axis=1)
+        for a in np.flatnonzero(differences <= MAX_DIFFERENCE).tolist():
+            if _cut_between(people[a], after, cuts):
+                pairs.append((float(differences[a]), a, b))
+    groups = [[number] for number in range(len(people))]
+    frames = [{seen.frame for seen in person} for person in people]
+    for _, a, b in sorted(pairs):
+        if groups[a] is not groups[b] and frames[a].isdisjoint(frames[b]):
+            groups[a] += groups[b]
+            frames[a] |= frames[b]
+            for member in groups[a]:
+                groups[member], frames[member] = groups[a], frames[a]
+    together = {min(group): group for group in groups}
+    return [
+        sorted((seen for member in group for seen in people[member]), key=lambda seen: seen.frame)
+        for group in together.values()
+    ]
+
+
+def _cut_between(a: Person, b: Person, cuts: Sequence[float]) -> bool:
+    first, second = (a, b) if a[0].time <= b[0].time else (b, a)
+    return bisect_right(cuts, first[-1].time) < bisect_right(cuts, second[0].time)
+
+
+def _typical_look(person: Person) -> np.ndarray:
+    return np.asarray(np.median([seen.look for seen in person], axis=0))
+
+
+def _within_reach(before: Sighting, after: Sighting) -> bool:
+    """Whether one face can have gone from the end of a track to the beginning of another in the time between."""
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = before.face.box, after.face.box
     distance = math.hypot(x1 + w1 / 2 - x0 - w0 / 2, y1 + h1 / 2 - y0 - h0 / 2)
     width = max(w0, w1, 1e-6)
+    hidden = after.time - before.time
     return distance <= (1 + MAX_SPEED * hidden) * width and width <= MAX_RATIO * min(w0, w1)
 
 

@@ -1,11 +1,17 @@
-"""The backbone as it is fastest for inference: batch norm folded into the convolutions, channels last, bf16 where the
-processor has units for it."""
+"""From aligned faces to features: the one loop that does it, and the backbone as it is fastest for inference.
+
+Batch norm is folded into the convolutions, channels come last, and bf16 is used where the processor has units for it.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from itertools import islice
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,19 +19,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.timing import Profile
+from fan_fer.features.cache import fingerprint
 from fan_fer.features.preprocessing import Preprocessing
 
 BATCH = 32
+WAITING = 2  # batches
+BLOCK = 1024  # features that are kept in one piece
 PRECISIONS = ("auto", "float32", "bfloat16")
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # in a ResNet, its blocks and shortcuts
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # in a ResNet18, its blocks and shortcuts
+
+Image = NDArray[np.uint8]
 
 
 class Embedder:
-    """Turns aligned faces into features.
+    """Turns aligned faces into features; several threads may share one.
 
+    backbone: gives features (n, ``feature_size``) of preprocessed faces (n, 3, S, S). It is copied.
     precision: "float32"; "bfloat16", which moves probabilities by about 0.01; "auto" for bfloat16 on processors with
         bf16 matrix units, where it is several times as fast, else float32.
     Raises ValueError for another precision.
@@ -33,39 +44,124 @@ class Embedder:
 
     def __init__(
         self,
-        network: FrameAttentionNetwork,
+        backbone: nn.Module,
+        feature_size: int,
         preprocessing: Preprocessing,
-        device: torch.device,
+        device: torch.device | str = "cpu",
         precision: str = "auto",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision: got {precision!r}; wanted one of {', '.join(PRECISIONS)}")
-        if precision == "auto":
-            fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-            precision = "bfloat16" if fast else "float32"
-        self._dtype = getattr(torch, precision)
-        self._feature_size = network.feature_size
-        self._preprocessing = preprocessing
-        self._device = device
-        backbone = folded(network.backbone)
-        self._backbone = backbone.to(device, self._dtype).to(memory_format=torch.channels_last)
+        self.device = torch.device(device)
+        self.precision = find_precision(precision, self.device)
+        self.feature_size = feature_size
+        self.preprocessing = preprocessing
+        self._dtype = getattr(torch, self.precision)
+        self._backbone = folded(backbone).to(self.device, self._dtype).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def __call__(self, crops: Iterable[NDArray[np.uint8]], count: int, profile: Profile | None = None) -> Tensor:
-        """Features (N, D), float32 on the CPU, of RGB crops (H, W, 3) of any sizes. N may be less than ``count``."""
-        profile = profile or Profile()
-        remaining = iter(crops)
-        # In one piece: small blocks that stay, between others that come and go, would spread memory out ever further.
-        features = torch.empty(count, self._feature_size)
-        done = 0
-        while batch := list(islice(remaining, BATCH)):
-            with profile.measure("embed"):
-                # One by one, because the crops may differ in size.
-                frames = torch.cat([self._preprocessing(crop[None]) for crop in batch])
-                frames = frames.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
-                features[done : done + len(batch)] = self._backbone(frames)
-                done += len(batch)
-        return features[:done]
+    @cached_property
+    def key(self) -> str:
+        """Tells features apart that were made in different ways."""
+        digest = hashlib.sha256()
+        for name, tensor in self._backbone.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        return fingerprint(digest.hexdigest(), asdict(self.preprocessing), self.precision)
+
+    def embed(self, crops: Sequence[Image], mirror: bool = False) -> Tensor:
+        """Features (n, D), float32 on the CPU, of n RGB crops (H, W, 3) of any sizes, or of their mirror images."""
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            # One by one, because the crops may differ in size.
+            faces = torch.cat([self.preprocessing(crop[None]) for crop in crops])
+            faces = faces.to(self.device, self._dtype).contiguous(memory_format=torch.channels_last)
+            features: Tensor = self._backbone(faces.flip(-1) if mirror else faces)
+            return features.float().cpu()
+
+    def embed_all(self, crops: Iterable[Image], what: str, count: int | None = None, mirror: bool = False) -> Tensor:
+        """Features (n, D) of as many crops as there are, with a progress bar that says ``what`` they are."""
+        features = Features(self, mirror=mirror)
+        with progress_bar() as progress:
+            for crop in progress.track(crops, total=count, description=what):
+                features.add([crop])
+        return features.all()
+
+
+class Features:
+    """The features of faces that come one after the other, embedded in batches by a thread of its own."""
+
+    def __init__(self, embedder: Embedder, mirror: bool = False, profile: Profile | None = None) -> None:
+        self._embedder = embedder
+        self._mirror = mirror
+        self._profile = profile or Profile()
+        self._pending: list[Image] = []
+        self._batches: deque[Future[Tensor]] = deque()  # at work
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        self._blocks: list[Tensor] = []
+        self._done = 0  # features in the blocks
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, crops: Iterable[Image]) -> None:
+        """Takes more faces, RGB (H, W, 3). A few batches of them are held at a time."""
+        for crop in crops:
+            self._pending.append(crop)
+            self._count += 1
+            if len(self._pending) == BATCH:
+                self._begin()
+                self._collect(WAITING)
+
+    def take(self, rows: Sequence[int]) -> Tensor:
+        """Features (n, D) of the faces of these numbers, counted from 0 as they came."""
+        self._finish()
+        taken = torch.empty(len(rows), self._embedder.feature_size, dtype=torch.float32, device="cpu")
+        wanted = torch.as_tensor(rows, dtype=torch.int64, device="cpu")
+        for number, block in enumerate(self._blocks):
+            here = wanted.div(BLOCK, rounding_mode="floor") == number
+            taken[here] = block[wanted[here] - number * BLOCK]
+        return taken
+
+    def all(self) -> Tensor:
+        """Features (n, D) of all faces so far."""
+        self._finish()
+        none = torch.empty(0, self._embedder.feature_size, dtype=torch.float32, device="cpu")
+        return torch.cat([none, *self._blocks])[: self._done]
+
+    def _begin(self) -> None:
+        crops, self._pending = self._pending, []
+        self._batches.append(self._thread.submit(self._embed, crops))
+
+    def _finish(self) -> None:
+        if self._pending:
+            self._begin()
+        self._collect(0)
+
+    def _embed(self, crops: Sequence[Image]) -> Tensor:
+        with self._profile.measure("embed"):
+            return self._embedder.embed(crops, self._mirror)
+
+    def _collect(self, left: int) -> None:
+        """Waits until only so many batches are at work."""
+        while len(self._batches) > left:
+            features = self._batches.popleft().result()
+            while len(features):
+                place = self._done % BLOCK
+                if not place:
+                    # Large pieces: small ones that stay, between others that come and go, would spread memory out.
+                    shape = (BLOCK, self._embedder.feature_size)
+                    self._blocks.append(torch.empty(shape, dtype=torch.float32, device="cpu"))
+                part = features[: BLOCK - place]
+                self._blocks[-1][place : place + len(part)] = part
+                self._done += len(part)
+                features = features[len(part) :]
+
+
+def find_precision(name: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16", which "auto" becomes on ``device``. Raises ValueError for another name."""
+    if name not in PRECISIONS:
+        raise ValueError(f"precision: got {name!r}; wanted one of {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return name
+    return "bfloat16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "float32"
 
 
 def folded(backbone: nn.Module) -> nn.Module:
@@ -77,40 +173,4 @@ def folded(backbone: nn.Module) -> nn.Module:
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 setattr(module, convolution, fuse_conv_bn_eval(first, second))
                 setattr(module, norm, nn.Identity())
-    return copied
-
-
-FACES = 128  # embedded at a time
-
-
-@torch.no_grad()  # not inference mode: the backbone, whose layout changes here, may be trained on
-def embed_faces(
-    network: FrameAttentionNetwork,
-    preprocessing: Preprocessing,
-    faces: Iterable[NDArray[np.uint8]],
-    count: int,
-    what: str,
-    device: torch.device | str = "cpu",
-    mirror: bool = False,
-) -> Tensor:
-    """Features (count, D) in float32 on the CPU; ``faces`` are RGB uint8 (H, W, 3)."""
-    backbone = network.backbone.to(device).to(memory_format=torch.channels_last).eval()
-    result = torch.empty(count, network.feature_size)
-    pending: list[NDArray[np.uint8]] = []
-    done = 0
-
-    def flush() -> None:
-        nonlocal done
-        images = preprocessing(np.stack(pending)).to(device, memory_format=torch.channels_last)
-        result[done : done + len(pending)] = backbone(images.flip(-1) if mirror else images).float().cpu()
-        done += len(pending)
-        pending.clear()
-
-    with progress_bar() as progress:
-        for face in progress.track(faces, total=count, description=what):
-            pending.append(face)
-            if len(pending) == FACES:
-                flush()
-        if pending:
-            flush()
-    return result
+    return copied.requires_grad_(False)

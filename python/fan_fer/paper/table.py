@@ -204,7 +204,7 @@ def _collect(
             raise TrainingError(f"{row[0].folder}: was tested on other clips than {runs[0][0].folder}")
     scores = {which: [[run.scores(which) for run in row] for row in runs] for which in EPOCHS}
     probabilities = {
-        which: np.stack([np.concatenate([one.probabilities for one in row]) for row in rows])
+        which: np.stack([[clip.probabilities for one in row for clip in one] for row in rows])
         for which, rows in scores.items()
     }
     epochs = [entry["epoch"] for entry in runs[0][0].values["epochs"]]
@@ -227,17 +227,15 @@ def _collect(
 
 
 def _areas(
-    truth: FrameTruth, prepared: PreparedSet, clips: Sequence[str], scores: Sequence[Sequence[ClipScores]]
+    truth: FrameTruth, prepared: PreparedSet, clips: Sequence[str], scores: Sequence[Sequence[Sequence[ClipScores]]]
 ) -> NDArray[np.float64]:
     """(2, seeds, n): AUC of the final weights, and of the plain rule; ``scores[seed][partition]``."""
     numbers = {clip.name: clip.numbers for clip in prepared.clips}
     neutral = neutral_class(prepared.classes)
     rows = []
     for row in scores:
-        weights = [part for one in row for part in one.weights]
-        own = [part for one in row for part in one.frame_probabilities]
-        of_clips = zip(clips, weights, own, strict=True)
-        rows.append([clip_areas(truth, name, numbers[name], w, p, neutral) for name, w, p in of_clips])
+        of_clips = zip(clips, (clip for one in row for clip in one), strict=True)
+        rows.append([clip_areas(truth, name, numbers[name], c.weights, c.own, neutral) for name, c in of_clips])
     return np.moveaxis(np.array(rows, np.float64), -1, 0)
 
 

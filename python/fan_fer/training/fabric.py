@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -46,16 +45,11 @@ def make_fabric(device: str, precision: str) -> Fabric:
     return fabric
 
 
-def gather_scores(own: Sequence[int], scores: ClipScores, count: int) -> ClipScores:
+def gather_scores(own: Sequence[int], scores: Sequence[ClipScores], count: int) -> list[ClipScores]:
     """The scores of clips 0 to ``count``, in order, in every process; this one has those of the clips ``own``."""
     if not torch.distributed.is_initialized():
-        return scores
+        return list(scores)
     parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, (list(own), scores))
-    place = {clip: (part, row) for part, (clips, _) in enumerate(parts) for row, clip in enumerate(clips)}
-    chosen = [(parts[place[clip][0]][1], place[clip][1]) for clip in range(count)]
-    return ClipScores(
-        np.stack([part.probabilities[row] for part, row in chosen]),
-        [part.weights[row] for part, row in chosen],
-        [part.frame_probabilities[row] for part, row in chosen],
-    )
+    torch.distributed.all_gather_object(parts, list(zip(own, scores, strict=True)))
+    gathered = dict(pair for part in parts for pair in part)
+    return [gathered[clip] for clip in range(count)]

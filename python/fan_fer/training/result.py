@@ -42,14 +42,14 @@ class RunResult:
         return cls(folder, values)
 
     @classmethod
-    def save(cls, folder: Path, values: dict[str, Any], scores: dict[str, ClipScores]) -> RunResult:
+    def save(cls, folder: Path, values: dict[str, Any], scores: dict[str, list[ClipScores]]) -> RunResult:
         """Writes both files, result.json last: where it is, the run is whole."""
-        lengths = [len(weights) for weights in scores["last"].weights]
+        lengths = [len(clip.weights) for clip in scores["last"]]
         tensors = {"offsets": torch.tensor([0, *lengths]).cumsum(0)}
         for which, clips in scores.items():
-            tensors[f"{which}.probabilities"] = torch.from_numpy(clips.probabilities)
-            tensors[f"{which}.weights"] = torch.from_numpy(np.concatenate(clips.weights))
-            tensors[f"{which}.frame_probabilities"] = torch.from_numpy(np.concatenate(clips.frame_probabilities))
+            tensors[f"{which}.probabilities"] = torch.from_numpy(np.stack([clip.probabilities for clip in clips]))
+            tensors[f"{which}.weights"] = torch.from_numpy(np.concatenate([clip.weights for clip in clips]))
+            tensors[f"{which}.frame_probabilities"] = torch.from_numpy(np.concatenate([clip.own for clip in clips]))
         with atomic_write(folder / SCORES_FILE) as temporary:
             temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         write_text(folder / RESULT_FILE, json.dumps({"format": FORMAT, **values}, indent=1) + "\n")
@@ -64,7 +64,7 @@ class RunResult:
         """Of the test clips; ``which`` is "best" or "last"."""
         return float(self.values[which]["accuracy"])
 
-    def scores(self, which: str) -> ClipScores:
+    def scores(self, which: str) -> list[ClipScores]:
         """Of the test clips, all frames of each; ``which`` is "best" or "last"."""
         path = self.folder / SCORES_FILE
         try:
@@ -72,8 +72,9 @@ class RunResult:
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{path}: cannot be read ({error}); delete the folder and train again") from error
         lengths = tensors["offsets"].diff().tolist()
-        return ClipScores(
-            tensors[f"{which}.probabilities"].numpy(),
-            [part.numpy() for part in tensors[f"{which}.weights"].split(lengths)],
-            [part.numpy() for part in tensors[f"{which}.frame_probabilities"].split(lengths)],
+        parts = (
+            tensors[f"{which}.probabilities"],
+            tensors[f"{which}.weights"].split(lengths),
+            tensors[f"{which}.frame_probabilities"].split(lengths),
         )
+        return [ClipScores(*(part.numpy() for part in clip)) for clip in zip(*parts, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.scoring import ClipScores, PackedFeatures, classify
+from fan_fer.attention.scoring import ClipScores, PackedFeatures, score_clips
 from fan_fer.base.checkpoint import save_checkpoint
 from fan_fer.base.errors import TrainingError
 from fan_fer.datasets.features import prepared_features
 from fan_fer.datasets.prepared import PreparedSet, find_partition
-from fan_fer.features.embedding import embed_faces
+from fan_fer.features.embedding import Embedder
 from fan_fer.training.batches import CropSource, FeatureSource, FrameSource, TrainingItems
 from fan_fer.training.fabric import gather_scores
 from fan_fer.training.sampling import epoch_batches, generator, share
@@ -92,7 +92,11 @@ class Trainer:
     def _features(self, mirror: bool) -> PackedFeatures:
         # One process computes them, the others read its file.
         with self.fabric.rank_zero_first():
-            return prepared_features(self.network, self.preprocessing, self.prepared, self.fabric.device, mirror)
+            return prepared_features(self._embedder(), self.prepared, mirror)
+
+    def _embedder(self) -> Embedder:
+        network = self.network
+        return Embedder(network.backbone, network.feature_size, self.preprocessing, self.fabric.device)
 
     def _source(self, workers: int) -> FrameSource:
         if self.features is None:
@@ -104,7 +108,7 @@ class Trainer:
         begin = time.perf_counter()
         loss, train_accuracy = self._train_epoch()
         self.seconds += time.perf_counter() - begin
-        accuracy = self.accuracy(self.evaluate().probabilities)
+        accuracy = self.accuracy(self.evaluate())
         self.epoch += 1
         if accuracy > self.best["accuracy"]:
             self.best = {"epoch": self.epoch, "accuracy": accuracy, "network": self.learnt()}
@@ -144,22 +148,23 @@ class Trainer:
         totals /= len(self.items)
         return float(totals[0]), float(totals[1])
 
-    def evaluate(self) -> ClipScores:
+    def evaluate(self) -> list[ClipScores]:
         """Scores of the test clips, all frames of each."""
         test = self.partition.test
         if self.features is not None:
-            return classify(self.network, self.features, test)
+            return score_clips(self.network, self.features, test)
         clips = [self.prepared.clips[index] for index in test]
         own = range(len(clips))[self.fabric.global_rank :: self.fabric.world_size]
         lengths = [len(clips[index].numbers) for index in own]
         faces = (face for index in own for face in self.prepared.crops(clips[index]))
-        features = embed_faces(self.network, self.preprocessing, faces, sum(lengths), "test clips", self.fabric.device)
+        features = self._embedder().embed_all(faces, "test clips", sum(lengths))
         packed = PackedFeatures(features, torch.tensor([0, *lengths]).cumsum(0))
-        return gather_scores(own, classify(self.network, packed, range(len(own))), len(clips))
+        return gather_scores(own, score_clips(self.network, packed, range(len(own))), len(clips))
 
-    def accuracy(self, probabilities: NDArray[np.float64]) -> float:
+    def accuracy(self, scores: Sequence[ClipScores]) -> float:
         """Of the test clips."""
-        return float((probabilities.argmax(1) == np.asarray(self.test_labels)).mean())
+        predicted = [int(clip.probabilities.argmax()) for clip in scores]
+        return float(np.mean(np.equal(predicted, self.test_labels)))
 
     def learnt(self) -> dict[str, Tensor]:
         """A copy of what training changes: all of the network, or the part behind a frozen backbone."""

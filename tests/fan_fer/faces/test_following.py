@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fan_fer.faces.clip_faces import find_subject
-from fan_fer.faces.face import Face
+from fan_fer.faces.clip_faces import find_faces
+from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import FaceFinder, Follower
 from fan_fer.faces.mtcnn import MTCNN
-from fan_fer.video.decoding import Video
+from fan_fer.faces.tracking import Tracker
+from fan_fer.video.sources import open_clip
 
-from ..fakes import SquareDetector
+from ..fakes import PREPROCESSING, SquareDetector
 
 GREY, BRIGHT = np.full((36, 64, 3), 90, np.uint8), np.full((36, 64, 3), 200, np.uint8)
 
@@ -43,53 +44,71 @@ class Walker:
 
 def test_a_search_every_third_of_a_second() -> None:
     walker = Walker()
-    find = FaceFinder(walker, fps=20)
-    places = [find(GREY)[0].box[0] for _ in range(15)]
+    find = FaceFinder(walker)
+    places = [find(GREY, i / 20)[0].box[0] for i in range(15)]
     assert walker.calls == (["detect"] + ["follow"] * 6) * 2 + ["detect"]
     assert places == list(range(10, 17)) * 2 + [10]
 
 
+def test_the_interval_is_that_of_the_frames_not_of_their_number() -> None:
+    walker = Walker()
+    find = FaceFinder(walker)
+    for time in (0, 0.001, 0.002, 0.1, 0.2, 0.33, 0.34, 5.0, 5.01):
+        find(GREY, time)
+    assert walker.calls == ["detect", *["follow"] * 4, "detect", "follow", "detect", "follow"]
+
+
+def test_frames_that_do_not_follow_each_other_are_all_searched() -> None:
+    walker = Walker()
+    find = FaceFinder(walker, consecutive=False)
+    for i in range(4):
+        find(GREY, i / 20)
+    assert walker.calls == ["detect"] * 4
+
+
 def test_a_search_when_a_face_is_lost() -> None:
     walker = Walker()
-    find = FaceFinder(walker, fps=20)
-    find(GREY)
+    find = FaceFinder(walker)
+    find(GREY, 0.0)
     walker.lost = True
-    find(GREY)
+    find(GREY, 0.05)
     assert walker.calls == ["detect", "follow", "detect"]
     walker.lost = False
-    find(GREY)
+    find(GREY, 0.1)
     assert walker.calls[-1] == "follow"
 
 
 def test_a_search_at_a_cut() -> None:
     walker = Walker()
-    find = FaceFinder(walker, fps=20)
-    for image in (GREY, GREY, BRIGHT, BRIGHT):
-        find(image)
+    find = FaceFinder(walker)
+    changes = []
+    for i, image in enumerate((GREY, GREY, BRIGHT, BRIGHT)):
+        find(image, i / 20)
+        changes.append(find.change)
+    assert changes == [0, 0, 110, 0]
     assert walker.calls == ["detect", "follow", "detect", "follow"]
 
 
 def test_a_search_in_every_frame_while_no_face_is_known() -> None:
     walker = Walker()
     walker.there = False
-    find = FaceFinder(walker, fps=20)
-    assert [find(GREY) for _ in range(3)] == [[], [], []]
+    find = FaceFinder(walker)
+    assert [find(GREY, i / 20) for i in range(3)] == [[], [], []]
     assert walker.calls == ["detect"] * 3
 
 
 def test_a_detector_that_cannot_follow_searches_every_frame() -> None:
     detector = SquareDetector()
     assert not isinstance(detector, Follower)
-    find = FaceFinder(detector, fps=20)
-    for _ in range(5):
-        find(GREY)
+    find = FaceFinder(detector)
+    for i in range(5):
+        find(GREY, i / 20)
     assert detector.calls == 5
 
 
 @pytest.mark.parametrize("name", ["WolfgangLanger_Pexels.mp4", "single_face.mp4", "face_noface.mov", "noface_face.mov"])
 def test_mtcnn_finds_the_same_faces_by_following(name: str, clips: Path) -> None:
-    detector, video = MTCNN(), Video(clips / name)
-    _, followed = find_subject(video, detector)
+    detector = MTCNN()
 
     class EveryFrame:
         name = "every frame"
@@ -97,12 +116,17 @@ def test_mtcnn_finds_the_same_faces_by_following(name: str, clips: Path) -> None
         def detect(self, image: np.ndarray) -> list[Face]:
             return detector.detect(image)
 
-    _, detected = find_subject(video, EveryFrame())
-    assert sum((a is None) != (b is None) for a, b in zip(followed, detected, strict=True)) <= 3
-    distances = [
-        np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean() / np.linalg.norm(b.landmarks[0] - b.landmarks[1])
-        for a, b in zip(followed, detected, strict=True)
-        if a is not None and b is not None
-    ]
+    def subject(detector: Detector) -> dict[int, Face]:
+        tracker = Tracker()
+        for seen in find_faces(open_clip(clips / name), detector, 32, PREPROCESSING.template):
+            tracker.add(seen.frame.index, seen.frame.time, seen.faces, seen.looks, seen.change)
+        return {seen.frame: seen.face for seen in tracker.people()[0]}
+
+    followed, detected = subject(detector), subject(EveryFrame())
+    assert len(followed.keys() ^ detected.keys()) <= 3
+    distances = []
+    for index in followed.keys() & detected.keys():
+        a, b = followed[index].landmarks, detected[index].landmarks
+        distances.append(np.linalg.norm(a - b, axis=1).mean() / np.linalg.norm(b[0] - b[1]))
     assert np.median(distances) < 0.03  # of the distance between the eyes
     assert np.quantile(distances, 0.95) < 0.08

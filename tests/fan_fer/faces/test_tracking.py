@@ -1,117 +1,48 @@
-"""The subject of a clip, from the boxes of the faces in its frames."""
+"""Who is who among the faces of a clip's frames."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pytest
 
 from fan_fer.faces.appearance import Appearance, appearance, difference
 from fan_fer.faces.face import Face
-from fan_fer.faces.tracking import find_people, select_subject
+from fan_fer.faces.tracking import Tracker
 
 FPS = 25.0
+RED, BLUE = np.full(60, 100, np.uint8), np.full(60, 140, np.uint8)
+Frames = Sequence[Sequence[tuple[Face, Appearance]]]
 
 
 def face(x: float, y: float = 100, side: float = 100) -> Face:
     return Face((x, y, side, side * 1.2), np.zeros((5, 2), np.float32), 0.99)
 
 
-def boxes(subject: list[Face | None]) -> list[float | None]:
-    """Left edges, which tell the faces of these tests apart."""
-    return [None if chosen is None else chosen.box[0] for chosen in subject]
+def track(frames: Frames, times: Sequence[float], cuts: Sequence[int] = ()) -> Tracker:
+    tracker = Tracker()
+    for index, (frame, time) in enumerate(zip(frames, times, strict=True)):
+        faces, looks = zip(*frame, strict=True) if frame else ((), ())
+        tracker.add(index, time, faces, looks, change=99.0 if index in cuts else 1.0)
+    return tracker
 
 
-def test_empty_clips() -> None:
-    assert select_subject([], FPS) == []
-    assert select_subject([[], [], []], FPS) == [None, None, None]
+def people(
+    frames: Frames, fps: float = FPS, cuts: Sequence[int] = (), times: Sequence[float] | None = None
+) -> list[list[float | None]]:
+    """Left edges of each person's faces, which tell the faces of these tests apart."""
+    times = times or [index / fps for index in range(len(frames))]
+    found = []
+    for person in track(frames, times, cuts).people():
+        edges = {seen.frame: seen.face.box[0] for seen in person}
+        found.append([edges.get(index) for index in range(len(frames))])
+    return found
 
 
-def test_single_frame_takes_the_largest_face() -> None:
-    small, large = face(0, side=40), face(300, side=90)
-    assert select_subject([[small, large]], FPS) == [large]
-
-
-def test_frames_without_the_face_give_none() -> None:
-    frames = [[face(10 + i)] if i not in (4, 5, 6, 12) else [] for i in range(20)]
-    assert boxes(select_subject(frames, FPS)) == [10 + i if i not in (4, 5, 6, 12) else None for i in range(20)]
-
-
-def test_largest_over_the_clip_wins_not_the_first_found() -> None:
-    frames = [[face(0, side=60)] + ([face(300, side=110)] if i >= 10 else []) for i in range(40)]
-    # The bystander was there alone at first, but is later seen together with the subject: it never stands in.
-    assert boxes(select_subject(frames, FPS)) == [None] * 10 + [300.0] * 30
-
-
-def test_order_in_the_frame_does_not_matter() -> None:
-    frames = [[face(0, side=60), face(300)][:: 1 if i % 2 else -1] for i in range(30)]
-    assert boxes(select_subject(frames, FPS)) == [300.0] * 30
-
-
-def test_one_large_frame_does_not_beat_a_steady_face() -> None:
-    frames = [[face(300)] + ([face(0, 0, side=220)] if i == 7 else []) for i in range(30)]
-    assert boxes(select_subject(frames, FPS)) == [300.0] * 30
-
-
-def test_after_a_cut_the_face_elsewhere_stands_in() -> None:
-    frames = [[face(50)] for _ in range(20)] + [[face(400, side=120)] for _ in range(15)]
-    assert boxes(select_subject(frames, FPS)) == [50.0] * 20 + [400.0] * 15
-
-
-def test_after_a_cut_a_much_smaller_face_does_not() -> None:
-    frames = [[face(50)] for _ in range(20)] + [[face(400, side=30)] for _ in range(15)]
-    assert boxes(select_subject(frames, FPS)) == [50.0] * 20 + [None] * 15
-
-
-def test_re_entry_after_a_long_gap() -> None:
-    frames = [[face(50)] for _ in range(20)] + [[]] * 50 + [[face(420, side=95)] for _ in range(20)]
-    assert boxes(select_subject(frames, FPS)) == [50.0] * 20 + [None] * 50 + [420.0] * 20
-
-
-def test_flicker_of_a_false_detection_is_not_the_subject() -> None:
-    for length in (1, 3):
-        frames = [[face(300)] if i < 20 else [] for i in range(60)]
-        frames[40 : 40 + length] = [[face(20, side=105)]] * length
-        assert boxes(select_subject(frames, FPS)) == [300.0] * 20 + [None] * 40
-    only = [[face(20)] if i in (30, 31) else [] for i in range(60)]
-    assert boxes(select_subject(only, FPS)) == [None] * 60
-
-
-def test_faces_that_cross_keep_their_owners() -> None:
-    """Two faces of nearly one size pass each other; one of the two is lost for the frames in which they overlap."""
-    frames = []
-    for i in range(60):
-        right, left = face(6.0 * i, side=100), face(354 - 6.0 * i, 110, side=96)
-        hidden = abs(right.box[0] - left.box[0]) < 50
-        frames.append([right] if hidden else [left, right])
-    assert boxes(select_subject(frames, FPS)) == [6.0 * i for i in range(60)]
-
-
-def test_fast_motion_and_growth_stay_one_track() -> None:
-    frames = [[face(12.0 * i, side=60 + 2 * i), face(900, 600, side=70)] for i in range(40)]
-    assert boxes(select_subject(frames, FPS)) == [12.0 * i for i in range(40)]
-
-
-def test_low_frame_rates() -> None:
-    frames = [[face(200.0 * i)] for i in range(6)]  # one picture a second, each elsewhere
-    assert boxes(select_subject(frames, 1.0)) == [200.0 * i for i in range(6)]
-
-
-def test_boxes_without_area_do_no_harm() -> None:
-    frames = [[Face((5, 5, 0, 0), np.zeros((5, 2), np.float32), 0.9), face(200)] for _ in range(5)]
-    assert boxes(select_subject(frames, FPS)) == [200.0] * 5
-    assert len(select_subject([[frames[0][0]]] * 5, FPS)) == 5
-
-
-# Everyone in the clip
-
-RED, BLUE = np.full(60, 100, np.uint8), np.full(60, 140, np.uint8)
-
-
-def people(frames: list[list[tuple[Face, Appearance]]], fps: float = FPS) -> list[list[float | None]]:
-    """Left edges of each person's faces; frames hold faces with their looks."""
-    found = find_people(
-        [[f for f, _ in frame] for frame in frames], [[look for _, look in frame] for frame in frames], fps
-    )
-    return [boxes(person) for person in found]
+def only(*faces: Face) -> list[tuple[Face, Appearance]]:
+    """A frame of faces that look alike."""
+    return [(one, RED) for one in faces]
 
 
 def test_no_face_is_nobody() -> None:
@@ -119,14 +50,76 @@ def test_no_face_is_nobody() -> None:
     assert people([[], []]) == []
 
 
-def test_everyone_is_followed_the_largest_first() -> None:
+def test_single_frame_takes_the_largest_face_first() -> None:
+    assert people([only(face(0, side=40), face(300, side=90))]) == [[300.0], [0.0]]
+
+
+def test_frames_without_the_face_give_none() -> None:
+    frames = [only(face(10 + i)) if i not in (4, 5, 6, 12) else [] for i in range(20)]
+    assert people(frames) == [[10 + i if i not in (4, 5, 6, 12) else None for i in range(20)]]
+
+
+def test_largest_over_the_clip_comes_first_not_the_first_found() -> None:
+    frames = [only(face(0, side=60), *([face(300, side=110)] if i >= 10 else [])) for i in range(40)]
+    assert people(frames) == [[None] * 10 + [300.0] * 30, [0.0] * 40]
+
+
+def test_everyone_is_followed_the_largest_first_in_any_order() -> None:
     frames = [[(face(10 + i, side=60), RED), (face(300 - i), BLUE)][:: 1 if i % 2 else -1] for i in range(20)]
     assert people(frames) == [[300.0 - i for i in range(20)], [10.0 + i for i in range(20)]]
 
 
+def test_one_large_frame_does_not_beat_a_steady_face() -> None:
+    frames = [only(face(300), *([face(0, 0, side=220)] if i == 7 else [])) for i in range(30)]
+    assert people(frames) == [[300.0] * 30]
+
+
+@pytest.mark.parametrize("fps", [4.5, 25.0, 240.0])
+def test_seconds_are_those_of_the_frames(fps: float) -> None:
+    """Someone out of sight for two seconds keeps the number; one who is away for longer, or seen too shortly, not."""
+    second = round(fps)
+    there, away = [only(face(50))] * second, [[]] * second
+    assert len(people([*there, *away, *there], fps)) == 1
+    assert len(people([*there, *away, *away, *away, *there], fps)) == 2
+    moment = [[(face(50), RED), *([(face(300), BLUE)] if i < 0.4 * fps else [])] for i in range(4 * second)]
+    assert len(people(moment, fps)) == 1
+    longer = [[(face(50), RED), *([(face(300), BLUE)] if i < 0.7 * fps else [])] for i in range(4 * second)]
+    assert len(people(longer, fps)) == 2
+
+
+def test_a_pause_of_the_recording_is_no_presence() -> None:
+    """A false detection in the one frame that a pause of ten seconds follows."""
+    times = [index / FPS + (10 if index > 20 else 0) for index in range(60)]
+    frames = [[(face(50), RED), *([(face(300), BLUE)] if i == 20 else [])] for i in range(60)]
+    assert len(people(frames, times=times)) == 1
+
+
+def test_a_shorter_appearance_suffices_where_there_is_nobody_else() -> None:
+    assert people([only(face(20)) if 30 <= i < 36 else [] for i in range(60)]) == [
+        [20.0 if 30 <= i < 36 else None for i in range(60)]
+    ]
+    assert people([only(face(20)) if i in (30, 31) else [] for i in range(60)]) == []  # a false detection
+
+
+def test_fast_motion_and_growth_stay_one_person() -> None:
+    frames = [only(face(12.0 * i, side=60 + 2 * i), face(900, 600, side=70)) for i in range(40)]
+    assert people(frames)[0] == [12.0 * i for i in range(40)]
+
+
+def test_low_frame_rates() -> None:
+    frames = [only(face(20.0 * i)) for i in range(6)]  # one picture a second
+    assert people(frames, 1.0) == [[20.0 * i for i in range(6)]]
+
+
+def test_boxes_without_area_do_no_harm() -> None:
+    nothing = Face((5, 5, 0, 0), np.zeros((5, 2), np.float32), 0.9)
+    assert people([only(nothing, face(200))] * 5)[0] == [200.0] * 5
+    assert people([only(nothing)] * 5) == []
+
+
 def test_someone_hidden_for_a_second_is_the_same_person() -> None:
     hidden = range(20, 45)
-    frames = [[(face(5.0 * i), RED)] if i not in hidden else [] for i in range(65)]
+    frames = [only(face(5.0 * i)) if i not in hidden else [] for i in range(65)]
     assert people(frames) == [[5.0 * i if i not in hidden else None for i in range(65)]]
 
 
@@ -135,21 +128,62 @@ def test_someone_else_at_that_place_is_another_person() -> None:
     assert people(frames) == [[100.0] * 20 + [None] * 45, [None] * 45 + [100.0] * 20]
 
 
-def test_a_cut_to_someone_at_the_same_place_is_another_person() -> None:
+@pytest.mark.parametrize("cuts", [(), (20,)])
+def test_a_cut_to_someone_at_the_same_place_is_another_person(cuts: Sequence[int]) -> None:
     frames = [[(face(100), RED)]] * 20 + [[(face(100), BLUE)]] * 20
-    assert people(frames) == [[100.0] * 20 + [None] * 20, [None] * 20 + [100.0] * 20]
+    assert people(frames, cuts=cuts) == [[100.0] * 20 + [None] * 20, [None] * 20 + [100.0] * 20]
+
+
+def test_a_hand_before_the_mouth_makes_nobody_another_person() -> None:
+    frames = [[(face(100 + i), BLUE if 20 <= i < 30 else RED)] for i in range(50)]
+    assert people(frames) == [[100.0 + i for i in range(50)]]
+    for_long = [[(face(100 + i), BLUE if 20 <= i < 40 else RED)] for i in range(60)]
+    assert people(for_long, cuts=(20, 40)) == [
+        [None if 20 <= i < 40 else 100.0 + i for i in range(60)],
+        [100.0 + i if 20 <= i < 40 else None for i in range(60)],
+    ]
+    both = [[*frame, (face(160 + i), RED)] for i, frame in enumerate(frames)]
+    assert all(None not in person for person in people(both)[:1])
+
+
+def test_after_a_cut_who_looks_alike_is_the_same_person() -> None:
+    """Shot and reverse shot: two people in turn, one of them nearer the second time."""
+    one, other, nearer = [[(face(50), RED)]] * 60, [[(face(400), BLUE)]] * 80, [[(face(220, side=190), RED)]] * 60
+    frames = [*one, *other, *nearer, *other]
+    expected = [[50.0] * 60 + [None] * 80 + [220.0] * 60 + [None] * 80]
+    expected.append([None] * 60 + [400.0] * 80 + [None] * 60 + [400.0] * 80)
+    assert people(frames, cuts=(60, 140, 200)) == expected
+    assert len(people(frames)) == 4
+
+
+def test_people_in_one_frame_are_never_put_together() -> None:
+    frames = [only(face(50), face(400))] * 30 + [only(face(20, side=120), face(300, side=120))] * 30
+    found = people(frames, cuts=(30,))
+    assert len(found) == 2
+    assert all(None not in person for person in found)
 
 
 def test_one_who_is_far_away_or_long_gone_is_a_new_person() -> None:
-    assert len(people([[(face(0), RED)]] * 20 + [[]] * 25 + [[(face(900), RED)]] * 20)) == 2
-    assert len(people([[(face(0), RED)]] * 20 + [[]] * 60 + [[(face(0), RED)]] * 20)) == 2
-    assert len(people([[(face(0), RED)]] * 20 + [[]] * 25 + [[(face(0, side=40), RED)]] * 20)) == 2
+    assert len(people([only(face(0))] * 20 + [[]] * 25 + [only(face(900))] * 20)) == 2
+    assert len(people([only(face(0))] * 20 + [[]] * 60 + [only(face(0))] * 20)) == 2
+    assert len(people([only(face(0))] * 20 + [[]] * 25 + [only(face(0, side=40))] * 20)) == 2
 
 
 def test_someone_in_sight_for_a_moment_is_left_out() -> None:
     frames = [[(face(100), RED)] + ([(face(300), BLUE)] if 20 <= i < 30 else []) for i in range(60)]
     assert people(frames) == [[100.0] * 60]
     assert len(people(frames[18:32])) == 2
+
+
+def test_what_is_forgotten_counts_no_more() -> None:
+    frames = [[(face(100), RED)] + ([(face(300, side=300), BLUE)] if i < 30 else []) for i in range(90)]
+    tracker = track(frames, [i / FPS for i in range(90)])
+    assert [len(person) for person in tracker.people()] == [30, 90]
+    tracker.forget(before=2.0)
+    assert [[seen.frame for seen in person] for person in tracker.people()] == [list(range(50, 90))]
+    assert tracker.first_row == 80
+    tracker.forget(before=99.0)
+    assert tracker.people() == []
 
 
 def test_people_who_cross_keep_their_numbers() -> None:

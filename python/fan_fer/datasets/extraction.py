@@ -18,7 +18,9 @@ from fan_fer.datasets.layouts import SourceClip
 from fan_fer.datasets.prepared import crop_file
 from fan_fer.faces.clip_faces import Image, cut_out, find_subject
 from fan_fer.faces.face import Detector, Face
-from fan_fer.video.decoding import ImageSequence, Video
+from fan_fer.video.decoding import Video
+from fan_fer.video.frame import FALLBACK_FPS, Clip
+from fan_fer.video.images import Images
 
 PARTIAL_FOLDER = ".partial"  # clips being worked on, each under its name
 _RECORD = "record.json"  # in a clip's folder, beside the crops
@@ -44,7 +46,7 @@ class Task:
             partial.mkdir(parents=True, exist_ok=True)
             rows = self._extract(frames, detector, partial, report)
             notes = [clip.note] if clip.note else []
-            notes += frames.warnings if isinstance(frames, Video) else frames.damaged.values()
+            notes += [*frames.warnings, *frames.damaged.values()]
             record = {"source": clip.source, "notes": [self.shorten(note) for note in notes], "frames": rows}
             (partial / _RECORD).write_text(json.dumps(record), "utf-8")
             self._put(partial, clip)
@@ -69,12 +71,12 @@ class Task:
         return record if wanted <= present else None
 
     def _extract(
-        self, clip: Video | ImageSequence, detector: Detector, folder: Path, report: Callable[[int], None] | None
+        self, clip: Clip, detector: Detector, folder: Path, report: Callable[[int], None] | None
     ) -> list[dict[str, Any]]:
         """Writes the crops; returns a row for every frame."""
         times, faces = find_subject(clip, detector, report)
-        damaged = {} if isinstance(clip, Video) else clip.damaged
-        total = len(times) if isinstance(clip, Video) else len(clip.images)
+        damaged = clip.damaged
+        total = max(len(times), max(damaged, default=-1) + 1)
         if total == len(damaged):
             raise VideoError(next(iter(damaged.values()), "no frame of this video can be decoded"))
         seen = set()
@@ -86,7 +88,7 @@ class Task:
                 report(number)
         rows = []
         for number in range(total):
-            time = times[number] if number < len(times) else number / clip.fps
+            time = times[number] if number < len(times) else number / (clip.fps or FALLBACK_FPS)
             status = OK if number in seen else UNREADABLE if number in damaged else NO_FACE
             face = faces[number] if number in seen else None
             rows.append({"frame": number, "time": round(time, 6), "status": status, **_face_cells(face)})
@@ -106,12 +108,12 @@ def done_clips(target: Path) -> list[str]:
     return sorted(Path(folder).relative_to(crops).as_posix() for folder, _, files in os.walk(crops) if _RECORD in files)
 
 
-def _open(path: Path, clip: SourceClip) -> Video | ImageSequence:
+def _open(path: Path, clip: SourceClip) -> Clip:
     if clip.images is None:
         return Video(path)
     if not clip.images:
         raise VideoError(f"{path}: there is no image; {clip.note or 'the frames of the clip are wanted'}")
-    return ImageSequence([path / name for name in clip.images])
+    return Images([path / name for name in clip.images])
 
 
 def _write_png(path: Path, crop: Image) -> None:

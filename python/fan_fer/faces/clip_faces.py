@@ -13,13 +13,14 @@ from fan_fer.faces.appearance import Appearance, appearance
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import FaceFinder
 from fan_fer.faces.tracking import find_people, select_subject
-from fan_fer.video.decoding import ImageSequence, Video, ahead
+from fan_fer.video.ahead import ahead
+from fan_fer.video.frame import FALLBACK_FPS, Clip
 
 Image = NDArray[np.uint8]
 
 
 def find_subject(
-    clip: Video | ImageSequence,
+    clip: Clip,
     detector: Detector,
     report: Callable[[int], None] | None = None,
     profile: Profile | None = None,
@@ -29,22 +30,22 @@ def find_subject(
     Holds a few frames at a time. ``report`` is called after each with how many are done.
     """
     times, faces, _ = _find_faces(clip, detector, report, profile or Profile())
-    return times, select_subject(faces, clip.fps)
+    return times, select_subject(faces, (clip.fps or FALLBACK_FPS))
 
 
 def find_everyone(
-    clip: Video, detector: Detector, report: Callable[[int], None] | None = None, profile: Profile | None = None
+    clip: Clip, detector: Detector, report: Callable[[int], None] | None = None, profile: Profile | None = None
 ) -> tuple[list[float], list[list[Face | None]]]:
     """As :func:`find_subject`, for every person: the one with the largest total area of the face first.
 
     Holds a few frames at a time, and 60 bytes for the looks of each face.
     """
     times, faces, looks = _find_faces(clip, detector, report, profile or Profile(), looks=True)
-    return times, find_people(faces, looks, clip.fps)
+    return times, find_people(faces, looks, (clip.fps or FALLBACK_FPS))
 
 
 def _find_faces(
-    clip: Video | ImageSequence,
+    clip: Clip,
     detector: Detector,
     report: Callable[[int], None] | None,
     profile: Profile,
@@ -55,10 +56,10 @@ def _find_faces(
     faces: list[list[Face]] = []
     seen: list[list[Appearance]] = []
     # The images of a sequence need not follow each other in time: every one is searched.
-    find = FaceFinder(detector, clip.fps) if isinstance(clip, Video) else detector.detect
+    find = FaceFinder(detector, (clip.fps or FALLBACK_FPS)) if clip.consecutive else detector.detect
     for frame in ahead(profile.each("decode", clip)):
         while len(times) < frame.index:  # damaged images before this one
-            times.append(len(times) / clip.fps)
+            times.append(len(times) / (clip.fps or FALLBACK_FPS))
             faces.append([])
         times.append(frame.time)
         with profile.measure("detect"):
@@ -71,7 +72,7 @@ def _find_faces(
 
 
 def cut_out(
-    clip: Video | ImageSequence,
+    clip: Clip,
     faces: Sequence[Face | None],
     size: int,
     template: Sequence[tuple[float, float]],
@@ -86,7 +87,7 @@ def cut_out(
 
 
 def cut_out_everyone(
-    clip: Video | ImageSequence,
+    clip: Clip,
     people: Sequence[Sequence[Face | None]],
     size: int,
     template: Sequence[tuple[float, float]],

@@ -75,14 +75,17 @@ class _Times(Generic[T]):
 
 
 def _anchor(times: list[float | None], last: float, step: float, full: bool) -> int | None:
-    """The first that holds: it comes after ``last``, and soon, or the later ones are far ahead as well."""
-    ahead = [number for number, time in enumerate(times) if time is not None and time > last]
-    far = [(times[number] or 0.0) - last > LEAP * step * (number + 1) for number in ahead]
-    if not ahead or not far[0]:
-        return ahead[0] if ahead else None
-    if len(ahead) == 1:
-        return ahead[0] if full else None
-    return ahead[0] if far[1] else ahead[1]
+    """The first that holds: it comes after ``last``, and soon, or the next that does so does not fall back."""
+    ahead = [(time, number) for number, time in enumerate(times) if time is not None and time > last]
+    if not ahead:
+        return None
+    (time, first), *others = ahead
+    if time - last <= LEAP * step * (first + 1):
+        return first
+    if not others:
+        return first if full else None
+    time_back, back = others[0]
+    return back if time_back < time and time_back - last <= LEAP * step * (back + 1) else first
 
 
 def _rising(times: list[float | None]) -> int:

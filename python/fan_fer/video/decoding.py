@@ -21,7 +21,9 @@ from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
 
 HIGHEST_FPS = 1000.0
+PLAUSIBLE_FPS = 120.0  # beyond it, a rate may be how finely the file counts time
 TIMEOUT = (20.0, 30.0)  # seconds without an answer from another machine: to open, to read
+HEAD = 65536  # bytes that say what a file is
 RETRIES = 100  # errors of the container in a row, after which the rest is given up
 WHOLE = 0.95  # counts and durations of good files are a little off
 
@@ -85,7 +87,7 @@ class Video:
         if self.name is not None and self.path is None:
             return False
         with self._file() as file:
-            start = file.read(16)
+            start = file.read(HEAD)
         if not start:
             raise VideoError(f"{self._shown}: the file is empty")
         return is_image(start, "" if self.path is None else self.path.suffix)
@@ -139,6 +141,9 @@ class _Decoding:
         if self._stream.codec_context is None:
             raise VideoError(f"{shown}: its codec cannot be decoded ({self._stream.codec_tag})")
         self._stream.thread_type = "AUTO"
+        # Files that count no frames give the seconds of the longest stream.
+        self._timed = not self._stream.frames and container.format.name in ("matroska,webm", "flv")
+        self._streams = [self._stream, *(container.streams.audio if self._timed else ())]
         self._damage = self._packets = 0
         self._end = 0.0
 
@@ -152,7 +157,9 @@ class _Decoding:
             duration = float(stream.duration * stream.time_base)
         elif container.duration:
             duration = container.duration / 1e6
-        return fps, stream.frames or None, duration if duration and 0 < duration < 1e9 else None
+        duration = duration if duration and 0 < duration < 1e9 else None
+        count = stream.frames or (round(duration * rate) if duration and 0 < rate <= PLAUSIBLE_FPS else 0)
+        return fps, count or None, duration
 
     def images(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The time of every frame and its image."""
@@ -166,18 +173,22 @@ class _Decoding:
 
     def frames(self) -> Iterator[Any]:
         """The decoded frames. What is damaged is left out, as players do."""
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux(self._streams)
         errors = decoded = 0
         while errors < RETRIES:
             try:
                 packet = next(packets, None)
             except self._error:
                 errors += 1
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux(self._streams)
                 continue
             if packet is None:
                 break
             errors = 0
+            if packet.pts is not None:
+                self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream != self._stream:
+                continue
             self._packets += packet.size > 0
             try:
                 frames = packet.decode()
@@ -195,13 +206,16 @@ class _Decoding:
 
     def incomplete(self) -> bool:
         """Whether something was damaged, or the file ended before its end; known after the last frame."""
-        return self._damage > 0 or self._packets < WHOLE * self._stream.frames - 1
+        if self._damage > 0 or self._packets < WHOLE * self._stream.frames - 1:
+            return True
+        return self._timed and self._end < WHOLE * (self._container.duration or 0) / 1e6 - 1
 
     def _stamped(self) -> Iterator[tuple[float | None, Any]]:
         """The frames with seconds since the stream's beginning."""
         start = self._stream.start_time
+        decoding_order = self._container.format.name == "avi"  # all it has; what FFmpeg makes of it goes to and fro
         for number, frame in enumerate(self.frames()):
-            stamp = frame.pts if frame.pts is not None else frame.dts
-            if number == 0 and stamp is not None and (start is None or frame.pts is None or stamp < start):
+            stamp = frame.dts if decoding_order or frame.pts is None else frame.pts
+            if number == 0 and stamp is not None and (start is None or decoding_order or stamp < start):
                 start = stamp
             yield None if stamp is None else float((stamp - (start or 0)) * self._stream.time_base), frame

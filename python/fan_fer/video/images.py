@@ -20,6 +20,7 @@ from fan_fer.video.paths import one_line, open_file
 Image = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+NO_DURATION = 100  # milliseconds that browsers show a picture for which says 0
 WANTED = "wanted RGB images of uint8"
 
 
@@ -31,20 +32,33 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
 
 def is_image(start: bytes, suffix: str) -> bool:
-    """Whether a file with these first 16 bytes and this suffix is read as an image."""
-    known = (
-        start[:3] == b"\xff\xd8\xff"
-        or start[:8] == b"\x89PNG\r\n\x1a\n"
+    """Whether a file that begins like this, and has this suffix, is an image rather than a video.
+
+    An animated PNG is a video, as a GIF is; an animated WebP is not, because FFmpeg reads its first picture alone.
+    """
+    if start[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"acTL" not in start.partition(b"IDAT")[0]
+    suffix = suffix.lower()
+    return (
+        suffix in IMAGE_SUFFIXES
+        or (start[:3] == b"\xff\xd8\xff" and suffix not in (".mjpeg", ".mjpg"))
         or start[:4] in (b"II*\0", b"MM\0*")
-        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
         or (start[:2] == b"BM" and start[6:10] == b"\0\0\0\0")
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
     )
-    return known or suffix.lower() in IMAGE_SUFFIXES
 
 
 def decode_images(data: bytes, shown: str) -> list[tuple[float, Image]]:
     """The time in seconds and the image, RGB and upright, of every picture in an image file. Raises VideoError."""
-    return [(0.0, _decode(data, shown))]
+    if data[8:16] != b"WEBPVP8X" or not data[20] & 2:
+        return [(0.0, _decode(data, shown))]
+    with quiet_opencv():
+        read, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
+    if not read or not len(animation.frames):
+        raise VideoError(f"{shown}: not an image, or a damaged one")
+    times = np.cumsum([0.0, *((duration or NO_DURATION) / 1000 for duration in animation.durations)])
+    images = (np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB), np.uint8) for frame in animation.frames)
+    return [(float(time), image) for time, image in zip(times, images, strict=False)]
 
 
 def _decode(data: bytes, shown: str) -> Image:

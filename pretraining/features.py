@@ -18,7 +18,8 @@ from fan_fer.faces.clip_faces import cut_out, find_subject
 from fan_fer.faces.face import Detector
 from fan_fer.features.cache import cached, fingerprint
 from fan_fer.features.preprocessing import Preprocessing
-from fan_fer.video.decoding import Video, list_videos
+from fan_fer.video.decoding import Video
+from fan_fer.video.sources import list_videos
 from pretraining.backbone import load_resnet
 
 BATCH = 128

@@ -27,7 +27,7 @@ from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.frame import Clip, Frame
-from fan_fer.video.sources import ClipSource, open_clip
+from fan_fer.video.sources import Source, open_clip
 
 Image = NDArray[np.uint8]
 Faces = Sequence["Face | None"]
@@ -95,7 +95,7 @@ class Recognizer:
 
     def predict(
         self,
-        clip: ClipSource,
+        clip: Source,
         progress: Progress | None = None,
         profile: Profile | None = None,
         *,
@@ -116,7 +116,7 @@ class Recognizer:
         return self._predictions(watched, watched.people[:1])[0]
 
     def predict_faces(
-        self, clip: ClipSource, progress: Progress | None = None, profile: Profile | None = None
+        self, clip: Source, progress: Progress | None = None, profile: Profile | None = None
     ) -> list[ClipPrediction]:
         """The emotion of everyone in a clip: one prediction per person, numbered in ``track`` from 1.
 
@@ -129,7 +129,7 @@ class Recognizer:
         predictions = self._predictions(watched, watched.people)
         return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
 
-    def stream(self, clip: ClipSource, window: float = WINDOW) -> Iterator[tuple[Frame, ClipPrediction | None]]:
+    def stream(self, clip: Source, window: float = WINDOW) -> Iterator[tuple[Frame, ClipPrediction | None]]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
         clip: as for :meth:`predict`; also the number of a camera.
@@ -200,7 +200,7 @@ class Recognizer:
 
     def _watch(
         self,
-        source: ClipSource,
+        source: Source,
         faces: Faces | ClipPrediction | None,
         progress: Progress | None,
         profile: Profile | None,

@@ -30,8 +30,9 @@ from fan_fer.output.json_csv import clip_json, write_csv
 from fan_fer.output.plot import write_plot
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.recognizer import Progress, Recognizer
-from fan_fer.video.decoding import Video, read_image
+from fan_fer.video.decoding import Video
 from fan_fer.video.encoding import Mp4Writer, load_av
+from fan_fer.video.images import read_image
 
 VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.mp4"
 FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}

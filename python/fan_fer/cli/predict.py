@@ -79,7 +79,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     if manifest.wanted(arguments):
         return manifest.run(arguments)
-    from fan_fer.video.decoding import list_videos
+    from fan_fer.video.sources import list_videos
 
     videos = list_videos(arguments.clips)
     single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()

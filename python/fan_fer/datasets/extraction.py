@@ -21,6 +21,7 @@ from fan_fer.faces.clip_faces import Image, find_faces, frame_times
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.tracking import Tracker
 from fan_fer.video.frame import Clip
+from fan_fer.video.images import Images
 from fan_fer.video.sources import open_clip
 
 PARTIAL_FOLDER = ".partial"  # clips being worked on, each under its name
@@ -123,7 +124,7 @@ def _open(path: Path, clip: SourceClip) -> Clip:
         return open_clip(path)
     if not clip.images:
         raise VideoError(f"{path}: there is no image; {clip.note or 'the frames of the clip are wanted'}")
-    return open_clip([path / name for name in clip.images])
+    return Images([path / name for name in clip.images])
 
 
 def _row_file(folder: Path, row: int) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError
-from fan_fer.video.decoding import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from fan_fer.video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
 CKPLUS_FOLDS = 10

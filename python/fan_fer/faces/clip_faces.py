@@ -14,8 +14,8 @@ from fan_fer.faces.align import align_face
 from fan_fer.faces.appearance import Appearance, appearance
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import FaceFinder
-from fan_fer.video.decoding import FALLBACK_FPS, ahead
-from fan_fer.video.frame import Clip, Frame
+from fan_fer.video.ahead import ahead
+from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame
 
 Image = NDArray[np.uint8]
 Template = Sequence[tuple[float, float]]

@@ -15,7 +15,8 @@ from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.base.files import atomic_write
 from fan_fer.output.colors import rgb, track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.video.decoding import Video, ahead
+from fan_fer.video.ahead import ahead
+from fan_fer.video.decoding import Video
 from fan_fer.video.encoding import Mp4Writer, load_av
 
 Image = NDArray[np.uint8]
@@ -55,7 +56,7 @@ def annotate_video(
     path = Path(out)
     check_video(path)
     video = Video(people[0].video)
-    if path.exists() and path.samefile(video.path):
+    if video.path is not None and path.exists() and path.samefile(video.path):
         raise OutputError(f"{path}: is the clip itself; another name is wanted")
     heaviest = [max(frame.weight or 0.0 for frame in person.frames) for person in people]
     frames = ahead(video)

@@ -1,219 +1,221 @@
-"""Videos and still images as streams of RGB frames with times."""
+"""Videos as streams of RGB frames with times, through PyAV."""
 
 from __future__ import annotations
 
-import math
+import io
 import os
-import queue
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
-from fan_fer.video.opencv import quiet_opencv
+from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
+from fan_fer.video.images import decode_images, is_image
+from fan_fer.video.paths import one_line, open_file
+from fan_fer.video.times import increasing
+from fan_fer.video.upright import Converter
 
-VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-FALLBACK_FPS = 25.0
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One decoded frame: its number from 0, its time in seconds, its uint8 RGB image (H, W, 3)."""
-
-    index: int
-    time: float
-    image: np.ndarray
+HIGHEST_FPS = 1000.0
+PLAUSIBLE_FPS = 120.0  # beyond it, a rate may be how finely the file counts time
+TIMEOUT = (20.0, 30.0)  # seconds without an answer from another machine: to open, to read
+HEAD = 65536  # bytes that say what a file is
+RETRIES = 100  # errors of the container in a row, after which the rest is given up
+WHOLE = 0.95  # counts and durations of good files are a little off
 
 
 class Video:
-    """A video file, read as a stream; a still image is a clip of one frame at time 0.
+    """A video, read as a stream; a still image is a clip of one frame at time 0.
 
-    Iterating decodes one frame at a time and holds no other; every iteration starts at the first frame. Images
-    are upright: the rotation a phone writes into the file is applied. Times are the container's where it has
-    them, else one frame period after the frame before; they increase strictly.
+    Iterating decodes a frame at a time and holds few others; every iteration starts at the first frame (of an
+    address: at what comes then). Images are upright, with square pixels: what a phone, a camera or an old format
+    writes into the file about them is applied. Times are the container's, from the beginning of the pictures.
 
-    Attributes:
-        path: the file.
-        fps: the container's frame rate; FALLBACK_FPS where it gives none, or one that is not in (0, 1000].
-        frame_count: the number of frames the container claims, which need not be true; None if it claims none.
-        warnings: one line for each thing that was wrong with the file, known after an iteration to the end.
+    source: a file, the bytes of one, or an address ("rtsp://...").
+
+    Attributes beside those of :class:`fan_fer.video.frame.Clip`:
+        path: the file; None where the source is none.
 
     Raises:
-        VideoError: the file is missing, not readable, not a video, or has no frame that can be decoded.
+        VideoError: the source is missing, not readable, not a video, or has no frame that can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    consecutive = True
+
+    def __init__(self, source: str | os.PathLike[str] | bytes | bytearray) -> None:
+        self.name = None if isinstance(source, (bytes, bytearray)) else os.fsdecode(source)
+        self.path = None if self.name is None or is_address(self.name) else Path(self.name)
+        self._data = bytes(source) if isinstance(source, (bytes, bytearray)) else b""
+        self._shown = "the clip" if self.name is None else one_line(self.name)
         self.fps = FALLBACK_FPS
         self.frame_count: int | None = None
+        self.duration: float | None = None
         self.warnings: list[str] = []
-        if not self.path.exists():
-            raise VideoError(f"{self.path}: no such file")
-        if not self.path.is_file():
-            raise VideoError(f"{self.path}: not a file; a video, or a folder with videos in it, is wanted")
-        if not os.access(self.path, os.R_OK):
-            raise VideoError(f"{self.path}: no permission to read it")
-        if self.path.stat().st_size == 0:
-            raise VideoError(f"{self.path}: the file is empty")
+        self.damaged: dict[int, str] = {}
+        self._is_image = self._begins_as_image()
         if self._is_image:
-            self.frame_count = 1
-            read_image(self.path)
+            self.frame_count = len(self._images())
             return
-        with quiet_opencv():
-            capture = self._open()
-            decodes = capture.grab()
-            fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            capture.release()
-        if not decodes:
-            raise VideoError(f"{self.path}: no frame of this video can be decoded")
-        if math.isfinite(fps) and 0 < fps <= 1000:
-            self.fps = fps
-        if 0 < count < 1e9:
-            self.frame_count = int(count)
+        with self._open() as decoding:
+            self.fps, self.frame_count, self.duration = decoding.header()
+            if next(decoding.frames(), None) is None:
+                raise VideoError(f"{self._shown}: no frame of this video can be decoded")
 
     def __iter__(self) -> Iterator[Frame]:
         if self._is_image:
-            yield Frame(0, 0.0, read_image(self.path))
+            for index, (time, image) in enumerate(self._images()):
+                yield Frame(index, time, image)
             return
         self.warnings.clear()
-        with quiet_opencv():
-            capture = self._open()
+        with self._open() as decoding:
+            index = -1
+            for index, (time, image) in enumerate(decoding.images()):
+                yield Frame(index, time, image)
+            if decoding.incomplete():
+                count = f"{index + 1} of {self.frame_count}" if index < (self.frame_count or 0) else f"{index + 1}"
+                self.warnings.append(f"{self._shown}: incomplete or damaged: {count} frames could be read")
+
+    def read(self, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        """The images of the frames numbered ``indices``, as :func:`fan_fer.video.frame.read_frames` gives them."""
+        return read_frames(self, indices)
+
+    def _begins_as_image(self) -> bool:
+        if self.name is not None and self.path is None:
+            return False
+        with self._file() as file:
+            start = file.read(HEAD)
+        if not start:
+            raise VideoError(f"{self._shown}: the file is empty")
+        return is_image(start, "" if self.path is None else self.path.suffix)
+
+    def _images(self) -> list[tuple[float, NDArray[np.uint8]]]:
+        with self._file() as file:
+            return decode_images(file.read(), self._shown)
+
+    def _file(self) -> io.BufferedIOBase:
+        return io.BytesIO(self._data) if self.path is None else open_file(self.path)
+
+    @contextmanager
+    def _open(self) -> Iterator[_Decoding]:
+        import av
+
+        # A file is opened here, because FFmpeg takes some names for protocols.
+        file = None if self.name is not None and self.path is None else self._file()
         try:
-            index, time = 0, -1 / self.fps
-            while True:
-                # Not around the yield: what the caller does meanwhile keeps its own log level.
-                with quiet_opencv():
-                    decoded, image = capture.read()
-                if not decoded:
-                    break
-                position = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                known = math.isfinite(position) and position >= 0 and position > time
-                time = position if known else time + 1 / self.fps
-                yield Frame(index, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-                index += 1
+            with av.open(self.name if file is None else file, metadata_errors="replace", timeout=TIMEOUT) as container:
+                yield _Decoding(container, self._shown)
+        except av.FFmpegError as error:
+            what = "not a video, or a damaged one" if file is not None else f"cannot be opened ({error.strerror})"
+            raise VideoError(f"{self._shown}: {what}") from None
+        except OSError as error:
+            raise VideoError(f"{self._shown}: cannot be read ({error.strerror or error})") from None
         finally:
-            capture.release()
-        # Counts are a few frames off in good files too (edit lists, estimates from the duration).
-        if self.frame_count is not None and index < 0.95 * self.frame_count - 1:
-            self.warnings.append(
-                f"{self.path}: incomplete or damaged: {index} of {self.frame_count} frames could be read"
-            )
-
-    def read(self, indices: Iterable[int]) -> dict[int, np.ndarray]:
-        """The images of the frames numbered `indices`; numbers beyond the end are left out.
-
-        Decodes from the start up to the last of them, because seeking lands beside the frame in many files.
-        """
-        wanted = set(indices)
-        images: dict[int, np.ndarray] = {}
-        if wanted:
-            for frame in self:
-                if frame.index in wanted:
-                    images[frame.index] = frame.image
-                if frame.index >= max(wanted):
-                    break
-        return images
-
-    @property
-    def _is_image(self) -> bool:
-        return self.path.suffix.lower() in IMAGE_SUFFIXES
-
-    def _open(self) -> cv2.VideoCapture:
-        # FFmpeg by name: left to choose, OpenCV takes a file name with digits for a series of images.
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
-        if not capture.isOpened():
-            raise VideoError(f"{self.path}: not a video, or a damaged one")
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        return capture
+            if file is not None:
+                file.close()
 
 
-def ahead(frames: Iterable[Frame], count: int = 4) -> Iterator[Frame]:
-    """The frames, decoded by another thread while the caller works on those before: at most ``count`` are held."""
-    ready: queue.Queue[Frame | BaseException | None] = queue.Queue(count)
-    left = threading.Event()
+def is_address(name: str) -> bool:
+    """Whether a name is an address with a protocol, such as "https://..."."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
-    def put(item: Frame | BaseException | None) -> None:
-        while not left.is_set():
+
+class _Decoding:
+    """A video that is open, decoded once."""
+
+    def __init__(self, container: Any, shown: str) -> None:
+        import av
+
+        self._error = av.FFmpegError
+        self._container = container
+        pictures = [
+            stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic
+        ]
+        if not pictures or container.format.name == "tty":
+            sound = container.streams.audio and not container.streams.video
+            raise VideoError(f"{shown}: no picture in it, only sound" if sound else f"{shown}: not a video")
+        self._stream = pictures[0]
+        if self._stream.codec_context is None:
+            raise VideoError(f"{shown}: its codec cannot be decoded ({self._stream.codec_tag})")
+        self._stream.thread_type = "AUTO"
+        # Files that count no frames give the seconds of the longest stream.
+        self._timed = not self._stream.frames and container.format.name in ("matroska,webm", "flv")
+        self._streams = [self._stream, *(container.streams.audio if self._timed else ())]
+        self._damage = self._packets = 0
+        self._end = 0.0
+
+    def header(self) -> tuple[float, int | None, float | None]:
+        """Frames per second, how many there are, and their seconds."""
+        stream, container = self._stream, self._container
+        rate = float(stream.average_rate or 0)
+        fps = rate if 0 < rate <= HIGHEST_FPS else FALLBACK_FPS
+        duration = None
+        if stream.duration:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration:
+            duration = container.duration / 1e6
+        duration = duration if duration and 0 < duration < 1e9 else None
+        count = stream.frames or (round(duration * rate) if duration and 0 < rate <= PLAUSIBLE_FPS else 0)
+        return fps, count or None, duration
+
+    def images(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """The time of every frame and its image."""
+        converter = Converter()
+        for time, frame in increasing(self._stamped(), 1 / self.header()[0]):
+            aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or 1
             try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
+                yield time, converter.image(frame, float(aspect))
+            except self._error:
+                self._damage += 1
+
+    def frames(self) -> Iterator[Any]:
+        """The decoded frames. What is damaged is left out, as players do."""
+        packets = self._container.demux(self._streams)
+        errors = decoded = 0
+        while errors < RETRIES:
+            try:
+                packet = next(packets, None)
+            except self._error:
+                errors += 1
+                packets = self._container.demux(self._streams)
                 continue
-
-    def decode() -> None:
-        try:
-            for frame in frames:
-                put(frame)
-                if left.is_set():
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=decode, name="decoder", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        left.set()
-        thread.join()
-
-
-class ImageSequence:
-    """The images of one clip, read as a stream at FALLBACK_FPS. Damaged ones are left out, and so are their numbers.
-
-    Attributes:
-        images: the files, in the order of the frames.
-        fps: FALLBACK_FPS.
-        damaged: numbers of the frames that iterating so far could not read, and what was wrong with each.
-    """
-
-    def __init__(self, images: Sequence[str | os.PathLike[str]]) -> None:
-        self.images = [Path(image) for image in images]
-        self.fps = FALLBACK_FPS
-        self.damaged: dict[int, str] = {}
-
-    def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self.images):
+            if packet is None:
+                break
+            errors = 0
+            if packet.pts is not None:
+                self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream != self._stream:
+                continue
+            self._packets += packet.size > 0
             try:
-                image = read_image(path)
-            except VideoError as error:
-                self.damaged[index] = str(error)
-            else:
-                yield Frame(index, index / self.fps, image)
+                frames = packet.decode()
+            except EOFError:
+                break
+            except self._error:
+                # A recording that was cut out of another begins with pictures that lack those before.
+                self._damage += decoded > 0
+                continue
+            for frame in frames:
+                decoded += 1
+                self._damage += frame.is_corrupt
+                yield frame
+        self._damage += errors
 
+    def incomplete(self) -> bool:
+        """Whether something was damaged, or the file ended before its end; known after the last frame."""
+        if self._damage > 0 or self._packets < WHOLE * self._stream.frames - 1:
+            return True
+        return self._timed and self._end < WHOLE * (self._container.duration or 0) / 1e6 - 1
 
-def read_image(path: Path) -> np.ndarray:
-    """A still image as uint8 RGB (H, W, 3), upright. Raises VideoError."""
-    try:
-        with quiet_opencv():
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)  # applies the EXIF orientation
-    except cv2.error:  # larger than OpenCV accepts
-        image = None
-    if image is None:
-        raise VideoError(f"{path}: not an image, or a damaged one")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Files as given; for a folder, the videos in it and below, known by their suffix, in the order of names.
-
-    A folder without a video stays in the list, so that opening it tells the user.
-    """
-    videos: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            videos += sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES) or [path]
-        else:
-            videos.append(path)
-    return videos
+    def _stamped(self) -> Iterator[tuple[float | None, Any]]:
+        """The frames with seconds since the stream's beginning."""
+        start = self._stream.start_time
+        decoding_order = self._container.format.name == "avi"  # all it has; what FFmpeg makes of it goes to and fro
+        for number, frame in enumerate(self.frames()):
+            stamp = frame.dts if decoding_order or frame.pts is None else frame.pts
+            if number == 0 and stamp is not None and (start is None or decoding_order or stamp < start):
+                start = stamp
+            yield None if stamp is None else float((stamp - (start or 0)) * self._stream.time_base), frame

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from fan_fer.base.errors import VideoError
-from fan_fer.video.decoding import FALLBACK_FPS, Video, list_videos
+from fan_fer.video.decoding import Video
+from fan_fer.video.frame import FALLBACK_FPS
+from fan_fer.video.sources import list_videos
 
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
 

@@ -1,0 +1,55 @@
+"""A camera of this computer, through OpenCV: the wheels of PyAV cannot open one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from fan_fer.base.errors import VideoError
+from fan_fer.video.frame import Frame
+from fan_fer.video.opencv import quiet_opencv
+
+
+class Camera:
+    """The camera with this number, 0 being the first. Each iteration opens it and does not end by itself.
+
+    Times are seconds since its first picture. Raises VideoError where there is no such camera.
+    """
+
+    fps = None
+    frame_count = None
+    duration = None
+    consecutive = True
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.name = f"camera {number}"
+        self.warnings: list[str] = []
+        self.damaged: dict[int, str] = {}
+        self._open().release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        capture = self._open()
+        try:
+            index, start, last = 0, None, 0.0
+            while True:
+                taken, image = capture.read()
+                if not taken:
+                    break
+                now = time.monotonic()
+                start = now if start is None else start
+                last = max(now - start, np.nextafter(last, 1e9)) if index else 0.0
+                yield Frame(index, float(last), np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
+                index += 1
+        finally:
+            capture.release()
+
+    def _open(self) -> cv2.VideoCapture:
+        with quiet_opencv():
+            capture = cv2.VideoCapture(self.number)
+            if not capture.isOpened():
+                raise VideoError(f"{self.name}: no such camera, or another program is using it")
+        return capture

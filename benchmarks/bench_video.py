@@ -19,7 +19,6 @@ import torch
 from fan_fer.base.timing import STAGES, Profile
 from fan_fer.evaluation.text import markdown_table
 from fan_fer.faces.align import align_face
-from fan_fer.faces.tracking import select_subject
 from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.video.decoding import Video
 
@@ -28,10 +27,11 @@ from fan_fer.video.decoding import Video
 def straightforward(recognizer: Recognizer, path: Path) -> dict[str, float]:
     """Probabilities of the clip's emotion."""
     video, settings = Video(path), recognizer.card.preprocessing
-    subject = select_subject([recognizer.detector.detect(frame.image) for frame in video], video.fps)
     features = []
-    for frame, face in zip(video, subject, strict=True):
-        if face is not None:
+    for frame in video:
+        faces = recognizer.detector.detect(frame.image)
+        if faces:
+            face = max(faces, key=lambda face: face.box[2] * face.box[3])
             crop = align_face(frame.image, face.landmarks, settings.size, np.array(settings.template, np.float32))
             features.append(recognizer.network.embed(settings(crop[None]).contiguous()))
     logits = recognizer.network.classify(torch.cat(features).unsqueeze(0)).logits[0]

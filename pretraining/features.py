@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +13,14 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.terminal import progress_bar
-from fan_fer.faces.clip_faces import cut_out, find_subject
 from fan_fer.faces.face import Detector
+from fan_fer.faces.subject import subject_crops
 from fan_fer.features.cache import cached, fingerprint
+from fan_fer.features.embedding import Embedder
 from fan_fer.features.preprocessing import Preprocessing
-from fan_fer.video.decoding import Video
-from fan_fer.video.sources import list_videos
+from fan_fer.video.sources import list_videos, open_clip
 from pretraining.backbone import load_resnet
 
-BATCH = 128
 FRAME_TRUTH = "frames.csv"  # in a folder of clips, where the set tells what each frame shows
 
 
@@ -54,17 +52,6 @@ def set_name(folder: Path) -> str:
     return "/".join(folder.resolve().parts[-2:])
 
 
-@torch.inference_mode()
-def embed(network: FrameAttentionNetwork, batches: Callable[[int, int], Tensor], count: int, what: str) -> Tensor:
-    """Features (count, 512); ``batches(start, end)`` gives preprocessed frames (end - start, 3, H, W)."""
-    features = []
-    with progress_bar() as progress:
-        for start in progress.track(range(0, count, BATCH), description=what):
-            with torch.autocast("cpu", torch.bfloat16):
-                features.append(network.embed(batches(start, min(start + BATCH, count))).float())
-    return torch.cat(features)
-
-
 def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache: Path | None = None) -> ClipSet:
     """The subjects' aligned faces, RGB uint8 (T, size, size, 3), in a folder with a folder of videos per emotion.
 
@@ -82,12 +69,9 @@ def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache:
         offsets = [0]
         with progress_bar() as progress:
             for path in progress.track(videos, description=f"faces of {folder.name}"):
-                video = Video(path)
-                _, subject = find_subject(video, detector)
-                for number, crop in cut_out(video, subject, settings.size, settings.template):
-                    if crop is not None:
-                        crops.append(crop)
-                        numbers.append(number)
+                found = subject_crops(open_clip(path), detector, settings.size, settings.template)
+                crops += found.values()
+                numbers += found
                 offsets.append(len(crops))
         if not crops:
             raise FanFerError(f"{folder}: {detector.name} finds no face in any of the {len(videos)} videos")
@@ -111,4 +95,5 @@ def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache:
 
 def embed_clips(network: FrameAttentionNetwork, faces: ClipSet, settings: Preprocessing, what: str) -> Tensor:
     """Features (T, 512) of every face in ``faces``."""
-    return embed(network, lambda start, end: settings(faces.frames[start:end].numpy()), len(faces.frames), what)
+    embedder = Embedder(network.backbone, network.feature_size, settings)
+    return embedder.embed_all(faces.frames.numpy(), what, len(faces.frames))

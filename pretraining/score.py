@@ -30,7 +30,7 @@ from fan_fer.faces.detectors import load_detector
 from fan_fer.recognizer import Recognizer, load_recognizer
 from pretraining.augment import degrade
 from pretraining.calibration import held_out_error, logits_of
-from pretraining.features import FRAME_TRUTH, ClipSet, embed, load_faces, set_name
+from pretraining.features import FRAME_TRUTH, ClipSet, load_faces, set_name
 from pretraining.ferplus import load_ferplus, rgb
 from pretraining.mixed_clips import NEUTRAL, ClipMaker, FacePool
 
@@ -166,8 +166,7 @@ def _scored(labels: Tensor, probabilities: Tensor) -> tuple[Scores, NDArray[np.i
 
 
 def _embed(recognizer: Recognizer, crops: np.ndarray, what: str) -> Tensor:
-    settings = recognizer.card.preprocessing
-    return embed(recognizer.network, lambda start, end: settings(crops[start:end]), len(crops), what)
+    return recognizer.embedder.embed_all(crops, what, len(crops))
 
 
 def informative_frames(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:

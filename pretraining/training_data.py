@@ -13,13 +13,15 @@ from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.errors import DataError
+from fan_fer.base.terminal import progress_bar
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.detectors import load_detector
 from fan_fer.features.cache import cached, fingerprint
+from fan_fer.features.embedding import BATCH, Embedder
 from fan_fer.features.preprocessing import Preprocessing
 from pretraining.augment import augment, degrade
 from pretraining.backbone import MEAN, STD, normalise, resize
-from pretraining.features import FRAME_TRUTH, ClipSet, embed, embed_clips, load_faces
+from pretraining.features import FRAME_TRUTH, ClipSet, embed_clips, load_faces
 from pretraining.ferplus import FaceSet, load_ferplus
 from pretraining.mixed_clips import ClipMaker, FacePool
 
@@ -93,9 +95,12 @@ def features_source(paths: argparse.Namespace, size: int) -> str:
 def face_pool(network: FrameAttentionNetwork, faces: FaceSet, size: int, seed: int) -> dict[str, Tensor]:
     """Features of ``faces`` as they are and augmented, and of blurred or covered copies of a third of them."""
     rng = torch.Generator().manual_seed(seed)
+    embedder = Embedder(network.backbone, network.feature_size, preprocessing_of(size))
 
     def run(change: Callable[[Tensor], Tensor], images: Tensor, what: str) -> Tensor:
-        return embed(network, lambda start, end: normalise(change(images[start:end])), len(images), what)
+        with progress_bar() as progress:
+            batches = progress.track(images.split(BATCH), description=what)
+            return torch.cat([embedder.embed_preprocessed(normalise(change(batch))) for batch in batches])
 
     third = torch.randperm(len(faces), generator=rng)[: max(1, len(faces) // 3)]
     as_they_are = run(lambda images: resize(images, size), faces.images, "FER+ faces")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -36,6 +36,7 @@ Progress = Callable[[str, int, "int | None"], None]
 header (None where it does not say)."""
 
 WINDOW = 5.0  # seconds that a stream looks back
+_UNKNOWN = np.zeros(0, np.uint8)  # looks of a face that is not told from others
 
 
 def load_recognizer(
@@ -162,7 +163,7 @@ class Recognizer:
                     yield frame, None
                     continue
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
-                yield frame, self._prediction(score_clip(self.network, own), list(frames), people[0])
+                yield frame, self._prediction(score_clip(self.network, own), frames, _places(people[0]))
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
@@ -184,7 +185,7 @@ class Recognizer:
         features = Features(self.embedder)
         features.add(crops[index] for index in seen)
         frames = [(index, None) for index in range(len(crops))]
-        return self._prediction(score_clip(self.network, features.all()), frames, seen)
+        return self._prediction(score_clip(self.network, features.all()), frames, dict.fromkeys(seen))
 
     def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Probabilities (N, C) of each face on its own, in the class order of ``card.classes``.
@@ -224,7 +225,7 @@ class Recognizer:
                 if faces is None:
                     tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
                 else:
-                    known += [Sighting(frame.index, frame.time, len(features), face) for face in seen.faces]
+                    known += [Sighting(frame.index, frame.time, len(features), face, _UNKNOWN) for face in seen.faces]
                 features.add(seen.crops)
                 if progress is not None:
                     progress("faces", len(times), clip.frame_count)
@@ -244,7 +245,7 @@ class Recognizer:
             predictions = []
             for person in people:
                 scores = score_clip(self.network, watched.features.take([sighting.row for sighting in person]))
-                prediction = self._prediction(scores, watched.frames, person)
+                prediction = self._prediction(scores, watched.frames, _places(person))
                 predictions.append(
                     replace(
                         prediction,
@@ -257,45 +258,42 @@ class Recognizer:
             return predictions
 
     def _prediction(
-        self, scores: ClipScores, frames: Sequence[tuple[int, float | None]], seen: Sequence[int] | Person
+        self, scores: ClipScores, frames: Iterable[tuple[int, float | None]], faces: Mapping[int, Face | None]
     ) -> ClipPrediction:
-        """The prediction for a clip of ``frames``, numbers and times; ``scores`` are those of the frames ``seen``."""
+        """The prediction for a clip of ``frames``, numbers and times.
+
+        scores: of those that show the person's face, which are the keys of ``faces``, in their order.
+        """
         classes = self.card.classes
-        nothing = np.full(len(seen), None)
-        rows: dict[int, FramePrediction] = {}
-        for place, alpha, beta, weight, own in zip(
-            seen,
-            nothing if scores.alpha is None else scores.alpha.tolist(),
-            nothing if scores.beta is None else scores.beta.tolist(),
-            scores.weights.tolist(),
-            scores.own.tolist(),
-            strict=True,
-        ):
-            sighting = place if isinstance(place, Sighting) else None
-            index = place.frame if isinstance(place, Sighting) else place
-            rows[index] = FramePrediction(
+        rows = dict(zip(faces, range(len(faces)), strict=True))
+
+        def tell(index: int, time: float | None) -> FramePrediction:
+            if index not in rows:
+                return FramePrediction(index, time)
+            row, face = rows[index], faces[index]
+            own = scores.own[row].tolist()
+            return FramePrediction(
                 index,
-                None,
-                box=None if sighting is None else sighting.face.box,
-                landmarks=None if sighting is None else tuple((float(x), float(y)) for x, y in sighting.face.landmarks),
-                alpha=alpha,
-                beta=beta,
-                weight=weight,
+                time,
+                box=None if face is None else face.box,
+                landmarks=None if face is None else tuple((float(x), float(y)) for x, y in face.landmarks),
+                alpha=None if scores.alpha is None else float(scores.alpha[row]),
+                beta=None if scores.beta is None else float(scores.beta[row]),
+                weight=float(scores.weights[row]),
                 emotion=classes[int(np.argmax(own))],
                 probabilities=dict(zip(classes, own, strict=True)),
             )
+
+        told = tuple(tell(index, time) for index, time in frames)
         probabilities = scores.probabilities.tolist()
         return ClipPrediction(
             video=None,
             label=classes[int(np.argmax(probabilities))],
             probabilities=dict(zip(classes, probabilities, strict=True)),
             fps=None,
-            frames=tuple(
-                replace(rows[index], time=time) if index in rows else FramePrediction(index, time)
-                for index, time in frames
-            ),
-            frames_total=len(frames),
-            frames_with_face=len(rows),
+            frames=told,
+            frames_total=len(told),
+            frames_with_face=len(faces),
             weights_file=self.weights_file,
             model={
                 "variant": self.card.variant,
@@ -305,6 +303,10 @@ class Recognizer:
                 "license": self.card.license,
             },
         )
+
+
+def _places(person: Person) -> dict[int, Face | None]:
+    return {seen.frame: seen.face for seen in person}
 
 
 @dataclass(frozen=True)
@@ -319,19 +321,24 @@ class _Watched:
     profile: Profile
 
 
+def faces_of(prediction: ClipPrediction) -> list[Face | None]:
+    """The person's face in every frame of a prediction, as ``faces`` of :meth:`Recognizer.predict` takes them."""
+    return [
+        None
+        if frame.box is None or frame.landmarks is None
+        else Face(frame.box, np.array(frame.landmarks, np.float32), 1.0)
+        for frame in prediction.frames
+    ]
+
+
 def _check_known(faces: Faces | ClipPrediction) -> Faces:
     """Raises TypeError that names what is no face."""
     if isinstance(faces, ClipPrediction):
-        return [
-            None
-            if frame.box is None or frame.landmarks is None
-            else Face(frame.box, np.array(frame.landmarks, np.float32), 1.0)
-            for frame in faces.frames
-        ]
+        return faces_of(faces)
     for index, face in enumerate(faces):
         if not isinstance(face, Face | None):
             raise TypeError(
-                f"faces[{index}]: got {type(face).__name__}; a Face, or None where a frame has none, is wanted"
+                f"faces[{index}]: got {type(face).__name__}; a Face, or None for a frame without, is wanted"
             )
     return faces
 

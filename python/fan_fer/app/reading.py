@@ -23,16 +23,16 @@ from fan_fer.app.uploads import Limits, check_length
 from fan_fer.base.errors import VideoError, first_line
 from fan_fer.base.files import atomic_write, write_text
 from fan_fer.faces.align import TEMPLATE
-from fan_fer.faces.clip_faces import cut_out
-from fan_fer.faces.face import Face
+from fan_fer.faces.clip_faces import known_faces
 from fan_fer.output.figure import strip_frames
 from fan_fer.output.json_csv import clip_json, write_csv
 from fan_fer.output.plot import write_plot
-from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.recognizer import Progress, Recognizer
+from fan_fer.prediction import ClipPrediction
+from fan_fer.recognizer import Progress, Recognizer, faces_of
 from fan_fer.video.decoding import Video
 from fan_fer.video.encoding import Mp4Writer, load_av
 from fan_fer.video.images import read_image
+from fan_fer.video.sources import open_clip
 
 VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.mp4"
 FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}
@@ -65,7 +65,7 @@ def read_clip(
     predictions = [first]
     for recognizer in recognizers[1:]:
         report("compare", 0, None)
-        predictions.append(_read_again(path, first, recognizer, folder, report))
+        predictions.append(_read_again(path, first, recognizer, report))
     predictions = [
         replace(prediction, video=name, warnings=tuple(line.replace(str(path), name) for line in prediction.warnings))
         for prediction in predictions
@@ -126,24 +126,14 @@ def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _known_faces(prediction: ClipPrediction) -> list[Face | None]:
-    return [
-        None
-        if frame.box is None or frame.landmarks is None
-        else Face(frame.box, np.array(frame.landmarks, np.float32), 1.0)
-        for frame in prediction.frames
-    ]
-
-
 def _save_faces(path: Path, prediction: ClipPrediction, folder: Path, report: Progress) -> None:
     """Writes every face of the clip as JPEG; decodes the video once more."""
     folder.mkdir()
-    faces = _known_faces(prediction)
-    for index, crop in cut_out(Video(path), faces, FACE_SIZE, [(float(x), float(y)) for x, y in TEMPLATE]):
-        if crop is not None:
+    for seen in known_faces(open_clip(path), faces_of(prediction), FACE_SIZE, TEMPLATE.tolist()):
+        for crop in seen.crops:
             encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-            face_file(folder, index).write_bytes(encoded.tobytes())
-        report("pictures", index + 1, len(faces))
+            face_file(folder, seen.frame.index).write_bytes(encoded.tobytes())
+        report("pictures", seen.frame.index + 1, prediction.frames_total)
 
 
 def face_file(folder: Path, index: int) -> Path:
@@ -151,36 +141,10 @@ def face_file(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.jpg"
 
 
-def _read_again(
-    path: Path, first: ClipPrediction, recognizer: Recognizer, folder: Path, report: Progress
-) -> ClipPrediction:
+def _read_again(path: Path, first: ClipPrediction, recognizer: Recognizer, report: Progress) -> ClipPrediction:
     """The same faces as another network reads them."""
-    settings = recognizer.card.preprocessing
-    shape = (first.frames_with_face, settings.size, settings.size, 3)
-    # On disk: a clip of minutes has more faces than should be held in memory.
-    kept = folder / "crops.npy"
-    crops = np.lib.format.open_memmap(kept, mode="w+", dtype=np.uint8, shape=shape)
-    seen: list[int] = []
-    for index, crop in cut_out(Video(path), _known_faces(first), settings.size, settings.template):
-        if crop is not None:
-            crops[len(seen)] = crop
-            seen.append(index)
-        report("compare", index + 1, first.frames_total)
-    read = recognizer.classify_clip(crops[: len(seen)])
-    kept.unlink()
-    frames = [FramePrediction(frame.index, frame.time) for frame in first.frames]
-    for index, frame in zip(seen, read.frames, strict=True):
-        places = first.frames[index]
-        frames[index] = replace(frame, index=index, time=places.time, box=places.box, landmarks=places.landmarks)
-    return replace(
-        read,
-        video=first.video,
-        fps=first.fps,
-        frames=tuple(frames),
-        frames_total=len(frames),
-        model={**read.model, "detector": first.model["detector"]},
-        warnings=first.warnings,
-    )
+    read = recognizer.predict(path, lambda _, done, total: report("compare", done, total), faces=first)
+    return replace(read, model={**read.model, "detector": first.model["detector"]})
 
 
 def _write_files(folder: Path, prediction: ClipPrediction, faces: Path) -> None:

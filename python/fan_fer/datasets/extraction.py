@@ -93,9 +93,9 @@ class Task:
         if not times:
             raise VideoError(next(iter(clip.damaged.values()), "no frame of this video can be decoded"))
         people = tracker.people()
-        subject = {seen.frame: seen for seen in people[0]} if people else {}
-        for number, seen in subject.items():
-            _row_file(folder, seen.row).rename(crop_file(folder, number))
+        subject = {sighting.frame: sighting for sighting in people[0]} if people else {}
+        for number, sighting in subject.items():
+            _row_file(folder, sighting.row).rename(crop_file(folder, number))
         for row in range(written):
             _row_file(folder, row).unlink(missing_ok=True)
         rows = []

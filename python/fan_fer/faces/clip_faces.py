@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class FrameFaces:
 
 def find_faces(
     clip: Clip, detector: Detector, size: int, template: Template, profile: Profile | None = None
-) -> Iterator[FrameFaces]:
+) -> Generator[FrameFaces, None, None]:
     """Every frame that can be read, with all faces in it. Holds a few frames at a time.
 
     size, template: as for ``fan_fer.faces.align.align_face``.
@@ -61,7 +61,7 @@ def known_faces(
     size: int,
     template: Template,
     profile: Profile | None = None,
-) -> Iterator[FrameFaces]:
+) -> Generator[FrameFaces, None, None]:
     """As :func:`find_faces`, with the one face that each frame is known to have, or none. Looks are not told."""
     profile = profile or Profile()
     with closing(ahead(profile.each("decode", clip))) as frames:

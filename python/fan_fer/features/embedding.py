@@ -68,11 +68,15 @@ class Embedder:
 
     def embed(self, crops: Sequence[Image], mirror: bool = False) -> Tensor:
         """Features (n, D), float32 on the CPU, of n RGB crops (H, W, 3) of any sizes, or of their mirror images."""
+        # One by one, because the crops may differ in size.
+        faces = torch.cat([self.preprocessing(crop[None]) for crop in crops])
+        return self.embed_preprocessed(faces.flip(-1) if mirror else faces)
+
+    def embed_preprocessed(self, faces: Tensor) -> Tensor:
+        """Features (n, D), float32 on the CPU, of faces (n, 3, S, S) as the network takes them."""
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            # One by one, because the crops may differ in size.
-            faces = torch.cat([self.preprocessing(crop[None]) for crop in crops])
             faces = faces.to(self.device, self._dtype).contiguous(memory_format=torch.channels_last)
-            features: Tensor = self._backbone(faces.flip(-1) if mirror else faces)
+            features: Tensor = self._backbone(faces)
             return features.float().cpu()
 
     def embed_all(self, crops: Iterable[Image], what: str, count: int | None = None, mirror: bool = False) -> Tensor:

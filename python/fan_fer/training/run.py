@@ -92,7 +92,7 @@ def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any],
     for which, learnt in (("last", trainer.learnt()), ("best", trainer.best["network"])):
         trainer.network.load_state_dict(learnt, strict=False)
         scores[which] = trainer.evaluate()
-        accuracy[which] = trainer.accuracy(scores[which].probabilities)
+        accuracy[which] = trainer.accuracy(scores[which])
         if keep_networks:
             _save_network(out / NETWORKS[which], trainer, start, accuracy[which])
     if trainer.fabric.is_global_zero:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from fan_fer.video.frame import Frame
 
 
-def ahead(frames: Iterable[Frame], count: int = 4) -> Iterator[Frame]:
+def ahead(frames: Iterable[Frame], count: int = 4) -> Generator[Frame, None, None]:
     """The frames, decoded by another thread while the caller works on those before: at most ``count`` are held."""
     ready: queue.Queue[Frame | BaseException | None] = queue.Queue(count)
     left = threading.Event()

@@ -27,7 +27,7 @@ from fan_fer.base.errors import ExportError
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, DONE
 from fan_fer.faces.align import align_face
-from fan_fer.faces.clip_faces import cut_out, find_subject
+from fan_fer.faces.subject import subject_crops
 from fan_fer.video.decoding import Video
 
 from ..fakes import PREPROCESSING, every_nth, names
@@ -219,8 +219,9 @@ def test_a_real_clip_end_to_end(clips: Path, tmp_path: Path) -> None:
 
     recognizer = fan_fer.load_recognizer(precision="float32")
     wanted = recognizer.predict(video)
-    _, faces = find_subject(Video(video), recognizer.detector)
-    crops = [face for _, face in cut_out(Video(video), faces, card.preprocessing.size, card.preprocessing.template)]
+    settings = card.preprocessing
+    found = subject_crops(Video(video), recognizer.detector, settings.size, settings.template)
+    crops = [found.get(index) for index in range(wanted.frames_total)]
     mask = np.array([[face is not None for face in crops]])
     empty = np.zeros((card.preprocessing.size, card.preprocessing.size, 3), np.uint8)
     logits, weights = run_onnx(path, np.stack([empty if face is None else face for face in crops])[None], mask)

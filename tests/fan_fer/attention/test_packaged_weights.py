@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from fan_fer.attention.weights import DEFAULT_WEIGHTS
-from fan_fer.faces.clip_faces import cut_out, find_subject
+from fan_fer.faces.subject import subject_crops
 from fan_fer.recognizer import Recognizer, load_recognizer
-from fan_fer.video.decoding import Video
+from fan_fer.video.sources import open_clip
 from pretraining.ferplus import load_ferplus, rgb
 
 PINNED = Path(__file__).with_name("packaged_weights.json")
@@ -48,10 +48,9 @@ def probabilities_of_drawn_faces(recognizer: Recognizer) -> list[list[float]]:
 
 def readings_of_clip(recognizer: Recognizer, clips: Path) -> str:
     """The first letter of the reading of every 16th frame of the woman who cries, then laughs."""
-    video = Video(clips / "WolfgangLanger_Pexels.mp4")
+    clip = open_clip(clips / "WolfgangLanger_Pexels.mp4")
     settings = recognizer.card.preprocessing
-    _, subject = find_subject(video, recognizer.detector)
-    crops = [crop for _, crop in cut_out(video, subject, settings.size, settings.template) if crop is not None][::16]
+    crops = list(subject_crops(clip, recognizer.detector, settings.size, settings.template).values())[::16]
     return "".join(recognizer.card.classes[k][:2] for k in recognizer.classify_faces(crops).argmax(1))
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from fan_fer.base.errors import DetectorError
+from fan_fer.faces.appearance import appearance
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.mtcnn import MTCNN
-from fan_fer.faces.tracking import select_subject
+from fan_fer.faces.tracking import Tracker
 from fan_fer.video.decoding import Video
 
 YUNET = Path(os.environ.get("FAN_TEST_YUNET") or "yunet_n_640_640.onnx")  # a YuNet file, where there is one
@@ -130,7 +131,11 @@ def test_a_false_detection_in_a_video_without_faces_is_no_subject(clips: Path) -
     frames = Video(clips / "no_face.mp4").read(range(80, 95))
     faces = [detector.detect(image) for image in frames.values()]
     assert any(faces)  # MTCNN sees a face in one of these frames
-    assert select_subject(faces, 23.7) == [None] * 15
+    tracker = Tracker()
+    for index, found in enumerate(faces):
+        looks = [appearance(frames[80 + index], face) for face in found]
+        tracker.add(index, index / 23.7, found, looks)
+    assert tracker.people() == []
 
 
 @needs_yunet

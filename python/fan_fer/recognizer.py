@@ -153,7 +153,7 @@ class Recognizer:
                     features.update(enumerate(self.embedder.embed(seen.crops), start=rows))
                     rows += len(seen.crops)
                 frames.append((frame.index, frame.time))
-                while frames[0][1] <= frame.time - window:
+                while frames[0][1] <= frame.time - window + 1e-9:
                     frames.popleft()
                 tracker.forget(frames[0][1])
                 people = tracker.people()

@@ -121,11 +121,11 @@ def test_a_face_that_cannot_be_aligned_counts_as_absent(tmp_path: Path) -> None:
     assert [frame.has_face for frame in clip.frames] == [False, True, True]
 
 
-def test_progress_counts_both_passes(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_progress_counts_the_frames(recognizer: Recognizer, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int | None]] = []
     path = write_video(tmp_path / "clip.mp4", [[(10, 10, 30)], [], [(10, 10, 30)]])
     recognizer.predict(path, lambda *call: calls.append(call))
-    assert calls == [(stage, done, 3) for stage in ("faces", "emotions") for done in (1, 2, 3)]
+    assert calls == [("faces", done, 3) for done in (1, 2, 3)]
 
 
 def test_a_clip_from_video_equals_its_crops(recognizer: Recognizer, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fan_fer.prediction import ClipPrediction, FramePrediction
 HEAVIEST = 5  # frames listed
 BAR = 30  # characters of a probability of 1
 
-_STAGES = {"faces": "finding faces", "emotions": "reading emotions", "annotate": "writing the video"}
+_STAGES = {"faces": "reading faces", "annotate": "writing the video"}
 
 
 @contextmanager

@@ -201,7 +201,7 @@ def test_more_refusals(make, afew: Path, tmp_path: Path, monkeypatch) -> None:
 class MadeUpScores:
     probabilities: np.ndarray
     weights: tuple = ()
-    frame_probabilities: tuple = ()
+    own: tuple = ()
 
 
 class MadeUpRun:
@@ -217,8 +217,8 @@ class MadeUpRun:
             "best": {"epoch": 1},
         }
 
-    def scores(self, which: str) -> MadeUpScores:
-        return MadeUpScores(np.eye(7)[self._predicted[which]])
+    def scores(self, which: str) -> list[MadeUpScores]:
+        return [MadeUpScores(row) for row in np.eye(7)[self._predicted[which]]]
 
 
 def test_folds_are_put_together(ckplus: Path) -> None:

@@ -5,8 +5,8 @@ import { Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
 const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)} %`;
-const STAGES = { upload: "Upload", faces: "Find faces", emotions: "Read emotions", pictures: "Cut out faces", files: "Write files" };
-const COUNTED = { faces: "searched for faces", emotions: "read", pictures: "cut out", compare: "read by the other networks" };
+const STAGES = { upload: "Upload", faces: "Read faces", pictures: "Cut out faces", files: "Write files" };
+const COUNTED = { faces: "read", pictures: "cut out", compare: "read by the other networks" };
 
 let about = null;
 let job = null; // the clip in work or on show: {id, name, upload, timer}

@@ -22,7 +22,7 @@ from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector, Face
 from fan_fer.features.embedding import Embedder
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.video.decoding import Video
+from fan_fer.video.sources import Source, open_clip
 
 Image = NDArray[np.uint8]
 Progress = Callable[[str, int, "int | None"], None]
@@ -79,9 +79,7 @@ class Recognizer:
             self._detector = load_detector(self._detector)
         return self._detector
 
-    def predict(
-        self, path: str | os.PathLike[str], progress: Progress | None = None, profile: Profile | None = None
-    ) -> ClipPrediction:
+    def predict(self, path: Source, progress: Progress | None = None, profile: Profile | None = None) -> ClipPrediction:
         """The emotion of the person in a video, and what every frame contributed.
 
         The video is decoded twice, to find the faces and to look at the chosen one, so that memory holds a few frames,
@@ -92,7 +90,7 @@ class Recognizer:
         return self._predict(path, False, progress, profile)[0]
 
     def predict_faces(
-        self, path: str | os.PathLike[str], progress: Progress | None = None, profile: Profile | None = None
+        self, path: Source, progress: Progress | None = None, profile: Profile | None = None
     ) -> list[ClipPrediction]:
         """The emotion of everyone in a video: one prediction per person, numbered in ``track`` from 1.
 
@@ -106,7 +104,7 @@ class Recognizer:
 
     def _predict(
         self,
-        path: str | os.PathLike[str],
+        path: Source,
         everyone: bool,
         progress: Progress | None,
         profile: Profile | None,
@@ -115,7 +113,7 @@ class Recognizer:
         report = progress or (lambda stage, done, total: None)
         profile = profile or Profile()
         detector = self.detector
-        video = Video(path)
+        video = open_clip(path)
 
         def found(done: int) -> None:
             report("faces", done, video.frame_count)
@@ -143,7 +141,7 @@ class Recognizer:
         features = self._embed(crops(), count, profile)
         if not owners:
             raise VideoError(
-                f"{os.fspath(path)}: no face found in any of the {len(times)} frames; "
+                f"{video.name or 'the clip'}: no face found in any of the {len(times)} frames; "
                 "a clip that shows a face, not too small and not turned away, is wanted"
             )
         with profile.measure("pool"):
@@ -158,7 +156,7 @@ class Recognizer:
         return [
             replace(
                 prediction,
-                video=os.fspath(path),
+                video=video.name,
                 fps=video.fps,
                 model={**prediction.model, "detector": detector.name},
                 warnings=tuple(video.warnings),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,8 +102,6 @@ class Video:
 
     @contextmanager
     def _open(self) -> Iterator[_Decoding]:
-        import av
-
         # A file is opened here, because FFmpeg takes some names for protocols.
         file = None if self.name is not None and self.path is None else self._file()
         try:
@@ -127,9 +126,6 @@ class _Decoding:
     """A video that is open, decoded once."""
 
     def __init__(self, container: Any, shown: str) -> None:
-        import av
-
-        self._error = av.FFmpegError
         self._container = container
         pictures = [
             stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic
@@ -168,7 +164,7 @@ class _Decoding:
             aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or 1
             try:
                 yield time, converter.image(frame, float(aspect))
-            except self._error:
+            except av.FFmpegError:
                 self._damage += 1
 
     def frames(self) -> Iterator[Any]:
@@ -178,7 +174,7 @@ class _Decoding:
         while errors < RETRIES:
             try:
                 packet = next(packets, None)
-            except self._error:
+            except av.FFmpegError:
                 errors += 1
                 packets = self._container.demux(self._streams)
                 continue
@@ -194,7 +190,7 @@ class _Decoding:
                 frames = packet.decode()
             except EOFError:
                 break
-            except self._error:
+            except av.FFmpegError:
                 # A recording that was cut out of another begins with pictures that lack those before.
                 self._damage += decoded > 0
                 continue

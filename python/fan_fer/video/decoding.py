@@ -63,7 +63,7 @@ class Video:
             return
         with self._open() as decoding:
             self.fps, self.frame_count, self.duration = decoding.header()
-            if next(decoding.frames(), None) is None:
+            if next(decoding.images(), None) is None:
                 raise VideoError(f"{self._shown}: no frame of this video can be decoded")
 
     def __iter__(self) -> Iterator[Frame]:
@@ -131,11 +131,10 @@ class _Decoding:
             stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic
         ]
         if not pictures or container.format.name == "tty":
-            sound = container.streams.audio and not container.streams.video
-            raise VideoError(f"{shown}: no picture in it, only sound" if sound else f"{shown}: not a video")
+            raise VideoError(f"{shown}: {'only sound in it' if container.streams.audio else 'not a video'}")
         self._stream = pictures[0]
         if self._stream.codec_context is None:
-            raise VideoError(f"{shown}: its codec cannot be decoded ({self._stream.codec_tag})")
+            raise VideoError(f"{shown}: its pictures are in a format that cannot be decoded")
         self._stream.thread_type = "AUTO"
         # Files that count no frames give the seconds of the longest stream.
         self._timed = not self._stream.frames and container.format.name in ("matroska,webm", "flv")
@@ -161,11 +160,13 @@ class _Decoding:
         """The time of every frame and its image."""
         converter = Converter()
         for time, frame in increasing(self._stamped(), 1 / self.header()[0]):
-            aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or 1
+            aspect = self._stream.sample_aspect_ratio or 1  # of the container, or else of the codec
             try:
-                yield time, converter.image(frame, float(aspect))
+                image = converter.image(frame, float(aspect))
             except av.FFmpegError:
                 self._damage += 1
+            else:
+                yield time, image
 
     def frames(self) -> Iterator[Any]:
         """The decoded frames. What is damaged is left out, as players do."""
@@ -181,7 +182,7 @@ class _Decoding:
             if packet is None:
                 break
             errors = 0
-            if packet.pts is not None:
+            if self._timed and packet.pts is not None:
                 self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream != self._stream:
                 continue
@@ -209,9 +210,10 @@ class _Decoding:
     def _stamped(self) -> Iterator[tuple[float | None, Any]]:
         """The frames with seconds since the stream's beginning."""
         start = self._stream.start_time
+        base = self._stream.time_base
         decoding_order = self._container.format.name == "avi"  # all it has; what FFmpeg makes of it goes to and fro
         for number, frame in enumerate(self.frames()):
             stamp = frame.dts if decoding_order or frame.pts is None else frame.pts
             if number == 0 and stamp is not None and (start is None or decoding_order or stamp < start):
                 start = stamp
-            yield None if stamp is None else float((stamp - (start or 0)) * self._stream.time_base), frame
+            yield None if stamp is None else (stamp - (start or 0)) * base.numerator / base.denominator, frame

@@ -8,6 +8,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+COLOUR_SPACES = (0, 1, 2, 4, 5, 6, 7, 9)  # of H.273, those that FFmpeg converts
+UNSPECIFIED = 2
 WIDEST = 4.0  # a pixel's width by its height; beyond it, and below its inverse, the file is not believed
 
 
@@ -41,6 +43,8 @@ class Converter:
         aspect: a pixel's width by its height.
         """
         width = max(1, round(frame.width * aspect)) if 1 / WIDEST <= aspect <= WIDEST else frame.width
+        if frame.colorspace not in COLOUR_SPACES:
+            frame.colorspace = UNSPECIFIED
         rgb = self._reformatter.reformat(frame, width=width, format="rgb24", threads=1)
         plane: Any = rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

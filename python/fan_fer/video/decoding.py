@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
@@ -105,7 +106,8 @@ class Video:
         # A file is opened here, because FFmpeg takes some names for protocols.
         file = None if self.name is not None and self.path is None else self._file()
         try:
-            with av.open(self.name if file is None else file, metadata_errors="replace", timeout=TIMEOUT) as container:
+            source, timeout = (self.name, TIMEOUT) if file is None else (file, None)
+            with av.open(source, metadata_errors="replace", timeout=timeout) as container:
                 yield _Decoding(container, self._shown)
         except av.FFmpegError as error:
             what = "not a video, or a damaged one" if file is not None else f"cannot be opened ({error.strerror})"
@@ -127,9 +129,8 @@ class _Decoding:
 
     def __init__(self, container: Any, shown: str) -> None:
         self._container = container
-        pictures = [
-            stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic
-        ]
+        covers = Disposition.attached_pic
+        pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
         if not pictures or container.format.name == "tty":
             raise VideoError(f"{shown}: {'only sound in it' if container.streams.audio else 'not a video'}")
         self._stream = pictures[0]
@@ -172,7 +173,7 @@ class _Decoding:
         """The decoded frames. What is damaged is left out, as players do."""
         packets = self._container.demux(self._streams)
         errors = decoded = 0
-        while errors < RETRIES:
+        while errors < (RETRIES if self._container.file else 1):
             try:
                 packet = next(packets, None)
             except av.FFmpegError:

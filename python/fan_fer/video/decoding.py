@@ -110,8 +110,9 @@ class Video:
             with av.open(source, metadata_errors="replace", timeout=timeout) as container:
                 yield _Decoding(container, self._shown)
         except av.FFmpegError as error:
-            what = "not a video, or a damaged one" if file is not None else f"cannot be opened ({error.strerror})"
-            raise VideoError(f"{self._shown}: {what}") from None
+            if file is None:
+                raise VideoError(f"{self._shown}: cannot be opened ({error.strerror})") from None
+            raise VideoError(f"{self._shown}: not a video, or a damaged one") from None
         except OSError as error:
             raise VideoError(f"{self._shown}: cannot be read ({error.strerror or error})") from None
         finally:
@@ -132,7 +133,9 @@ class _Decoding:
         covers = Disposition.attached_pic
         pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
         if not pictures or container.format.name == "tty":
-            raise VideoError(f"{shown}: {'only sound in it' if container.streams.audio else 'not a video'}")
+            if container.streams.audio:
+                raise VideoError(f"{shown}: only sound in it")
+            raise VideoError(f"{shown}: not a video, or a damaged one")
         self._stream = pictures[0]
         if self._stream.codec_context is None:
             raise VideoError(f"{shown}: its pictures are in a format that cannot be decoded")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import resources
@@ -138,7 +137,6 @@ def party(tmp_path: Path) -> Path:
 
 
 def test_all_outputs(predict, party: Path, tmp_path: Path) -> None:
-    pytest.importorskip("av")
     outputs = ["--json", "a.json", "--csv", "a.csv", "--plot", "a.png", "--annotate", "a.mp4"]
     code, out, err = predict(party, *(tmp_path / word if "." in word else word for word in outputs))
     assert (code, err) == (DONE, "")
@@ -159,7 +157,6 @@ def test_all_outputs(predict, party: Path, tmp_path: Path) -> None:
 
 
 def test_several_clips(predict, party: Path, tmp_path: Path) -> None:
-    pytest.importorskip("av")
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video")
     outputs = ["--json", tmp_path / "a.json", "--annotate", tmp_path / "annotated", "--plot", tmp_path / "plots"]
@@ -172,19 +169,13 @@ def test_several_clips(predict, party: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "plots") == ["party-2.png", "party.png"]
 
 
-def test_an_annotated_video_that_cannot_be_is_known_beforehand(
-    predict, party: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("av")
+def test_an_annotated_video_that_cannot_be_is_known_beforehand(predict, party: Path, tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", [[(10, 10, 30)]] * 3)
     before = clip.read_bytes()
     assert_one_error(predict(clip, "--annotate", clip), "clip.mp4: is one of the clips")
     assert_one_error(predict(tmp_path, "--annotate", tmp_path), "clip.mp4: is one of the clips")
     assert_one_error(predict(clip, "--annotate", tmp_path / "a.webm"), "a.webm: .* ends in .mp4")
     assert_one_error(predict(clip, party, "--annotate", tmp_path / "a.mp4"), "the name of a folder is wanted")
-    monkeypatch.setitem(sys.modules, "av", None)
-    for out in (tmp_path / "a.mp4", tmp_path):
-        assert_one_error(predict(party, "--annotate", out), r'needs PyAV: pip install "fan_ext\[video\]"')
     assert clip.read_bytes() == before
     assert names(tmp_path) == ["clip.mp4", "party.avi"]
 

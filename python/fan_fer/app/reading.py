@@ -14,12 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.app.comparison import compare
-from fan_fer.app.uploads import Limits, check_length
+from fan_fer.app.uploads import Limits, TooLarge, Upload
 from fan_fer.base.errors import VideoError, first_line
 from fan_fer.base.files import atomic_write, write_text
 from fan_fer.faces.align import TEMPLATE
@@ -30,7 +31,7 @@ from fan_fer.output.plot import write_plot
 from fan_fer.prediction import ClipPrediction
 from fan_fer.recognizer import Progress, Recognizer, faces_of
 from fan_fer.video.decoding import Video
-from fan_fer.video.encoding import Mp4Writer, load_av
+from fan_fer.video.encoding import Mp4Writer
 from fan_fer.video.images import read_image
 from fan_fer.video.sources import open_clip
 
@@ -38,7 +39,6 @@ VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.mp4"
 FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}
 FACE_SIZE = 256  # pixels of a kept face
 PLAYABLE_SIDE = 960  # longest side of the copy that every browser plays
-HIGHEST_FPS = 60.0  # beyond it, a rate says how finely a container counts time, not how many pictures it holds
 
 
 def read_clip(
@@ -47,20 +47,15 @@ def read_clip(
     """Reads the video in ``folder`` with every network and writes the files; what the page shows of it.
 
     name: what the user calls the video. ``report`` may raise, which ends the work.
-    Raises VideoError where no face is found, TooLarge where there are more frames than the header said.
+    Raises VideoError where no face is found, TooLarge where the clip lasts longer than the header said.
     """
     path = folder / VIDEO
-
-    def watched(stage: str, done: int, total: int | None) -> None:
-        # A header may lack the length, or lie. A frame takes at least a 60th of a second.
-        check_length(name, done / HIGHEST_FPS, limits)
-        report(stage, done, total)
-
     try:
-        first = recognizers[0].predict(path, watched)
+        first = recognizers[0].predict(Upload(path, name, limits), report)
+    except TooLarge:
+        raise
     except VideoError as error:
         raise VideoError(str(error).replace(str(path), name)) from None
-    check_length(name, first.frames[-1].time or 0.0, limits)
     _save_faces(path, first, folder / FACES, report)
     predictions = [first]
     for recognizer in recognizers[1:]:
@@ -100,17 +95,15 @@ def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
 
 def write_playable(folder: Path) -> Path:
     """An MP4 copy of the clip, for browsers that cannot play or seek in the original. Raises FanFerError."""
-    av = load_av()
     target = folder / PLAYABLE
     if target.exists():
         return target
     video = Video(folder / VIDEO)
     first = _shrunk(video.read([0])[0])
-    fps = min(video.fps, HIGHEST_FPS)
     try:
         with (
             atomic_write(target) as temporary,
-            Mp4Writer(temporary, (first.shape[1], first.shape[0]), fps, folder / VIDEO) as writer,
+            Mp4Writer(temporary, (first.shape[1], first.shape[0]), video.fps, folder / VIDEO) as writer,
         ):
             for frame in video:
                 writer.write(_shrunk(frame.image), frame.time)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fan_fer.base.errors import VideoError
 from fan_fer.video.decoding import Video
+from fan_fer.video.frame import Frame
 
 WANTED = "an mp4, mov, webm or avi file is wanted"
 LONGEST_NAME = 120
@@ -57,8 +59,8 @@ def check_upload(path: Path, name: str, limits: Limits) -> None:
         video = Video(path)
     except VideoError:
         raise VideoError(f"{name}: a damaged video, or one in a format that cannot be decoded; {WANTED}") from None
-    if video.frame_count is not None:
-        check_length(name, video.frame_count / video.fps, limits)
+    if video.duration is not None:
+        check_length(name, video.duration, limits)
 
 
 def check_length(name: str, seconds: float, limits: Limits) -> None:
@@ -68,6 +70,22 @@ def check_length(name: str, seconds: float, limits: Limits) -> None:
             f"{name}: lasts {_duration(seconds)}; at most {_duration(60 * limits.minutes)} are taken "
             "(fan-fer app --max-minutes)"
         )
+
+
+class Upload(Video):
+    """A video whose times are watched: a header may lack the length, or lie.
+
+    Iterating raises TooLarge at a frame that comes later than is taken. ``shown``: what the user calls the video.
+    """
+
+    def __init__(self, path: Path, shown: str, limits: Limits) -> None:
+        super().__init__(path)
+        self._shown_name, self._limits = shown, limits
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            check_length(self._shown_name, frame.time, self._limits)
+            yield frame
 
 
 def _is_container(start: bytes) -> bool:

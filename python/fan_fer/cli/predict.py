@@ -111,13 +111,13 @@ def _recognize(
 
     from fan_fer.base.timing import Profile
     from fan_fer.output.terminal import profile_report, progress_bar
-    from fan_fer.video.decoding import Video
+    from fan_fer.video.sources import open_clip
 
     failures: dict[Path, str] = {}
     # What is no video at all is found before the seconds that loading a network takes.
     for video in videos:
         try:
-            Video(video)
+            open_clip(video)
         except FanFerError as error:
             failures[video] = str(error)
     if len(failures) == len(set(videos)):

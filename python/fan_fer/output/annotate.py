@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from fan_fer.output.colors import rgb, track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.ahead import ahead
 from fan_fer.video.decoding import Video
-from fan_fer.video.encoding import Mp4Writer, load_av
+from fan_fer.video.encoding import Mp4Writer
+from fan_fer.video.frame import FALLBACK_FPS
+from fan_fer.video.sources import open_clip
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -28,10 +31,9 @@ LISTED = 6  # people whose emotion stands in the corner
 
 
 def check_video(path: Path) -> None:
-    """Raises OutputError for a name that is not an MP4 file's, FanFerError where PyAV is not installed."""
+    """Raises OutputError for a name that is not an MP4 file's."""
     if path.suffix.lower() != ".mp4":
         raise OutputError(f"{path}: the name of an annotated video ends in .mp4")
-    load_av()
 
 
 def annotate_video(
@@ -48,24 +50,26 @@ def annotate_video(
     prediction: of ``Recognizer.predict``, or all of ``Recognizer.predict_faces``.
     progress: called after every frame with "annotate", the frames done and how many there are.
     Raises ValueError for a prediction without a video, VideoError where that cannot be read any more, OutputError
-    where ``out`` cannot be written or is the video itself, FanFerError where PyAV is not installed.
+    where ``out`` cannot be written or is the video itself.
     """
     people = [prediction] if isinstance(prediction, ClipPrediction) else list(prediction)
     if not people or people[0].video is None:
         raise ValueError("prediction: has no video; one of Recognizer.predict or predict_faces is wanted")
     path = Path(out)
     check_video(path)
-    video = Video(people[0].video)
-    if video.path is not None and path.exists() and path.samefile(video.path):
+    video = open_clip(people[0].video)
+    source = video.path if isinstance(video, Video) else None
+    if source is not None and path.exists() and path.samefile(source):
         raise OutputError(f"{path}: is the clip itself; another name is wanted")
     heaviest = [max(frame.weight or 0.0 for frame in person.frames) for person in people]
     frames = ahead(video)
     first = next(frames, None)
     if first is None:
-        raise VideoError(f"{video.path}: no frame of this video can be decoded")
+        raise VideoError(f"{video.name}: no frame of this video can be decoded")
     size = first.image.shape[1], first.image.shape[0]
+    fps = video.fps or FALLBACK_FPS
     try:
-        with atomic_write(path) as temporary, Mp4Writer(temporary, size, video.fps, video.path) as writer:
+        with atomic_write(path) as temporary, Mp4Writer(temporary, size, fps, source) as writer:
             for frame in itertools.chain([first], frames):
                 for person, most in zip(people, heaviest, strict=True):
                     if frame.index < len(person.frames):
@@ -74,7 +78,7 @@ def annotate_video(
                 writer.write(frame.image, frame.time)
                 if progress is not None:
                     progress("annotate", frame.index + 1, people[0].frames_total)
-    except load_av().FFmpegError as error:
+    except av.FFmpegError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 

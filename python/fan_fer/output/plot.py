@@ -28,7 +28,8 @@ from fan_fer.output.figure import (
     strip_frames,
 )
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.video.decoding import Video
+from fan_fer.video.frame import read_frames
+from fan_fer.video.sources import open_clip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ def video_faces(prediction: ClipPrediction, indices: Iterable[int | None]) -> di
     landmarks = {index: prediction.frames[index].landmarks for index in indices if index is not None}
     return {
         index: align_face(image, np.array(landmarks[index], np.float32), FACE_SIZE)
-        for index, image in Video(prediction.video).read(landmarks).items()
+        for index, image in read_frames(open_clip(prediction.video), landmarks).items()
     }
 
 

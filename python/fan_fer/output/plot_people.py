@@ -26,7 +26,7 @@ from fan_fer.output.figure import (
     strip_frames,
 )
 from fan_fer.prediction import ClipPrediction
-from fan_fer.video.decoding import Video
+from fan_fer.video.sources import open_clip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def track_faces(tracks: Sequence[ClipPrediction]) -> list[dict[int, NDArray[np.u
     wanted = [{index for index in strip_frames(track) if index is not None} for track in tracks[:DRAWN]]
     faces: list[dict[int, NDArray[np.uint8]]] = [{} for _ in wanted]
     last = max(index for indices in wanted for index in indices)
-    for frame in Video(tracks[0].video):
+    for frame in open_clip(tracks[0].video):
         for track, indices, own in zip(tracks, wanted, faces, strict=False):
             if frame.index in indices:
                 landmarks = np.array(track.frames[frame.index].landmarks, np.float32)

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
@@ -62,7 +64,7 @@ class Video:
             return
         with self._open() as decoding:
             self.fps, self.frame_count, self.duration = decoding.header()
-            if next(decoding.frames(), None) is None:
+            if next(decoding.images(), None) is None:
                 raise VideoError(f"{self._shown}: no frame of this video can be decoded")
 
     def __iter__(self) -> Iterator[Frame]:
@@ -101,16 +103,16 @@ class Video:
 
     @contextmanager
     def _open(self) -> Iterator[_Decoding]:
-        import av
-
         # A file is opened here, because FFmpeg takes some names for protocols.
         file = None if self.name is not None and self.path is None else self._file()
         try:
-            with av.open(self.name if file is None else file, metadata_errors="replace", timeout=TIMEOUT) as container:
+            source, timeout = (self.name, TIMEOUT) if file is None else (file, None)
+            with av.open(source, metadata_errors="replace", timeout=timeout) as container:
                 yield _Decoding(container, self._shown)
         except av.FFmpegError as error:
-            what = "not a video, or a damaged one" if file is not None else f"cannot be opened ({error.strerror})"
-            raise VideoError(f"{self._shown}: {what}") from None
+            if file is None:
+                raise VideoError(f"{self._shown}: cannot be opened ({error.strerror})") from None
+            raise VideoError(f"{self._shown}: not a video, or a damaged one") from None
         except OSError as error:
             raise VideoError(f"{self._shown}: cannot be read ({error.strerror or error})") from None
         finally:
@@ -127,19 +129,16 @@ class _Decoding:
     """A video that is open, decoded once."""
 
     def __init__(self, container: Any, shown: str) -> None:
-        import av
-
-        self._error = av.FFmpegError
         self._container = container
-        pictures = [
-            stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic
-        ]
+        covers = Disposition.attached_pic
+        pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
         if not pictures or container.format.name == "tty":
-            sound = container.streams.audio and not container.streams.video
-            raise VideoError(f"{shown}: no picture in it, only sound" if sound else f"{shown}: not a video")
+            if container.streams.audio:
+                raise VideoError(f"{shown}: only sound in it")
+            raise VideoError(f"{shown}: not a video, or a damaged one")
         self._stream = pictures[0]
         if self._stream.codec_context is None:
-            raise VideoError(f"{shown}: its codec cannot be decoded ({self._stream.codec_tag})")
+            raise VideoError(f"{shown}: its pictures are in a format that cannot be decoded")
         self._stream.thread_type = "AUTO"
         # Files that count no frames give the seconds of the longest stream.
         self._timed = not self._stream.frames and container.format.name in ("matroska,webm", "flv")
@@ -165,27 +164,29 @@ class _Decoding:
         """The time of every frame and its image."""
         converter = Converter()
         for time, frame in increasing(self._stamped(), 1 / self.header()[0]):
-            aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or 1
+            aspect = self._stream.sample_aspect_ratio or 1  # of the container, or else of the codec
             try:
-                yield time, converter.image(frame, float(aspect))
-            except self._error:
+                image = converter.image(frame, float(aspect))
+            except av.FFmpegError:
                 self._damage += 1
+            else:
+                yield time, image
 
     def frames(self) -> Iterator[Any]:
         """The decoded frames. What is damaged is left out, as players do."""
         packets = self._container.demux(self._streams)
         errors = decoded = 0
-        while errors < RETRIES:
+        while errors < (RETRIES if self._container.file else 1):
             try:
                 packet = next(packets, None)
-            except self._error:
+            except av.FFmpegError:
                 errors += 1
                 packets = self._container.demux(self._streams)
                 continue
             if packet is None:
                 break
             errors = 0
-            if packet.pts is not None:
+            if self._timed and packet.pts is not None:
                 self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream != self._stream:
                 continue
@@ -194,7 +195,7 @@ class _Decoding:
                 frames = packet.decode()
             except EOFError:
                 break
-            except self._error:
+            except av.FFmpegError:
                 # A recording that was cut out of another begins with pictures that lack those before.
                 self._damage += decoded > 0
                 continue
@@ -213,9 +214,10 @@ class _Decoding:
     def _stamped(self) -> Iterator[tuple[float | None, Any]]:
         """The frames with seconds since the stream's beginning."""
         start = self._stream.start_time
+        base = self._stream.time_base
         decoding_order = self._container.format.name == "avi"  # all it has; what FFmpeg makes of it goes to and fro
         for number, frame in enumerate(self.frames()):
             stamp = frame.dts if decoding_order or frame.pts is None else frame.pts
             if number == 0 and stamp is not None and (start is None or decoding_order or stamp < start):
                 start = stamp
-            yield None if stamp is None else float((stamp - (start or 0)) * self._stream.time_base), frame
+            yield None if stamp is None else (stamp - (start or 0)) * base.numerator / base.denominator, frame

@@ -5,33 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fan_fer.base.errors import FanFerError
+from fan_fer.video.paths import open_file
 
 TIME_BASE = Fraction(1, 90_000)  # of a frame's time, in seconds
 QUALITY = {"crf": "20", "preset": "veryfast"}
+HIGHEST_FPS = 60.0  # a rate beyond it says how finely a file counts time, not how many pictures it holds
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-
-
-def load_av() -> ModuleType:
-    """PyAV. Raises FanFerError where it is not installed."""
-    try:
-        import av
-    except ImportError:
-        raise FanFerError('writing a video needs PyAV: pip install "fan_ext[video]"') from None
-    return av
 
 
 class Mp4Writer:
     """Writes RGB frames, with the sound of another file, to an MP4 file; a context manager.
 
     path: the file to make.
-    size: width and height of the frames in pixels. Odd ones are made even by repeating the last column or row.
+    size: width and height of the video in pixels. Odd ones are made even by repeating the last column or row. Frames
+        of another size are scaled to it, with black at the sides where their shape differs.
     fps: frames per second; the frames may come at other times.
     sound: a video whose sound is kept up to the last frame, if it has any.
 
@@ -39,11 +34,12 @@ class Mp4Writer:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float, sound: Path | None = None) -> None:
-        self._av = load_av()
+        self._size = size
         self._padding = size[1] % 2, size[0] % 2
+        fps = min(fps, HIGHEST_FPS)
         self._period = 1 / fps
         self._end = 0.0
-        self._output = self._av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        self._output = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         rate = Fraction(fps).limit_denominator(1001)
         self._video = self._output.add_stream("libx264", rate=rate, options=QUALITY)
         self._video.width, self._video.height = size[0] + self._padding[1], size[1] + self._padding[0]
@@ -68,9 +64,10 @@ class Mp4Writer:
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
         """Adds a frame (H, W, 3), uint8 RGB, at so many seconds; times increase."""
+        image = fitted(image, self._size)
         if any(self._padding):
             image = np.pad(image, ((0, self._padding[0]), (0, self._padding[1]), (0, 0)), mode="edge")
-        frame = self._av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts, frame.time_base = round(time / TIME_BASE), TIME_BASE
         self._output.mux(self._video.encode(frame))
         # The file holds sound and pictures in the order of their times.
@@ -86,16 +83,16 @@ class Sound:
     """The sound of a video as packets for another one; none where it has no sound or none that can be read."""
 
     def __init__(self, path: Path, output: Any) -> None:
-        self._av = load_av()
+        self._file = open_file(path)
         self._input: Any = None
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None
         try:
-            self._input = self._av.open(str(path))
+            self._input = av.open(self._file, metadata_errors="replace")
             if self._input.streams.audio:
                 self._packets = self._read(output)
                 self._next = next(self._packets, None)
-        except self._av.FFmpegError:
+        except av.FFmpegError:
             pass  # the pictures were readable by other means: they are written without sound
 
     def packets(self, end: float) -> Iterator[Any]:
@@ -107,6 +104,7 @@ class Sound:
     def close(self) -> None:
         if self._input is not None:
             self._input.close()
+        self._file.close()
 
     def _read(self, output: Any) -> Iterator[Any]:
         source = self._input.streams.audio[0]
@@ -130,7 +128,20 @@ class Sound:
                 for frame in packet.decode():
                     frame.pts = None if frame.pts is None else frame.pts - shift
                     yield from target.encode(frame)
-        except self._av.FFmpegError:
+        except av.FFmpegError:
             pass  # damaged from here on
         if not copied:
             yield from target.encode(None)
+
+
+def fitted(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image (H, W, 3) scaled to a width and height, its shape kept, with black at the sides where that differs."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    across, down = max(1, round(scale * width)), max(1, round(scale * height))
+    left, top = (size[0] - across) // 2, (size[1] - down) // 2
+    whole = np.zeros((size[1], size[0], 3), np.uint8)
+    whole[top : top + down, left : left + across] = cv2.resize(image, (across, down), interpolation=cv2.INTER_AREA)
+    return whole

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+COLOUR_SPACES = (0, 1, 2, 4, 5, 6, 7, 9)  # of H.273, those that FFmpeg converts
+UNSPECIFIED = 2
 WIDEST = 4.0  # a pixel's width by its height; beyond it, and below its inverse, the file is not believed
 
 
@@ -19,6 +22,8 @@ def upright(image: NDArray[np.uint8], matrix: bytes | None) -> NDArray[np.uint8]
         return image
     # A pixel at (x, y), y downwards, is shown at (a x + c y, b x + d y).
     a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, "<i4")[:5])
+    if a * d == b * c:  # shows nothing
+        return image
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, mirror, flip = image.transpose(1, 0, 2), c < 0, b < 0
     else:
@@ -30,8 +35,6 @@ class Converter:
     """Makes decoded frames of one stream RGB images."""
 
     def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
-
         self._reformatter = VideoReformatter()
 
     def image(self, frame: Any, aspect: float) -> NDArray[np.uint8]:
@@ -40,6 +43,8 @@ class Converter:
         aspect: a pixel's width by its height.
         """
         width = max(1, round(frame.width * aspect)) if 1 / WIDEST <= aspect <= WIDEST else frame.width
+        if frame.colorspace not in COLOUR_SPACES:
+            frame.colorspace = UNSPECIFIED
         rgb = self._reformatter.reformat(frame, width=width, format="rgb24", threads=1)
         plane: Any = rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from fan_fer.base.errors import FanFerError, OutputError
+from fan_fer.base.errors import OutputError
 from fan_fer.output.annotate import annotate_video
 from fan_fer.output.colors import rgb, track_color
 from fan_fer.prediction import ClipPrediction
@@ -20,7 +20,6 @@ from fan_fer.video.decoding import Video
 from ..fakes import make_clip, names, turn, write_video
 
 SIZE = (320, 240)
-av = pytest.importorskip("av", reason="PyAV is not installed")
 
 
 def clip_of(
@@ -197,7 +196,7 @@ def test_a_still_image_becomes_a_video_of_one_frame(tmp_path: Path) -> None:
     assert len(list(Video(tmp_path / "out.mp4"))) == 1
 
 
-def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     source = write_video(tmp_path / "clip.mp4", [[]] * 2, SIZE)
     before = source.read_bytes()
     clip = clip_of(source, [(20, 20, 60, 60)] * 2)
@@ -218,8 +217,38 @@ def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(KeyboardInterrupt):
         annotate_video(clip, tmp_path / "out.mp4", stop)
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(FanFerError, match=r'pip install "fan_ext\[video\]"'):
-        annotate_video(clip, tmp_path / "out.mp4")
     assert source.read_bytes() == before
     assert names(tmp_path) == ["clip.mp4", "link.mp4"]
+
+
+def test_a_size_that_changes_midway_is_scaled_to_the_first(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.ts"), "w") as first, av.open(str(tmp_path / "b.ts"), "w") as second:
+        for output, size in ((first, (64, 48)), (second, (48, 96))):
+            stream = output.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for _ in range(6):
+                image = np.full((size[1], size[0], 3), 200, np.uint8)
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            output.mux(stream.encode(None))
+    source = tmp_path / "clip.ts"
+    source.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    annotate_video(clip_of(source, [(20, 20, 10, 10)]), tmp_path / "out.mp4")
+    frames = list(Video(tmp_path / "out.mp4"))
+    assert len(frames) > 10
+    last = frames[-1].image
+    assert last.shape == (48, 64, 3)
+    assert last[40].mean(axis=-1) == pytest.approx([0] * 20 + [200] * 24 + [0] * 20, abs=30)
+
+
+def test_pixels_become_square(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "wide.mp4"), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 80, 3), 200, np.uint8), format="rgb24")))
+        output.mux(stream.encode(None))
+    annotate_video(clip_of(tmp_path / "wide.mp4", [(20, 20, 10, 10)]), tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.width, stream.height) == (160, 48)
+        assert stream.sample_aspect_ratio in (None, 0, 1)

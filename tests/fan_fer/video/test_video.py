@@ -15,9 +15,8 @@ import pytest
 from fan_fer.base.errors import VideoError
 from fan_fer.video.decoding import Video
 from fan_fer.video.frame import FALLBACK_FPS
-from fan_fer.video.sources import list_videos
 
-RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
+from .made import BLUE, GREEN, GREY, RED, corners, quadrants
 
 
 def write_video(path: Path, images: list[np.ndarray], fps: float = 12.5, codec: str = "mp4v") -> Path:
@@ -28,22 +27,6 @@ def write_video(path: Path, images: list[np.ndarray], fps: float = 12.5, codec: 
         writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     writer.release()
     return path
-
-
-def quadrants(height: int = 96, width: int = 160) -> np.ndarray:
-    """Red at top left, green at top right, blue at bottom left, grey at bottom right."""
-    image = np.empty((height, width, 3), np.uint8)
-    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = RED, GREEN
-    image[height // 2 :, : width // 2], image[height // 2 :, width // 2 :] = BLUE, GREY
-    return image
-
-
-def corners(image: np.ndarray) -> list[tuple[int, int, int]]:
-    """The nearest of the four colours at top left, top right, bottom left, bottom right."""
-    colours = [RED, GREEN, BLUE, GREY]
-    height, width = image.shape[:2]
-    seen = [image[y, x].astype(int) for y in (height // 4, -height // 4) for x in (width // 4, -width // 4)]
-    return [min(colours, key=lambda colour: np.abs(pixel - colour).sum()) for pixel in seen]
 
 
 def atom(data: bytes | bytearray, name: bytes) -> int:
@@ -73,30 +56,6 @@ def test_iterating_again_starts_anew(tmp_path: Path) -> None:
     assert np.array_equal(next(iter(video)).image, first.image)
 
 
-@pytest.mark.parametrize(
-    ("degrees", "matrix", "expected"),
-    [
-        (0, (1, 0, 0, 1), [RED, GREEN, BLUE, GREY]),
-        (90, (0, 1, -1, 0), [BLUE, RED, GREY, GREEN]),
-        (180, (-1, 0, 0, -1), [GREY, BLUE, GREEN, RED]),
-        (270, (0, -1, 1, 0), [GREEN, GREY, RED, BLUE]),
-    ],
-)
-def test_rotation_in_the_file_is_applied(
-    tmp_path: Path, degrees: int, matrix: tuple[int, ...], expected: list[tuple[int, int, int]]
-) -> None:
-    path = write_video(tmp_path / "phone.mp4", [quadrants()] * 2)
-    data = bytearray(path.read_bytes())
-    a, b, c, d = (value << 16 for value in matrix)
-    start = atom(data, b"tkhd") + 40  # the matrix stands behind ten 4-byte fields
-    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    images = [frame.image for frame in Video(path)]
-    assert len(images) == 2
-    assert images[0].shape == ((160, 96, 3) if degrees in (90, 270) else (96, 160, 3))
-    assert corners(images[0]) == expected
-
-
 def test_times_are_those_of_the_frames_not_of_the_frame_rate(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", [quadrants()] * 4, fps=10)
     data = bytearray(path.read_bytes())
@@ -109,27 +68,6 @@ def test_times_are_those_of_the_frames_not_of_the_frame_rate(tmp_path: Path) -> 
     data[start : start + 4] = b"free"  # an edit list would cut the clip at its old duration
     path.write_bytes(data)
     assert [frame.time for frame in Video(path)] == pytest.approx([0, 0.25, 0.5, 0.75])
-
-
-def test_times_increase_where_the_file_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "clip.mp4", [quadrants()] * 4, fps=10)
-
-    class Untimed:
-        """A capture whose clock stands still, as for raw streams, and goes backwards once."""
-
-        def __init__(self, *arguments: object) -> None:
-            self.capture = capture(*arguments)
-            self.positions = iter((0.0, 0.0, float("nan"), -50.0))
-
-        def get(self, what: int) -> float:
-            return next(self.positions) if what == cv2.CAP_PROP_POS_MSEC else self.capture.get(what)
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.capture, name)
-
-    video, capture = Video(path), cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", Untimed)
-    assert [frame.time for frame in video] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize("codec", ["MJPG", "mp4v"])
@@ -275,12 +213,3 @@ def test_variable_frame_rate(clips: Path) -> None:
     assert len(times) == 169
     assert steps.min() == pytest.approx(0.0137, abs=1e-4)
     assert steps.max() == pytest.approx(0.0417, abs=1e-4)
-
-
-def test_list_videos_expands_folders(tmp_path: Path) -> None:
-    for name in ("b.mp4", "a.AVI", "sub/c.mov", "notes.txt", ".hidden.mp4", "still.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "void").mkdir()
-    listed = list_videos([tmp_path, tmp_path / "notes.txt", tmp_path / "void", "missing.mp4"])
-    assert [path.name for path in listed] == ["a.AVI", "b.mp4", "c.mov", "notes.txt", "void", "missing.mp4"]

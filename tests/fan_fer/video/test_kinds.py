@@ -1,0 +1,254 @@
+"""Videos of every kind: how the picture lies, its pixels, colours, containers, damage."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from fan_fer.base.errors import VideoError
+from fan_fer.video.decoding import Video
+
+from .made import BLUE, GREEN, GREY, RED, corner_pixels, corners, quadrants, video, with_matrix
+
+LYING = {  # the eight ways a picture can lie, and what is then at its corners
+    (1, 0, 0, 1): [RED, GREEN, BLUE, GREY],
+    (0, 1, -1, 0): [BLUE, RED, GREY, GREEN],
+    (-1, 0, 0, -1): [GREY, BLUE, GREEN, RED],
+    (0, -1, 1, 0): [GREEN, GREY, RED, BLUE],
+    (-1, 0, 0, 1): [GREEN, RED, GREY, BLUE],
+    (1, 0, 0, -1): [BLUE, GREY, RED, GREEN],
+    (0, 1, 1, 0): [RED, BLUE, GREEN, GREY],
+    (0, -1, -1, 0): [GREY, GREEN, BLUE, RED],
+}
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov"])
+@pytest.mark.parametrize("matrix", LYING)
+def test_pictures_are_turned_and_mirrored_as_the_file_asks(kind: str, matrix: tuple[int, int, int, int]) -> None:
+    images = [frame.image for frame in Video(with_matrix(video(kind, images=2), *matrix))]
+    assert len(images) == 2
+    assert images[1].shape == ((160, 96, 3) if matrix[0] == 0 else (96, 160, 3))
+    assert corners(images[1]) == LYING[matrix]
+    assert images[1].flags.c_contiguous
+    assert images[1].flags.writeable
+
+
+def test_a_matrix_that_shows_nothing_is_not_believed() -> None:
+    (frame,) = Video(with_matrix(video(images=1), 0, 0, 1, 0))
+    assert corners(frame.image) == [RED, GREEN, BLUE, GREY]
+
+
+@pytest.mark.parametrize(
+    ("kind", "aspect", "width"),
+    [
+        ("mp4", Fraction(2), 320),
+        ("matroska", Fraction(1, 2), 80),
+        ("matroska", Fraction(12, 11), 175),
+        ("mpegts", Fraction(16, 11), 233),
+        ("mp4", Fraction(100), 160),
+        ("matroska", Fraction(1, 50), 160),
+    ],
+)
+def test_pixels_become_square(kind: str, aspect: Fraction, width: int) -> None:
+    frame = next(iter(Video(video(kind, sample_aspect_ratio=aspect))))
+    assert frame.image.shape == (96, width, 3)
+    assert corners(frame.image) == [RED, GREEN, BLUE, GREY]
+
+
+def test_wide_pixels_of_a_turned_picture_make_it_high() -> None:
+    data = with_matrix(video(sample_aspect_ratio=Fraction(2)), 0, 1, -1, 0)
+    assert next(iter(Video(data))).image.shape == (320, 96, 3)
+
+
+@pytest.mark.parametrize("width", [34, 62, 94, 126, 158, 202])
+def test_lines_that_are_padded(width: int) -> None:
+    frame = next(iter(Video(video("matroska", "ffv1", "yuv420p", [quadrants(34, width)]))))
+    assert frame.image.shape == (34, width, 3)
+    assert np.abs(corner_pixels(frame.image) - [RED, GREEN, BLUE, GREY]).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "pixels"),
+    [
+        ("mp4", "libx264", "yuv420p"),
+        ("mp4", "libx264", "yuv444p"),
+        ("matroska", "libx264", "yuv420p10le"),
+        ("mov", "prores_ks", "yuv422p10le"),
+        ("avi", "mjpeg", "yuvj420p"),
+        ("matroska", "ffv1", "yuv422p16le"),
+        ("matroska", "ffv1", "bgra"),
+        ("matroska", "libx264rgb", "rgb24"),
+        ("webm", "libvpx-vp9", "yuva420p"),
+        ("webm", "libvpx", "yuv420p"),
+        ("mov", "qtrle", "rgb24"),
+        ("avi", "rawvideo", "bgr24"),
+        ("apng", "apng", "rgb24"),
+        ("gif", "gif", "rgb8"),
+        ("mpegts", "mpeg2video", "yuv420p"),
+        ("flv", "flv", "yuv420p"),
+        ("asf", "wmv2", "yuv420p"),
+        ("avi", "mpeg4", "yuv420p"),
+        ("h264", "libx264", "yuv420p"),
+    ],
+)
+def test_colours_numbers_and_times(kind: str, codec: str, pixels: str) -> None:
+    clip = Video(video(kind, codec, pixels, images=8))
+    frames = list(clip)
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [frame.time for frame in frames] == pytest.approx(np.arange(8) / 25, abs=1e-3)
+    assert clip.fps == pytest.approx(25, rel=0.01)
+    assert clip.warnings == []
+    assert corners(frames[7].image) == [RED, GREEN, BLUE, GREY]
+    if kind != "gif":
+        assert np.abs(corner_pixels(frames[7].image) - [RED, GREEN, BLUE, GREY]).max() <= 5
+
+
+@pytest.mark.parametrize("space", [1, 5, 6, 7])  # of H.273: HD's, the older ones
+@pytest.mark.parametrize("span", [1, 2])  # of the brightness: part of the values, or all
+def test_colours_are_those_that_the_file_says_it_has(space: int, span: int) -> None:
+    data = video("matroska", "ffv1", "yuv444p", colorspace=space, color_range=span)
+    assert np.abs(corner_pixels(next(iter(Video(data))).image) - [RED, GREEN, BLUE, GREY]).max() <= 4
+
+
+def test_grey_and_colour_spaces_that_are_not_known() -> None:
+    for settings in ({"pixels": "gray"}, {"pixels": "gray10le"}, {"pixels": "yuv420p", "colorspace": 8}):
+        frame = next(iter(Video(video("matroska", "ffv1", images=[np.full((48, 64, 3), 77, np.uint8)], **settings))))
+        assert np.abs(frame.image.astype(int) - 77).max() <= 2
+
+
+def test_drawing_on_a_frame_changes_no_other() -> None:
+    for kind, codec, pixels in (("apng", "apng", "rgb24"), ("matroska", "ffv1", "yuv420p")):
+        for frame in Video(video(kind, codec, pixels, images=4)):
+            assert corners(frame.image) == [RED, GREEN, BLUE, GREY]
+            frame.image[:] = 0
+
+
+def test_a_size_that_changes_midway() -> None:
+    sizes = [(96, 160), (48, 64)]
+    parts = [video("mpegts", "mpeg2video", images=[quadrants(*size)] * 10) for size in sizes]
+    frames = list(Video(b"".join(parts)))
+    assert {frame.image.shape[:2] for frame in frames} == set(sizes)
+    assert all(corners(frame.image) == [RED, GREEN, BLUE, GREY] for frame in frames)
+    assert np.all(np.diff([frame.time for frame in frames]) > 0)
+
+
+def noise(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(count)]
+
+
+def cut(data: bytes, kind: str, first: float, last: float) -> bytes:
+    """What lies between two times in seconds, cut out without encoding it anew."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(file, "w", format=kind) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and first <= packet.pts * packet.time_base < last:
+                packet.stream = stream
+                output.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska", "mpegts"])
+def test_a_recording_cut_out_of_another_is_not_damaged(kind: str) -> None:
+    whole = video(images=100, options={"g": "30", "bf": "2"})
+    clip = Video(cut(whole, kind, 1.0, 3.0))
+    frames = list(clip)
+    assert 20 < len(frames) <= 50
+    assert clip.warnings == []
+
+
+def index_first(data: bytes, path: Path) -> bytes:
+    """An MP4 file whose index stands in front, as in those made for the web."""
+    options = {"movflags": "+faststart"}
+    with av.open(io.BytesIO(data)) as source, av.open(str(path), "w", options=options) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska", "flv", "avi"])
+def test_a_file_that_lost_its_end_is_reported(tmp_path: Path, kind: str) -> None:
+    data = video(kind, "mpeg4" if kind == "avi" else "libx264", images=noise(100))
+    if kind == "mp4":
+        data = index_first(data, tmp_path / "clip.mp4")
+    whole, half = Video(data), Video(data[: len(data) // 2])
+    assert sum(1 for _ in whole) == 100
+    assert whole.warnings == []
+    count = sum(1 for _ in half)
+    assert 10 < count < 90
+    (warning,) = half.warnings
+    assert f"incomplete or damaged: {count} " in warning
+
+
+def test_what_follows_a_damaged_place_is_read() -> None:
+    data = bytearray(video(images=noise(60), options={"g": "10", "preset": "ultrafast"}))
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    clip = Video(bytes(data))
+    frames = list(clip)
+    assert frames[-1].time == pytest.approx(59 / 25)
+    assert 40 < len(frames) <= 60
+    (warning,) = clip.warnings
+    assert f"{len(frames)} of 60 frames" in warning
+
+
+def sound() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        stream = output.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def test_what_is_no_video_is_said_in_one_line(tmp_path: Path) -> None:
+    files = {
+        "sound.mp4": (sound(), "only sound"),
+        "codec.mp4": (video().replace(b"avc1", b"zzz1"), "format that cannot be decoded"),
+        "page.mp4": (b"<html><body>not found</body></html>", "not a video"),
+        "subtitles.srt": (b"1\n00:00:00,000 --> 00:00:01,000\nhello\n\n" * 5, "not a video"),
+        "tty.txt": (b"\x1b[2J\x1b[31mHello" * 100, "not a video"),
+        "zeros.mkv": (bytes(10_000), "not a video"),
+    }
+    for name, (data, words) in files.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(VideoError, match=rf"^[^\n]*{name}: [^\n]*{words}[^\n]*$"):
+            Video(tmp_path / name)
+
+
+def test_nothing_stays_open_behind_an_iteration_that_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(video(images=30))
+
+    def held() -> tuple[int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
+
+    before = held()
+    frames = iter(Video(path))
+    next(frames)
+    assert held()[0] > before[0]
+    frames.close()
+    assert held() == before
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
+def test_every_frame_of_an_animated_image_is_read(tmp_path: Path, suffix: str) -> None:
+    animation = cv2.Animation()
+    animation.frames = [np.full((32, 48, 4), (number, number, number, 255), np.uint8) for number in (0, 80, 160, 240)]
+    animation.durations = [100, 200, 100, 100]
+    assert cv2.imwriteanimation(str(tmp_path / f"moving{suffix}"), animation)
+    frames = list(Video(tmp_path / f"moving{suffix}"))
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.3, 0.4])
+    assert [frame.image.mean() for frame in frames] == pytest.approx([0, 80, 160, 240], abs=20)

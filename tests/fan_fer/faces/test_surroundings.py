@@ -9,7 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,26 @@ def test_mtcnn_finds_the_same_whatever_is_set(surroundings: str, device: str, gr
             same([face for face in detector.follow(group, expected) if face], [face for face in followed if face], 1e-3)
         assert settings() == before
     same(loaded.detect(group), expected, 1e-3)
+
+
+def test_mtcnn_takes_one_thread_and_others_keep_theirs(group: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, resize, seen = MTCNN(), cv2.resize, set()
+
+    def look(*arguments: Any, **options: Any) -> np.ndarray:  # called amid every detection
+        with ThreadPoolExecutor(1) as pool:
+            seen.add((torch.get_num_threads(), pool.submit(torch.get_num_threads).result()))
+        resized: np.ndarray = resize(*arguments, **options)
+        return resized
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        monkeypatch.setattr(cv2, "resize", look)
+        detector.follow(group, detector.detect(group))
+        assert seen == {(1, 3)}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("device", DEVICES)

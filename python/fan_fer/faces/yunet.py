@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,8 @@ from fan_fer.video.opencv import quiet_opencv
 class YuNet:
     """YuNet (Wu et al. 2023) through OpenCV, from its ONNX file.
 
-    Images are shrunk to at most 640 pixels on the longer side, which is what the network was trained for.
+    Images are shrunk to at most 640 pixels on the longer side, which is what the network was trained for. Threads
+    may share one; they wait for each other.
     """
 
     name = "yunet"
@@ -26,18 +28,26 @@ class YuNet:
         if not path.is_file():
             raise DetectorError(f"detector yunet: {path}: no such file; wanted: the YuNet network (.onnx)")
         try:
+            # Read here: OpenCV opens no file whose name is not in UTF-8.
+            content, empty = np.frombuffer(path.read_bytes(), np.uint8), np.empty(0, np.uint8)
             with quiet_opencv():
-                self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), score_threshold)
+                self._network = cv2.FaceDetectorYN.create("onnx", content, empty, (320, 320), score_threshold)
                 self._network.detect(np.zeros((320, 320, 3), np.uint8))
+        except OSError as error:
+            raise DetectorError(f"detector yunet: {path}: cannot be read ({error.strerror})") from None
         except (cv2.error, SystemError):
             raise DetectorError(f"detector yunet: {path}: not the YuNet network (.onnx)") from None
+        self._lock = threading.Lock()  # one picture at a time: the network keeps its size
 
     def detect(self, image: np.ndarray) -> list[Face]:
         scale = min(1.0, 640 / max(image.shape[:2]))
         if scale < 1:
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        self._network.setInputSize((image.shape[1], image.shape[0]))
-        _, rows = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        with self._lock:
+            self._network.setInputSize((image.shape[1], image.shape[0]))
+            _, rows = self._network.detect(image)
         faces = []
         for row in rows if rows is not None else ():
             x, y, width, height = (float(value) for value in row[:4] / scale)

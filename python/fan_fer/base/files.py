@@ -14,15 +14,15 @@ from fan_fer.base.errors import OutputError
 def check_writable(path: Path) -> None:
     """Raises OutputError where :func:`atomic_write` could not put ``path``; leaves nothing behind."""
     target = _resolve(path)
-    if target.is_dir():
-        raise OutputError(f"{path}: is a folder; the name of a file is wanted")
-    if _is_special(target):
-        return
-    if not target.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {target.parent}")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"{path}: is write-protected")
     try:
+        if target.is_dir():
+            raise OutputError(f"{path}: is a folder; the name of a file is wanted")
+        if _is_special(target):
+            return
+        if not target.parent.is_dir():
+            raise OutputError(f"{path}: there is no folder {target.parent}")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise OutputError(f"{path}: is write-protected")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:

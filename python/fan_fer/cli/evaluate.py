@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_video_options(arguments)
         which, clips = choose_videos(arguments.data, arguments.split)
     if arguments.by:
-        check_column(clips, arguments.by)
+        arguments.by = check_column(clips, arguments.by)
     label_map = parse_label_map(arguments.label_map) if arguments.label_map else None
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
     device = find_device(arguments.device)

@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who reads our output has seen enough. Python flushes stdout once more at exit: let it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:  # such as a name that is too long for the file system
+        complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        return BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fan_fer.base.csv_files import read_table, write_table
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import write_text
 from fan_fer.faces.face import LANDMARKS
@@ -85,28 +84,12 @@ def _parse_settings(content: dict[str, Any]) -> Settings:
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """A CSV with these columns, empty cells for None. Raises OutputError."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue(), errors="surrogateescape")
+    write_table(path, columns, rows, exact=True)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV that :func:`write_rows` made. Raises DataError."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
-    except FileNotFoundError:
-        raise DataError(f"{path}: is missing; the prepared set is damaged: prepare it again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}; the prepared set is damaged") from None
-    if tuple(reader.fieldnames or ()) != tuple(columns):
+    table = read_table(path, (), "the prepared set is damaged: prepare it again", exact=True)
+    if table.columns != tuple(columns):
         raise DataError(f"{path}: the columns are not {', '.join(columns)}; the prepared set is damaged")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(columns) or None in row.values():
-            raise DataError(f"{path}: row {number} has not {len(columns)} cells; the prepared set is damaged")
-    return rows
+    return [cells for _, cells in table.rows]

@@ -6,7 +6,6 @@ informative frame outweighs another; 0.5 is chance.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
+from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError
 from fan_fer.evaluation.metrics import Interval, bootstrap_interval
 
@@ -82,25 +82,15 @@ def load_truth(path: Path) -> FrameTruth:
     Raises DataError.
     """
     frames: dict[str, dict[int, bool]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column {', '.join(missing)}; wanted {', '.join(COLUMNS)}, a row per frame")
-            for row in reader:
-                try:
-                    shown = float(row["intensity"]) > VISIBLE and not int(row["occluded"])
-                    frames.setdefault(row["clip"], {})[int(row["frame"])] = shown
-                except (TypeError, ValueError):
-                    raise DataError(
-                        f"{path}: line {reader.line_num}: frame {row['frame']!r}, intensity {row['intensity']!r}, "
-                        f"occluded {row['occluded']!r}; a whole number, a number, and 0 or 1 are wanted"
-                    ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    for line, row in read_table(path, COLUMNS, f"{','.join(COLUMNS)}, a row per frame, is wanted").rows:
+        try:
+            shown = float(row["intensity"]) > VISIBLE and not int(row["occluded"])
+            frames.setdefault(row["clip"], {})[int(row["frame"])] = shown
+        except ValueError:
+            raise DataError(
+                f"{path}: line {line}: frame {row['frame']!r}, intensity {row['intensity']!r}, "
+                f"occluded {row['occluded']!r}; a whole number, a number, and 0 or 1 are wanted"
+            ) from None
     return FrameTruth(path, frames)
 
 

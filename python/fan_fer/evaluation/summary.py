@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import write_text
-from fan_fer.evaluation.clips import EvaluatedClip
+from fan_fer.evaluation.clips import EvaluatedClip, find_column
 from fan_fer.evaluation.informative import (
     Attention,
     FrameTruth,
@@ -88,11 +87,12 @@ def summarise(
     )
 
 
-def check_column(clips: Sequence[EvaluatedClip], by: str) -> None:
-    """Raises DataError where the clips have no column of that name."""
-    columns = list(clips[0].about)
-    if by not in columns:
-        raise DataError(f"--by {by}: there is no such column; there are {', '.join(columns)}")
+def check_column(clips: Sequence[EvaluatedClip], by: str) -> str:
+    """The column of that name as the clips spell it. Raises DataError where they have none."""
+    column = find_column(clips, by)
+    if column is None:
+        raise DataError(f"--by {by}: there is no such column; there are {', '.join(clips[0].about)}")
+    return column
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
@@ -106,25 +106,24 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
 
 def write_predictions(folder: Path, clips: Sequence[EvaluatedClip], classes: Sequence[str]) -> None:
-    """predictions.csv: a row per clip, its own columns first. Raises OutputError."""
-    text = io.StringIO(newline="")
+    """predictions.csv: a row per clip, its own columns first but for those of the same names. Raises OutputError."""
     ours = ("class", "predicted", "right", *(f"p_{name}" for name in classes), "frames", "faces", "error")
-    writer = csv.DictWriter(text, list(dict.fromkeys([*clips[0].about, *ours])), lineterminator="\n")
-    writer.writeheader()
+    kept = [name for name in clips[0].about if name.lower() not in {column.lower() for column in ours}]
+    rows = []
     for clip in clips:
-        row: dict[str, Any] = dict.fromkeys(ours, "") | dict(clip.about)
+        row: dict[str, Any] = {name: clip.about[name] for name in kept}
         row |= {
-            "class": "" if clip.truth is None else classes[clip.truth],
-            "frames": "" if clip.frames is None else clip.frames,
+            "class": None if clip.truth is None else classes[clip.truth],
+            "frames": clip.frames,
             "error": clip.error,
         }
         if clip.probabilities is not None:
             predicted = int(clip.probabilities.argmax())
             row |= {"predicted": classes[predicted], "faces": len(clip.numbers)}
-            row |= {"right": "" if clip.truth is None else int(predicted == clip.truth)}
+            row |= {"right": None if clip.truth is None else int(predicted == clip.truth)}
             row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, clip.probabilities.tolist(), strict=True)}
-        writer.writerow(row)
-    write_text(folder / PREDICTIONS_FILE, text.getvalue(), errors="backslashreplace")
+        rows.append(row)
+    write_table(folder / PREDICTIONS_FILE, [*kept, *ours], rows)
 
 
 def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:

@@ -50,10 +50,10 @@ def test_what_the_truth_lacks_is_named(truth: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("clip,frame\na,0\n", r"no column intensity, occluded; wanted clip, frame"),
-        ("", r"no column clip, frame"),
+        ("clip,frame\na,0\n", r"no column intensity, occluded \(its columns are clip, frame\); clip,frame,intensity,"),
+        ("", r"no column clip, frame, intensity, occluded \(it is empty\)"),
         (HEADER + "a,0,0.5,0,0\na,x,0.5,0,0\n", r"line 3: frame 'x', intensity '0.5', occluded '0'"),
-        (HEADER + "a,0\n", r"line 2: frame '0', intensity None"),
+        (HEADER + "a,0\n", r"line 2: frame '0', intensity ''"),
         ("clip,frame\xff", r"not a CSV file in UTF-8"),
     ],
 )

@@ -107,10 +107,9 @@ def _recognize(
 ) -> tuple[list[tuple[People, float]], dict[Path, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.base.timing import Profile
-    from fan_fer.output.terminal import profile_report, progress_bar
+    from fan_fer.output.terminal import clip_progress, profile_report
     from fan_fer.video.decoding import Video
 
     failures: dict[Path, str] = {}
@@ -123,8 +122,7 @@ def _recognize(
     if len(failures) == len(set(videos)):
         return [], failures, False
 
-    console = Console(stderr=True)
-    with console.status("loading the network"):
+    with console(stderr=True).status("loading the network"):
         recognizer = _load(arguments)
     done: list[tuple[People, float]] = []
     interrupted = False
@@ -134,18 +132,18 @@ def _recognize(
         name = video.name if single else f"{number + 1}/{len(videos)} {video.name}"
         start, profile = time.perf_counter(), Profile()
         try:
-            with progress_bar(console, name) as progress:
+            with clip_progress(name) as progress:
                 if arguments.faces == "all":
                     people = recognizer.predict_faces(video, progress, profile)
                 else:
                     people = [recognizer.predict(video, progress, profile)]
             done.append((people, time.perf_counter() - start))
             if arguments.profile:
-                console.print(profile_report(profile, people[0], done[-1][1]))
+                console(stderr=True).print(profile_report(profile, people[0], done[-1][1]))
             if plots:
                 _plot(plots[number], people)
             if annotated:
-                with progress_bar(console, name) as progress:
+                with clip_progress(name) as progress:
                     _annotate(annotated[number], people, progress)
         except FanFerError as error:
             failures[video] = str(error)
@@ -221,9 +219,8 @@ def _write(
     single: bool,
 ) -> None:
     """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""
-    from rich.console import Console
-
     from fan_fer.base.files import write_text
+    from fan_fer.base.terminal import console
     from fan_fer.output.json_csv import batch_json, clip_json, write_csv
     from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
@@ -238,14 +235,13 @@ def _write(
         else:
             write_text(arguments.json, text)
     stream = sys.stderr if arguments.json == STDOUT else sys.stdout
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(file=stream, width=None if stream.isatty() else 250)
+    out = console(stderr=stream is sys.stderr)
     subjects = [(people[0], seconds) for people, seconds in done]
-    with console.capture() as report:
+    with out.capture() as report:
         if everyone:
-            console.print(tracks_table(done))
+            out.print(tracks_table(done))
         else:
-            console.print(clip_report(*subjects[0]) if single else batch_table(subjects))
+            out.print(clip_report(*subjects[0]) if single else batch_table(subjects))
     _print(report.get(), stream)
 
 

@@ -94,20 +94,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(summary: Summary, out: Path) -> None:
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.evaluation.report import confusion_report, predictions_report, summary_report
 
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(width=None if sys.stdout.isatty() else 250)
+    screen = console()
     if any(clip.label for clip in summary.clips):
-        console.print(summary_report(summary))
+        screen.print(summary_report(summary))
         if summary.scores:
-            console.print("", confusion_report(summary.scores), sep="\n")
+            screen.print("", confusion_report(summary.scores), sep="\n")
     else:
-        console.print(predictions_report(summary))
+        screen.print(predictions_report(summary))
     failed = summary.counts()["failed"]
-    console.print(f"{out}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)
+    screen.print(f"{out}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)
 
 
 def _option(name: str) -> str:

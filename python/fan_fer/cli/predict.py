@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, OutputError
-from fan_fer.cli import predict_many as manifest
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ example:
   fan-fer predict clip.mp4 --plot clip.png --json clip.json
   fan-fer predict clips/ --csv frames.csv --plot plots/
   fan-fer predict party.mp4 --faces all --annotate annotated.mp4
-  fan-fer predict --manifest videos.csv --out results.csv
+
+for every video of a CSV file: fan-fer predict-many (predict --manifest is the same)
 
 exit code: 0 all done, 1 some of several clips failed (the others are done), 2 nothing could be done
 """
@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.set_defaults(run=run)
-    predict.add_argument("clips", nargs="*", metavar="CLIP", help="a video, or a folder whose videos are all read")
+    predict.add_argument("clips", nargs="+", metavar="CLIP", help="a video, or a folder whose videos are all read")
     predict.add_argument(
         "--json",
         type=Path,
@@ -73,12 +73,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     predict.add_argument("--profile", action="store_true", help="say where the time went")
     predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
-    manifest.add_arguments(predict)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if manifest.wanted(arguments):
-        return manifest.run(arguments)
     from fan_fer.video.decoding import list_videos
 
     videos = list_videos(arguments.clips)

@@ -41,7 +41,7 @@ class SourceClip:
 
 @dataclass(frozen=True)
 class Source:
-    """The clips of a data set, in the order of its manifest."""
+    """The clips of a data set, in the order in which the source lists them."""
 
     root: Path
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A manifest from its first row to the table of results, whoever makes the predictions."""
+"""A list of videos from its first row to the table of results, whoever makes the predictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Outcomes = Generator[tuple[str, Result], None, None]
 
 
 def run_job(
-    manifest: Path,
+    listing: Path,
     out: Path,
     work: Work,
     predict: Callable[[Sequence[str]], Outcomes],
@@ -41,13 +41,13 @@ def run_job(
     if out.exists() and not out.is_file():
         raise OutputError(f"{out}: is no file; the name of a CSV file is wanted")
     check_writable(out)
-    clips = read_videos(manifest)
-    if out.resolve() in {manifest.resolve(), *((manifest.parent / clip.name).resolve() for clip in clips)}:
-        raise OutputError(f"{out}: is the manifest, or one of its videos; another name is wanted")
+    clips = read_videos(listing)
+    if out.resolve() in {listing.resolve(), *((listing.parent / clip.name).resolve() for clip in clips)}:
+        raise OutputError(f"{out}: is the list, or one of its videos; another name is wanted")
     card, detector = work.check()
     taken = [column for name in result_columns(card.classes) if (column := find_column(clips, name))]
     if taken:
-        raise DataError(f"{manifest}: has the column {taken[0]}, which the results have too; another name is wanted")
+        raise DataError(f"{listing}: has the column {taken[0]}, which the results have too; another name is wanted")
     clips = with_truths(clips, card.classes, label_map)
     settings = {
         "folder": relative_folder(work.folder, out),
@@ -68,12 +68,12 @@ def run_job(
         results = [journal.results[clip.name] for clip in clips]
     clips = [_with_result(clip, result) for clip, result in zip(clips, results, strict=True)]
     _write_table(out, clips, results, card.classes)
-    about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(manifest), "which": "all videos"}
+    about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(listing), "which": "all videos"}
     return summarise(about, card.classes, clips)
 
 
 def result_columns(classes: Sequence[str]) -> tuple[str, ...]:
-    """The columns that follow those of the manifest."""
+    """The columns that follow those of the list."""
     return "predicted", *(f"p_{name}" for name in classes), "frames", "faces", "heaviest", "warnings", "error"
 
 

@@ -100,7 +100,7 @@ def journal_path(table: Path) -> Path:
 
 
 def relative_folder(folder: str, table: Path) -> str:
-    """The folder as the table sees it: the same where both were moved, another one for another manifest's folder."""
+    """The folder as the table sees it: the same where both were moved, another one for a list in another folder."""
     return os.path.relpath(folder, table.parent.absolute())
 
 

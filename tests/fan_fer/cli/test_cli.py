@@ -317,16 +317,14 @@ def test_unknown_device(predict, clip: Path) -> None:
     assert_one_error(predict(clip, "--device", "cuda:99"), 'device "cuda:99"')
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict", "a.mp4", "--nonsense"], ["predict", "a.mp4", "--faces", "some"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["predict"], ["predict", "a.mp4", "--nonsense"], ["predict", "a.mp4", "--faces", "some"]]
+)
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == BAD_INPUT
     assert "usage: fan-fer" in capsys.readouterr().err
-
-
-def test_no_clip(predict) -> None:
-    assert_one_error(predict(), "a CLIP or --manifest is wanted")
 
 
 def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

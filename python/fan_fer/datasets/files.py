@@ -25,7 +25,7 @@ FRAME_COLUMNS = ("clip", "frame", "time", "source", "status", *FACE_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Settings:
+class SetSettings:
     """What set.json holds.
 
     classes: in the order that networks use.
@@ -47,7 +47,7 @@ class Settings:
     complete: bool
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
+def write_settings(folder: Path, settings: SetSettings) -> None:
     """Raises OutputError."""
     content = {"format_version": FORMAT_VERSION, **asdict(settings)}
     # A file system may hold names that are not text; they go through as they are.
@@ -55,7 +55,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
     write_text(folder / SETTINGS_FILE, text + "\n", errors="surrogateescape")
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(folder: Path) -> SetSettings:
     """Raises DataError where the folder is no prepared set, or one of another version."""
     path = folder / SETTINGS_FILE
     if not path.is_file():
@@ -72,10 +72,10 @@ def read_settings(folder: Path) -> Settings:
         raise DataError(f"{path}: damaged; prepare the set again, into another folder") from None
 
 
-def _parse_settings(content: dict[str, Any]) -> Settings:
+def _parse_settings(content: dict[str, Any]) -> SetSettings:
     template = tuple((float(x), float(y)) for x, y in content.pop("template"))
     classes = tuple(str(name) for name in content.pop("classes"))
-    settings = Settings(**content, template=template, classes=classes)
+    settings = SetSettings(**content, template=template, classes=classes)
     numbers = (settings.size, settings.without_label, settings.folds or 0)
     if not all(isinstance(number, int) for number in numbers) or not isinstance(settings.complete, bool):
         raise ValueError("wrong types")

@@ -23,7 +23,7 @@ from fan_fer.datasets.files import (
     OK,
     SETTINGS_FILE,
     UNREADABLE,
-    Settings,
+    SetSettings,
     read_settings,
     write_rows,
     write_settings,
@@ -41,7 +41,7 @@ SMALLEST, LARGEST = 16, 1024  # side of the crops in pixels
 class Preparation:
     """What came of it: the set's settings, and the rows of clips.csv."""
 
-    settings: Settings
+    settings: SetSettings
     clips: tuple[dict[str, Any], ...]
     found_done: int  # clips that an earlier run had done
 
@@ -73,7 +73,7 @@ def prepare(
         raise DataError(f"size {size}: a side of {SMALLEST} to {LARGEST} pixels is wanted")
     listing = read_source(layout, source, folds)
     finder = load_detector(detector) if isinstance(detector, str) else detector
-    settings = Settings(
+    settings = SetSettings(
         layout=layout,
         classes=listing.classes,
         size=size,
@@ -118,7 +118,7 @@ def prepare(
     return Preparation(settings, tuple(rows), found_done)
 
 
-def _check_target(source: Path, target: Path, settings: Settings) -> None:
+def _check_target(source: Path, target: Path, settings: SetSettings) -> None:
     """Raises DataError where the target is something else, or was made with other settings."""
     inner, outer = target.resolve(), source.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:

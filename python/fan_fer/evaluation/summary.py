@@ -19,7 +19,6 @@ from fan_fer.evaluation.informative import (
     FrameTruth,
     clip_areas,
     neutral_class,
-    summarize,
 )
 from fan_fer.evaluation.metrics import Scores, score
 
@@ -132,11 +131,11 @@ def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:
 
 
 def _attention(classes: Sequence[str], clips: Sequence[EvaluatedClip], truth: FrameTruth) -> Attention:
-    neutral = neutral_class(classes)
-    areas = [
-        clip_areas(truth, clip.name, clip.numbers, clip.weights, clip.own, neutral)
-        for clip in clips
-        if clip.weights is not None and clip.own is not None
-    ]
-    weights, rule = np.array(areas, np.float64).reshape(-1, 1, 2).transpose(2, 1, 0)
-    return Attention(summarize(weights), summarize(rule))
+    known = [clip for clip in clips if clip.weights is not None and clip.own is not None]
+    areas = clip_areas(
+        [clip.weights for clip in known if clip.weights is not None],
+        [clip.own for clip in known if clip.own is not None],
+        [truth.informative(clip.name, clip.numbers) for clip in known],
+        neutral_class(classes),
+    )
+    return Attention.of(areas[:, None])

@@ -20,8 +20,7 @@ from drawn_faces import DrawnFaces, draw_face
 from fan_fer.base.errors import DataError, DetectorError, FanFerError, OutputError
 from fan_fer.cli import main as cli
 from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED
-from fan_fer.datasets import extraction
-from fan_fer.datasets import files as manifest
+from fan_fer.datasets import extraction, files
 from fan_fer.datasets import prepare as preparing
 from fan_fer.datasets.files import CLIP_COLUMNS, FRAME_COLUMNS, read_rows
 from fan_fer.datasets.prepare import Preparation, prepare
@@ -75,7 +74,7 @@ def test_ckplus(tmp_path: Path) -> None:
         ("S002/002", "Fear", "S002", 3, None),
     ]
     assert {clip.numbers for clip in prepared.clips} == {(0, 1, 2, 3)}
-    assert manifest.read_settings(prepared.folder).without_label == 2
+    assert files.read_settings(prepared.folder).without_label == 2
 
     clip = prepared.clips[1]
     image = cv2.imread(str(tmp_path / "ckplus/cohn-kanade-images/S000/002/S000_002_00000003.png"))
@@ -193,7 +192,7 @@ def test_csv(tmp_path: Path) -> None:
         ("clip 4", "Joy", "p1", 1, "test"),
         ("frames", "Fury", "p3", 3, "train"),
     ]
-    assert manifest.read_settings(tmp_path / "set").without_label == 1
+    assert files.read_settings(tmp_path / "set").without_label == 1
     assert len(prepared.partitions()) == 3
 
 
@@ -346,7 +345,7 @@ def test_ckplus_as_people_unpack_it(tmp_path: Path) -> None:
         "unreadable",
         "extended/Cohn-Kanade-Images/S001/002: there is no image; there is a label and no folder of images",
     )
-    assert manifest.read_settings(tmp_path / "less").without_label == 2
+    assert files.read_settings(tmp_path / "less").without_label == 2
 
 
 def test_labels_of_ckplus_that_cannot_be_read(tmp_path: Path) -> None:
@@ -616,7 +615,7 @@ def test_crops_that_cannot_be_read(tmp_path: Path) -> None:
         (extraction, "_write_png", 6),  # in the second clip
         (extraction.Task, "_put", 1),
         (extraction.Task, "_put", 4),
-        (manifest, "write_text", 1),
+        (files, "write_text", 1),
         (preparing, "write_rows", 1),
         (preparing, "write_rows", 2),
         (preparing, "write_settings", 2),

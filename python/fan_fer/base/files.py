@@ -1,12 +1,14 @@
-"""The rule that a file appears whole or not at all, and what is asked before work begins: can it be written?"""
+"""The rule that a file appears whole or not at all, locks, and what is asked before work begins: can it be written?"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from fan_fer.base.errors import OutputError
 
@@ -46,6 +48,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def lock(file: int | IO[Any]) -> bool:
+    """Keeps other processes from locking the file or folder until it is closed; False where one has locked it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
 
 
 @contextmanager

@@ -92,8 +92,7 @@ def _listen(port: int) -> socket.socket:
         raise FanFerError(f"--port {port}: no such port; 0 to 65535 is wanted")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen(128)  # a browser that comes before the server is ready waits
     except OSError as error:

@@ -243,11 +243,12 @@ def _write(
 
 
 def _plot(path: Path, people: People) -> None:
+    from fan_fer.base.files import make_folder
     from fan_fer.output.figure import strip_frames
     from fan_fer.output.plot import video_faces, write_plot
     from fan_fer.output.plot_people import track_faces, write_tracks_plot
 
-    _make_folder(path.parent)
+    make_folder(path.parent)
     if people[0].track is not None:
         write_tracks_plot(path, people, track_faces(people))
     else:
@@ -255,17 +256,11 @@ def _plot(path: Path, people: People) -> None:
 
 
 def _annotate(path: Path, people: People, progress: Progress) -> None:
+    from fan_fer.base.files import make_folder
     from fan_fer.output.annotate import annotate_video
 
-    _make_folder(path.parent)
+    make_folder(path.parent)
     annotate_video(people, path, progress)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 def _print(text: str, stream: IO[str]) -> None:

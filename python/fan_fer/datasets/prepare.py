@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fan_fer.base.errors import DataError, OutputError
+from fan_fer.base.errors import DataError
+from fan_fer.base.files import lock, make_folder
 from fan_fer.base.terminal import progress_bar
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task, done_clips
 from fan_fer.datasets.files import (
@@ -141,19 +141,11 @@ def _check_target(source: Path, target: Path, settings: SetSettings) -> None:
 @contextmanager
 def _sole_use(folder: Path) -> Iterator[None]:
     """Makes the folder, and keeps other processes from preparing into it while the block runs."""
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise DataError(f"{folder}: another fan-fer prepare is at work there; wait for it to end") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
+        if not lock(handle):
+            raise DataError(f"{folder}: another fan-fer prepare is at work there; wait for it to end")
         yield
     finally:
         os.close(handle)

@@ -46,7 +46,7 @@ LICENSE = "research use: trained on FER2013 images"
 
 
 @dataclass(frozen=True)
-class Settings:
+class AttentionSettings:
     epochs: int = 20
     steps: int = 100  # per epoch
     batch: int = 64  # clips of each kind in a step; four times as many single faces
@@ -91,7 +91,7 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     data: TrainingData,
     epoch: int,
-    settings: Settings,
+    settings: AttentionSettings,
     pooling: str,
 ) -> float:
     """``settings.steps`` steps; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
@@ -121,7 +121,7 @@ def train(
     network: FrameAttentionNetwork,
     data: TrainingData,
     out: Path,
-    settings: Settings,
+    settings: AttentionSettings,
     pooling: str = "fan",
     source: str = "",
 ) -> None:
@@ -165,14 +165,14 @@ def calibrate(network: FrameAttentionNetwork, card: ModelCard, data: Path) -> Mo
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """An option for each of :class:`Settings`."""
-    for name, default in asdict(Settings()).items():
+    """An option for each of :class:`AttentionSettings`."""
+    for name, default in asdict(AttentionSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> AttentionSettings:
     """What :func:`add_settings` read."""
-    return Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)})
+    return AttentionSettings(**{field.name: getattr(arguments, field.name) for field in fields(AttentionSettings)})
 
 
 def main() -> None:

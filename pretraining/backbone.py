@@ -40,7 +40,7 @@ MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
 
 
 @dataclass(frozen=True)
-class Settings:
+class BackboneSettings:
     sizes: str = "64x20"  # side of the square faces in pixels x epochs, one after the other: "64x20,96x10"
     batch: int = 128
     lr: float = 0.1  # highest, after the warm-up
@@ -143,7 +143,7 @@ def mix(inputs: Tensor, labels: Tensor, alpha: float, rng: torch.Generator) -> t
 
 
 def train(
-    train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: Settings, start: Path | None = None
+    train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: BackboneSettings, start: Path | None = None
 ) -> nn.Module:
     """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights.
 
@@ -203,7 +203,7 @@ def train(
 
 def train_epoch(
     network: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer, faces: FaceSet, epoch: int,
-    settings: Settings,
+    settings: BackboneSettings,
 ) -> float:  # fmt: skip
     """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
     sizes = settings.size_of_epochs()
@@ -237,11 +237,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
     parser.add_argument("--start", type=Path, help="backbone.safetensors to begin with; default: random weights")
-    for name, default in asdict(Settings()).items():
+    for name, default in asdict(BackboneSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
     data, out, start = (arguments.pop(name) for name in ("data", "out", "start"))
-    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, Settings(**arguments), start)
+    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, BackboneSettings(**arguments), start)
 
 
 if __name__ == "__main__":

@@ -13,20 +13,18 @@ distance between mean and oracle each method closes.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.terminal import run_main
-from fan_fer.evaluation.informative import frame_ranking, summarize
+from fan_fer.evaluation.informative import clip_areas, rank
 from fan_fer.evaluation.metrics import Interval, bootstrap_interval, difference, score
 from fan_fer.evaluation.text import difference_texts, interval_text, markdown_table, ranking_text, share_text
 from fan_fer.features.cache import cached
@@ -63,19 +61,15 @@ def evaluate(
     padded = pad_clips(list(clips.frames.split(lengths)), clips.labels, list(intensities))
     with torch.inference_mode():
         probabilities = clip_logits(network, pooling, padded).softmax(-1)
-        own = 1 - network.classify(clips.frames.unsqueeze(1)).logits.softmax(-1)[:, NEUTRAL]
+        own = network.classify(clips.frames.unsqueeze(1)).logits.softmax(-1)
         # Mean and score fusion weigh all frames alike; the oracle's weights are the truth.
         final = intensities
         if pooling in ("fan", "self"):
             final = network.classify(clips.frames, offsets=clips.offsets).weights.final.split(lengths)
         elif pooling != "oracle":
             final = [torch.ones(length) for length in lengths]
-    informative = informative_frames(truth, clips)
-
-    def areas(weights: Sequence[Tensor]) -> NDArray[np.float64]:
-        return np.array([frame_ranking(one, kinds) for one, kinds in zip(weights, informative, strict=True)])
-
-    return probabilities.double().numpy(), areas(final), areas(own.split(lengths))
+    areas, rules = clip_areas(final, own.split(lengths), informative_frames(truth, clips), NEUTRAL)
+    return probabilities.double().numpy(), areas, rules
 
 
 def closed(
@@ -105,16 +99,16 @@ def report(labels: NDArray[np.int64], outcomes: dict[str, Outcome]) -> str:
             share_text(scores.mean_recall, scores.mean_recall_interval),
             f"{scores.calibration_error:.3f}",
             "-" if pooling in ("mean", "oracle") else f"{100 * share:.0f} % ({interval_text(ends, 0)})",
-            ranking_text(summarize(outcome.areas)),
-            ranking_text(summarize(outcome.rules)),
+            ranking_text(rank(outcome.areas)),
+            ranking_text(rank(outcome.rules)),
         ])  # fmt: skip
     fan = outcomes["fan"]
     for pooling, outcome in outcomes.items():
         if pooling != "fan":
             change = difference(labels, fan.probabilities, outcome.probabilities)
-            area = summarize(fan.areas - outcome.areas)
+            area = rank(fan.areas - outcome.areas)
             gains.append([f"fan - {pooling}", *difference_texts(change), ranking_text(area)])
-    gains.append(["fan's weights - its own rule", "", "", ranking_text(summarize(fan.areas - fan.rules))])
+    gains.append(["fan's weights - its own rule", "", "", ranking_text(rank(fan.areas - fan.rules))])
     headings = ["", "accuracy %", "mean recall %", "calibration error", "closed of mean to oracle"]
     headings += ["ROC area, weights", "1 - p(neutral)"]
     return "\n\n".join([

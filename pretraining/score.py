@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import first_line
 from fan_fer.base.files import make_folder
 from fan_fer.base.terminal import run_main
-from fan_fer.evaluation.informative import Ranking, frame_ranking, load_truth, summarize
+from fan_fer.evaluation.informative import Attention, clip_areas, load_truth
 from fan_fer.evaluation.metrics import Scores, score
 from fan_fer.evaluation.pictures import write_confusion, write_reliability
 from fan_fer.evaluation.text import markdown_table, ranking_text, share_text
@@ -40,17 +40,12 @@ FACES, AGREED, MIXED = "FER+ valid faces", "FER+ valid faces with a majority", "
 
 @dataclass(frozen=True)
 class Measured:
-    """One set: the network's scores and, for clips, how well weights rank the frames.
-
-    weights, rule: area under the ROC curve of the final weights, and of one minus each frame's own probability of
-        neutral, against "this frame shows the clip's emotion".
-    """
+    """One set: the network's scores and, for clips, how well weights rank the frames."""
 
     scores: Scores
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-    weights: Ranking | None = None
-    rule: Ranking | None = None
+    attention: Attention = field(default_factory=Attention)
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,8 @@ class Figures:
             found[f"{prefix}_accuracy"] = measured.scores.accuracy
             found[f"{prefix}_mean_recall"] = measured.scores.mean_recall
             found[f"{prefix}_calibration_error"] = measured.scores.calibration_error
-            if measured.weights is not None:
-                found[f"{prefix}_roc_area"] = measured.weights.mean
+            if measured.attention.weights is not None:
+                found[f"{prefix}_roc_area"] = measured.attention.weights.mean
         return {name: round(value, 4) for name, value in found.items()}
 
     def to_markdown(self) -> str:
@@ -84,8 +79,8 @@ class Figures:
                 share_text(measured.scores.accuracy, measured.scores.accuracy_interval),
                 share_text(measured.scores.mean_recall, measured.scores.mean_recall_interval),
                 f"{measured.scores.calibration_error:.3f}",
-                ranking_text(measured.weights),
-                ranking_text(measured.rule),
+                ranking_text(measured.attention.weights),
+                ranking_text(measured.attention.rule),
             ]
             for name, measured in self.sets.items()
         ]
@@ -146,18 +141,13 @@ def _measure_clips(
     network = recognizer.network
     with torch.inference_mode():
         logits, weights = network.classify(features, offsets=offsets)
-        expressive = 1 - network.classify(features.unsqueeze(1)).logits.softmax(-1)[:, NEUTRAL]
+        own = network.classify(features.unsqueeze(1)).logits.softmax(-1)
     scores = _scored(labels, logits.softmax(-1))
     if informative is None:
         return Measured(*scores)
     lengths = offsets.diff().tolist()
-    final, own = weights.final.split(lengths), expressive.split(lengths)
-    return Measured(*scores, _ranking(final, informative), _ranking(own, informative))
-
-
-def _ranking(weights: tuple[Tensor, ...], informative: list[NDArray[np.bool_]]) -> Ranking | None:
-    areas = [frame_ranking(weight, kinds) for weight, kinds in zip(weights, informative, strict=True)]
-    return summarize(np.array([areas]))
+    areas = clip_areas(weights.final.split(lengths), own.split(lengths), informative, NEUTRAL)
+    return Measured(*scores, Attention.of(areas[:, None]))
 
 
 def _scored(labels: Tensor, probabilities: Tensor) -> tuple[Scores, NDArray[np.int64], NDArray[np.float64]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError
 from fan_fer.base.terminal import progress_bar
 from fan_fer.faces.align import TEMPLATE
@@ -120,11 +120,11 @@ def load_intensities(path: Path, clips: ClipSet) -> Tensor:
     if not path.is_file():
         return torch.ones(len(clips.frames))
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            truth = {(row["clip"], int(row["frame"])): float(row["intensity"]) for row in csv.DictReader(file)}
+        rows = read_table(path, ("clip", "frame", "intensity"), "a row per frame is wanted").rows
+        truth = {(row["clip"], int(row["frame"])): float(row["intensity"]) for _, row in rows}
         numbers = clips.frame_numbers.split(clips.offsets.diff().tolist())
         return torch.tensor([
             truth[name, number] for name, frames in zip(clips.names, numbers, strict=True) for number in frames.tolist()
         ])  # fmt: skip
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError) as error:
         raise DataError(f"{path}: {error!r}; a row with clip, frame and intensity for every frame is wanted") from None

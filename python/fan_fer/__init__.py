@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fan_fer.attention.network import FrameAttentionNetwork
     from fan_fer.base.emotions import EMOTIONS
     from fan_fer.base.errors import FanFerError
+    from fan_fer.many.predict import predict_many
     from fan_fer.prediction import ClipPrediction, FramePrediction
     from fan_fer.recognizer import Recognizer, load_recognizer
 
@@ -25,6 +26,7 @@ __all__ = [
     "FramePrediction",
     "Recognizer",
     "load_recognizer",
+    "predict_many",
 ]
 
 # Names are loaded on first use, so that `fan-fer --help` does not wait for torch.
@@ -36,6 +38,7 @@ _MODULES = {
     "FramePrediction": "prediction",
     "Recognizer": "recognizer",
     "load_recognizer": "recognizer",
+    "predict_many": "many.predict",
 }
 
 

@@ -17,8 +17,7 @@ import sys
 from drawn_faces import DrawnFaces
 from fan_fer.cli import main as cli
 if __name__ == "__main__":
-    parser = cli._parser()
-    arguments = parser.parse_args(sys.argv[1:])
+    arguments = cli._parser().parse_args(sys.argv[1:])
     arguments.detector = DrawnFaces(delay=0.03)
     cli._parser = lambda: type("Parser", (), {"parse_args": lambda self, argv: arguments})()
     sys.exit(cli.main())

@@ -13,7 +13,6 @@ from fan_ext.frame_weights import FrameWeights
 from fan_fer.features.resnet import ResNet18
 
 VARIANTS = ("fan", "self", "score-fusion")
-BACKBONES = ("resnet18",)
 FORMULAS = ("paper", "official_eval")
 
 
@@ -50,8 +49,8 @@ class FrameAttentionNetwork(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant: got {variant!r}; wanted one of {', '.join(VARIANTS)}")
-        if backbone not in BACKBONES:
-            raise ValueError(f"backbone: got {backbone!r}; wanted one of {', '.join(BACKBONES)}")
+        if backbone != "resnet18":
+            raise ValueError(f"backbone: got {backbone!r}; resnet18 is wanted")
         self.variant = variant
         self.score_dropout = score_dropout
         self.dropout = nn.Dropout(dropout)

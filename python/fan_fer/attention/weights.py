@@ -71,13 +71,10 @@ def save_weights(
         raise WeightsError(str(error)) from error
 
 
-def load_weights(
-    path: str | os.PathLike[str] | None = None, variant: str | None = None
-) -> tuple[FrameAttentionNetwork, ModelCard]:
+def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAttentionNetwork, ModelCard]:
     """A trained network, float32 and in evaluation mode, and its card.
 
     path: a file that :func:`save_weights` wrote; None for the one that ships in the package.
-    variant: the variant the caller needs; None accepts any.
     Raises WeightsError, one line, for anything but a complete network. Pickles are never opened.
     """
     path = Path(path) if path is not None else DEFAULT_WEIGHTS
@@ -90,8 +87,6 @@ def load_weights(
         raise WeightsError(f"{path}: not a safetensors file ({first_line(error)})") from error
 
     card = _read_card(path, metadata, tensors)
-    if variant is not None and card.variant != variant:
-        raise WeightsError(f'{path}: holds a network of variant "{card.variant}"; "{variant}" is wanted')
     try:
         network = FrameAttentionNetwork(card.variant, len(card.classes), card.backbone)
     except ValueError as error:

@@ -1,12 +1,14 @@
-"""The rule that a file appears whole or not at all, and what is asked before work begins: can it be written?"""
+"""The rule that a file appears whole or not at all, locks, and what is asked before work begins: can it be written?"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from fan_fer.base.errors import OutputError
 
@@ -14,15 +16,15 @@ from fan_fer.base.errors import OutputError
 def check_writable(path: Path) -> None:
     """Raises OutputError where :func:`atomic_write` could not put ``path``; leaves nothing behind."""
     target = _resolve(path)
-    if target.is_dir():
-        raise OutputError(f"{path}: is a folder; the name of a file is wanted")
-    if _is_special(target):
-        return
-    if not target.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {target.parent}")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"{path}: is write-protected")
     try:
+        if target.is_dir():
+            raise OutputError(f"{path}: is a folder; the name of a file is wanted")
+        if _is_special(target):
+            return
+        if not target.parent.is_dir():
+            raise OutputError(f"{path}: there is no folder {target.parent}")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise OutputError(f"{path}: is write-protected")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
@@ -46,6 +48,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def lock(file: int | IO[Any]) -> bool:
+    """Keeps other processes from locking the file or folder until it is closed; False where one has locked it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
 
 
 @contextmanager

@@ -1,15 +1,18 @@
-"""What commands and scripts share on a terminal: errors in one line, and progress."""
+"""What commands and scripts share on a terminal: errors in one line, the console, and progress."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fan_fer.base.errors import FanFerError
+
+LINE = 250  # characters, where there is no terminal
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -19,6 +22,12 @@ def run_main(main: Callable[[], None]) -> None:
     except FanFerError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def console(stderr: bool = False, **options: Any) -> Console:
+    """A console on standard output or error; ``options`` are rich's. Where there is no terminal, lines stay whole."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else LINE, **options)
 
 
 _active: Progress | None = None
@@ -37,9 +46,10 @@ def progress_bar() -> Iterator[Progress]:
             for task in set(bars.task_ids) - before:
                 bars.remove_task(task)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    out = console(stderr=True)
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bars:
         _active = bars
         try:
             yield bars

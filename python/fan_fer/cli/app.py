@@ -64,8 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise FanFerError(f'app: needs {error.name}; pip install "fan_ext[app]"') from None
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.video.decoding import Video
 
     limits = _limits(arguments)
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         Video(arguments.example)
     with _listen(arguments.port) as listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
-        with Console(stderr=True).status("loading the network"):
+        with console(stderr=True).status("loading the network"):
             app = make_app(_load(arguments), limits, arguments.example)
         print(f"fan-fer app: {address}  (Ctrl-C ends it)", flush=True)
         if not arguments.no_browser:
@@ -93,8 +92,7 @@ def _listen(port: int) -> socket.socket:
         raise FanFerError(f"--port {port}: no such port; 0 to 65535 is wanted")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen(128)  # a browser that comes before the server is ready waits
     except OSError as error:

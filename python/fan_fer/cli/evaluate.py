@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_video_options(arguments)
         which, clips = choose_videos(arguments.data, arguments.split)
     if arguments.by:
-        check_column(clips, arguments.by)
+        arguments.by = check_column(clips, arguments.by)
     label_map = parse_label_map(arguments.label_map) if arguments.label_map else None
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
     device = find_device(arguments.device)
@@ -145,17 +145,16 @@ def _check_video_options(arguments: argparse.Namespace) -> None:
 
 def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAttentionNetwork, ModelCard]:
     """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
-    from rich.console import Console
-
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
     from fan_fer.attention.weights import load_weights
+    from fan_fer.base.terminal import console
 
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     path = Path(arguments.model)
     published = arguments.model != PACKAGED and path.suffix != ".safetensors" and path.is_file()
     if arguments.classes and not published:
         raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
-    with console.status("loading the network"):
+    with screen.status("loading the network"):
         if not published:
             return load_weights(None if arguments.model == PACKAGED else path)
         names = arguments.classes or layout
@@ -166,7 +165,7 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
         classes = PUBLISHED_CLASSES.get(names) or tuple(name.strip() for name in names.split(","))
         network, card, report = import_network(path, classes)
     for line in report.lines():
-        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        screen.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     return network, card
 
 
@@ -188,11 +187,7 @@ def _about(arguments: argparse.Namespace, card: ModelCard, which: str) -> dict[s
 
 
 def _print(summary: Summary) -> None:
-    import sys
-
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.evaluation.report import summary_report
 
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    Console(width=None if sys.stdout.isatty() else 250).print(summary_report(summary))
+    console().print(summary_report(summary))

@@ -52,19 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
                 raise OutputError(f"{path}: the name of such a file ends in {suffix}")
             check_writable(path)
 
-    from rich.console import Console
-
     from fan_fer.attention.export import export_aot, export_onnx
     from fan_fer.attention.weights import load_weights
+    from fan_fer.base.terminal import console
 
     network, card = load_weights(arguments.weights)
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     if arguments.onnx is not None:
-        with console.status(f"writing {arguments.onnx.name}"):
+        with screen.status(f"writing {arguments.onnx.name}"):
             difference = export_onnx(arguments.onnx, network, card, arguments.frames)
         _report(arguments.onnx, "onnxruntime's", difference)
     if arguments.aot is not None:
-        with console.status(f"compiling {arguments.aot.name}"):
+        with screen.status(f"compiling {arguments.aot.name}"):
             difference = export_aot(arguments.aot, network, card, arguments.frames)
         _report(arguments.aot, "its", difference)
     return DONE

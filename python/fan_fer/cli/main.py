@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from fan_fer.base.errors import FanFerError
-from fan_fer.cli import app, evaluate, export, predict, prepare, table, train, weights
+from fan_fer.cli import app, evaluate, export, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
-COMMANDS = (predict, app, prepare, train, evaluate, table, export, weights)
+COMMANDS = (predict, predict_many, app, prepare, train, evaluate, table, export, weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file name need not be text that the terminal knows
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(predict_many.from_predict(sys.argv[1:] if argv is None else argv))
     try:
         return int(arguments.run(arguments))
     except FanFerError as error:
@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who reads our output has seen enough. Python flushes stdout once more at exit: let it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:  # such as a name that is too long for the file system
+        complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        return BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, OutputError
-from fan_fer.cli import predict_many as manifest
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ example:
   fan-fer predict clip.mp4 --plot clip.png --json clip.json
   fan-fer predict clips/ --csv frames.csv --plot plots/
   fan-fer predict party.mp4 --faces all --annotate annotated.mp4
-  fan-fer predict --manifest videos.csv --out results.csv
+
+for every video of a CSV file: fan-fer predict-many (predict --manifest is the same)
 
 exit code: 0 all done, 1 some of several clips failed (the others are done), 2 nothing could be done
 """
@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.set_defaults(run=run)
-    predict.add_argument("clips", nargs="*", metavar="CLIP", help="a video, or a folder whose videos are all read")
+    predict.add_argument("clips", nargs="+", metavar="CLIP", help="a video, or a folder whose videos are all read")
     predict.add_argument(
         "--json",
         type=Path,
@@ -73,12 +73,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     predict.add_argument("--profile", action="store_true", help="say where the time went")
     predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
-    manifest.add_arguments(predict)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if manifest.wanted(arguments):
-        return manifest.run(arguments)
     from fan_fer.video.sources import list_videos
 
     videos = list_videos(arguments.clips)
@@ -107,10 +104,9 @@ def _recognize(
 ) -> tuple[list[tuple[People, float]], dict[Path, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.base.timing import Profile
-    from fan_fer.output.terminal import profile_report, progress_bar
+    from fan_fer.output.terminal import clip_progress, profile_report
     from fan_fer.video.sources import open_clip
 
     failures: dict[Path, str] = {}
@@ -123,8 +119,7 @@ def _recognize(
     if len(failures) == len(set(videos)):
         return [], failures, False
 
-    console = Console(stderr=True)
-    with console.status("loading the network"):
+    with console(stderr=True).status("loading the network"):
         recognizer = _load(arguments)
     done: list[tuple[People, float]] = []
     interrupted = False
@@ -134,18 +129,18 @@ def _recognize(
         name = video.name if single else f"{number + 1}/{len(videos)} {video.name}"
         start, profile = time.perf_counter(), Profile()
         try:
-            with progress_bar(console, name) as progress:
+            with clip_progress(name) as progress:
                 if arguments.faces == "all":
                     people = recognizer.predict_faces(video, progress, profile)
                 else:
                     people = [recognizer.predict(video, progress, profile)]
             done.append((people, time.perf_counter() - start))
             if arguments.profile:
-                console.print(profile_report(profile, people[0], done[-1][1]))
+                console(stderr=True).print(profile_report(profile, people[0], done[-1][1]))
             if plots:
                 _plot(plots[number], people)
             if annotated:
-                with progress_bar(console, name) as progress:
+                with clip_progress(name) as progress:
                     _annotate(annotated[number], people, progress)
         except FanFerError as error:
             failures[video] = str(error)
@@ -221,9 +216,8 @@ def _write(
     single: bool,
 ) -> None:
     """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""
-    from rich.console import Console
-
     from fan_fer.base.files import write_text
+    from fan_fer.base.terminal import console
     from fan_fer.output.json_csv import batch_json, clip_json, write_csv
     from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
@@ -238,23 +232,23 @@ def _write(
         else:
             write_text(arguments.json, text)
     stream = sys.stderr if arguments.json == STDOUT else sys.stdout
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(file=stream, width=None if stream.isatty() else 250)
+    out = console(stderr=stream is sys.stderr)
     subjects = [(people[0], seconds) for people, seconds in done]
-    with console.capture() as report:
+    with out.capture() as report:
         if everyone:
-            console.print(tracks_table(done))
+            out.print(tracks_table(done))
         else:
-            console.print(clip_report(*subjects[0]) if single else batch_table(subjects))
+            out.print(clip_report(*subjects[0]) if single else batch_table(subjects))
     _print(report.get(), stream)
 
 
 def _plot(path: Path, people: People) -> None:
+    from fan_fer.base.files import make_folder
     from fan_fer.output.figure import strip_frames
     from fan_fer.output.plot import video_faces, write_plot
     from fan_fer.output.plot_people import track_faces, write_tracks_plot
 
-    _make_folder(path.parent)
+    make_folder(path.parent)
     if people[0].track is not None:
         write_tracks_plot(path, people, track_faces(people))
     else:
@@ -262,17 +256,11 @@ def _plot(path: Path, people: People) -> None:
 
 
 def _annotate(path: Path, people: People, progress: Progress) -> None:
+    from fan_fer.base.files import make_folder
     from fan_fer.output.annotate import annotate_video
 
-    _make_folder(path.parent)
+    make_folder(path.parent)
     annotate_video(people, path, progress)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 def _print(text: str, stream: IO[str]) -> None:

@@ -1,9 +1,10 @@
-"""``fan-fer predict --manifest``: a table with a row for every video of a CSV file."""
+"""``fan-fer predict-many``: a table with a row for every video of a CSV file."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,76 +14,70 @@ from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 if TYPE_CHECKING:
     from fan_fer.evaluation.summary import Summary
 
-OPTIONS = ("manifest", "out", "workers", "ray", "label_map", "retry_failed")
-SHARED = ("weights", "detector", "device")
+EXAMPLE = """\
+example:
+  fan-fer predict-many videos.csv --out results.csv
+  fan-fer predict-many videos.csv --out results.csv --label-map joy=Happy,bored=- --retry-failed
+
+exit code: 0 all done, 1 some videos have an error (the others are done), 2 nothing could be done
+"""
 
 
-def add_arguments(predict: argparse.ArgumentParser) -> None:
-    predict.set_defaults(default_of=predict.get_default)
-    group = predict.add_argument_group("many videos (docs/many-videos.md)")
-    group.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="CSV",
-        help="in place of CLIP: a CSV with the columns video[,label,...]; goes on where it was when it is given again",
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    many = commands.add_parser(
+        "predict-many",
+        help="a table with a row for every video of a CSV file, on one machine or many",
+        description="Predicts every video that a CSV file names, and goes on where it was when it is given again.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    group.add_argument("--out", type=Path, metavar="CSV", help="write a row per video there")
-    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-    group.add_argument(
+    many.set_defaults(run=run)
+    many.add_argument("list", type=Path, metavar="LIST", help="a CSV with the columns video[,label,...]")
+    many.add_argument("--out", type=Path, metavar="CSV", required=True, help="write a row per video there")
+    many.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    many.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="use the Ray cluster there: auto for the one of this machine, or HOST:PORT; local starts one here",
     )
-    group.add_argument(
+    many.add_argument(
         "--label-map",
         metavar="MAP",
         help="which class each label is: LABEL=CLASS,LABEL=- ('-': left out) or a JSON file",
     )
-    group.add_argument("--retry-failed", action="store_true", help="do videos again that have an error so far")
+    many.add_argument("--retry-failed", action="store_true", help="do videos again that have an error so far")
+    many.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
+    many.add_argument(
+        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
+    )
+    many.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
-def wanted(arguments: argparse.Namespace) -> bool:
-    """Whether there is a manifest. Raises FanFerError for arguments that do not go together."""
-    given = {name for name, value in vars(arguments).items() if value != arguments.default_of(name)} - {"clips"}
-    if arguments.manifest is None:
-        if not arguments.clips:
-            raise FanFerError("a CLIP or --manifest is wanted")
-        lost = [name for name in OPTIONS if name in given]
-        if lost:
-            raise FanFerError(f"{_option(lost[0])}: needs --manifest")
-        return False
-    if arguments.clips:
-        raise FanFerError(f"{arguments.clips[0]}: with --manifest no CLIP is wanted, the manifest names them")
-    if arguments.out is None:
-        raise FanFerError("--manifest: needs --out, the name of the CSV file for the results")
-    others = sorted(given - {*OPTIONS, *SHARED})
-    if others:
-        raise FanFerError(f"{_option(others[0])}: does not go with --manifest")
-    return True
+def from_predict(arguments: Sequence[str]) -> list[str]:
+    """``predict --manifest LIST`` as ``predict-many LIST``; other commands as they are."""
+    if arguments[:1] == ["predict"] and any(word.startswith("--manifest") for word in arguments):
+        return ["predict-many", *(word.removeprefix("--manifest=") for word in arguments[1:] if word != "--manifest")]
+    return list(arguments)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.evaluation.labels import parse_label_map
+    from fan_fer.many.predict import predict_many
 
     if arguments.workers is not None and arguments.workers < 1:
         raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
-    options = {
-        "workers": arguments.workers,
-        "weights": arguments.weights,
-        "detector": arguments.detector,
-        "device": arguments.device,
-        "label_map": parse_label_map(arguments.label_map) if arguments.label_map else None,
-        "retry_failed": arguments.retry_failed,
-    }
     try:
-        if arguments.ray:
-            from fan_fer.many import cluster as distributed
-
-            summary = distributed.predict_manifest(arguments.manifest, arguments.out, address=arguments.ray, **options)
-        else:
-            from fan_fer.many import local as predict
-
-            summary = predict.predict_manifest(arguments.manifest, arguments.out, **options)
+        summary = predict_many(
+            arguments.list,
+            arguments.out,
+            address=arguments.ray,
+            workers=arguments.workers,
+            weights=arguments.weights,
+            detector=arguments.detector,
+            device=arguments.device,
+            label_map=parse_label_map(arguments.label_map) if arguments.label_map else None,
+            retry_failed=arguments.retry_failed,
+        )
     except KeyboardInterrupt:
         print("fan-fer: what is done is kept; the same command goes on", file=sys.stderr)
         raise
@@ -94,21 +89,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(summary: Summary, out: Path) -> None:
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.evaluation.report import confusion_report, predictions_report, summary_report
 
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(width=None if sys.stdout.isatty() else 250)
+    screen = console()
     if any(clip.label for clip in summary.clips):
-        console.print(summary_report(summary))
+        screen.print(summary_report(summary))
         if summary.scores:
-            console.print("", confusion_report(summary.scores), sep="\n")
+            screen.print("", confusion_report(summary.scores), sep="\n")
     else:
-        console.print(predictions_report(summary))
+        screen.print(predictions_report(summary))
     failed = summary.counts()["failed"]
-    console.print(f"{out}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    screen.print(f"{out}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.base.processes import cpus
 from fan_fer.cli.outcome import DONE
 
 LISTED = 20  # warnings on the terminal
@@ -53,13 +53,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="divide the persons into N folds (default: 10 for ckplus, none for the others; csv needs subjects)",
     )
     prepare.add_argument(
-        "--workers", type=int, default=_cpus(), metavar="N", help="processes (default: one per core, %(default)s)"
+        "--workers", type=int, default=cpus(), metavar="N", help="processes (default: one per core, %(default)s)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from fan_fer.base.terminal import console
     from fan_fer.datasets.files import CLIPS_FILE
     from fan_fer.datasets.prepare import prepare
     from fan_fer.datasets.report import summary
@@ -76,16 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
         folds=arguments.folds,
         workers=arguments.workers,
     )
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(width=None if sys.stdout.isatty() else 250)
-    console.print(summary(preparation, time.perf_counter() - start))
+    console().print(summary(preparation, time.perf_counter() - start))
     odd = [f"{row['clip']}: {row['message']}" for row in preparation.clips if row["message"]]
     for message in odd[:LISTED]:
         print(f"fan-fer: warning: {message}", file=sys.stderr)
     if len(odd) > LISTED:
         print(f"fan-fer: warning: {len(odd) - LISTED} more in {arguments.target / CLIPS_FILE}", file=sys.stderr)
     return DONE
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,11 +146,11 @@ def _train(
 
 def _report(table: Table, out: Path) -> None:
     """Writes the table and its pictures, and shows it."""
-    from rich.console import Console
     from rich.markdown import Markdown
     from rich.text import Text
 
     from fan_fer.base.files import make_folder, write_text
+    from fan_fer.base.terminal import console
     from fan_fer.evaluation.pictures import write_confusion
     from fan_fer.paper.markdown import table_markdown
     from fan_fer.paper.picture import write_table_plot
@@ -165,10 +164,9 @@ def _report(table: Table, out: Path) -> None:
         write_confusion(
             out / _confusion_file(result.variant), result.last, f"{result.title} on {table.name}, last epoch"
         )
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    console = Console(width=None if sys.stdout.isatty() else 250)
-    console.print(Markdown(markdown) if console.is_terminal else Text(markdown))
-    console.print(
+    screen = console()
+    screen.print(Markdown(markdown) if screen.is_terminal else Text(markdown))
+    screen.print(
         f"in {out}: {', '.join([*FILES, *(_confusion_file(r.variant) for r in table.variants)])}", markup=False
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +76,8 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from fan_fer.attention.checkpoints import init_path
+    from fan_fer.base.terminal import console
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.training.recipe import load_recipe
     from fan_fer.training.run import run_folder, train_run
@@ -106,18 +104,16 @@ def run(arguments: argparse.Namespace) -> int:
     for out in outs:
         _check_resume(out, arguments.resume)
     # Of the processes that torchrun started, the first speaks.
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    width = None if sys.stdout.isatty() else 250
-    console = Console(width=width, quiet=os.environ.get("RANK", "0") != "0", highlight=False, soft_wrap=True)
+    screen = console(quiet=os.environ.get("RANK", "0") != "0", highlight=False, soft_wrap=True)
     results = []
     for spec, out in zip(specs, outs, strict=True):
         results.append(
             train_run(
                 prepared, spec, out, arguments.device,
-                tensorboard=True, workers=arguments.workers, report=lambda line: console.print(line, style="dim"),
+                tensorboard=True, workers=arguments.workers, report=lambda line: screen.print(line, style="dim"),
             )
         )  # fmt: skip
-    console.print(_summary(results))
+    screen.print(_summary(results))
     return DONE
 
 

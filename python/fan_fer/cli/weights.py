@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from fan_fer.cli.outcome import DONE
@@ -22,10 +21,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     import hashlib
 
-    from rich.console import Console
     from rich.table import Table
 
     from fan_fer.attention.weights import DEFAULT_WEIGHTS, load_weights
+    from fan_fer.base.terminal import console
 
     path = arguments.file or DEFAULT_WEIGHTS
     network, card = load_weights(path)
@@ -47,6 +46,5 @@ def run(arguments: argparse.Namespace) -> int:
     table.add_column(overflow="fold")
     for name, text in rows.items():
         table.add_row(name, text)
-    # Nothing needs to be folded to the width of a terminal where there is none.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 250).print(table)
+    console(highlight=False).print(table)
     return DONE

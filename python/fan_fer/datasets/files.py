@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fan_fer.base.csv_files import read_table, write_table
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import write_text
 from fan_fer.faces.face import LANDMARKS
@@ -26,7 +25,7 @@ FRAME_COLUMNS = ("clip", "frame", "time", "source", "status", *FACE_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Settings:
+class SetSettings:
     """What set.json holds.
 
     classes: in the order that networks use.
@@ -48,7 +47,7 @@ class Settings:
     complete: bool
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
+def write_settings(folder: Path, settings: SetSettings) -> None:
     """Raises OutputError."""
     content = {"format_version": FORMAT_VERSION, **asdict(settings)}
     # A file system may hold names that are not text; they go through as they are.
@@ -56,7 +55,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
     write_text(folder / SETTINGS_FILE, text + "\n", errors="surrogateescape")
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(folder: Path) -> SetSettings:
     """Raises DataError where the folder is no prepared set, or one of another version."""
     path = folder / SETTINGS_FILE
     if not path.is_file():
@@ -73,10 +72,10 @@ def read_settings(folder: Path) -> Settings:
         raise DataError(f"{path}: damaged; prepare the set again, into another folder") from None
 
 
-def _parse_settings(content: dict[str, Any]) -> Settings:
+def _parse_settings(content: dict[str, Any]) -> SetSettings:
     template = tuple((float(x), float(y)) for x, y in content.pop("template"))
     classes = tuple(str(name) for name in content.pop("classes"))
-    settings = Settings(**content, template=template, classes=classes)
+    settings = SetSettings(**content, template=template, classes=classes)
     numbers = (settings.size, settings.without_label, settings.folds or 0)
     if not all(isinstance(number, int) for number in numbers) or not isinstance(settings.complete, bool):
         raise ValueError("wrong types")
@@ -85,28 +84,12 @@ def _parse_settings(content: dict[str, Any]) -> Settings:
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """A CSV with these columns, empty cells for None. Raises OutputError."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue(), errors="surrogateescape")
+    write_table(path, columns, rows, exact=True)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV that :func:`write_rows` made. Raises DataError."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
-    except FileNotFoundError:
-        raise DataError(f"{path}: is missing; the prepared set is damaged: prepare it again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}; the prepared set is damaged") from None
-    if tuple(reader.fieldnames or ()) != tuple(columns):
+    table = read_table(path, (), "the prepared set is damaged: prepare it again", exact=True)
+    if table.columns != tuple(columns):
         raise DataError(f"{path}: the columns are not {', '.join(columns)}; the prepared set is damaged")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(columns) or None in row.values():
-            raise DataError(f"{path}: row {number} has not {len(columns)} cells; the prepared set is damaged")
-    return rows
+    return [cells for _, cells in table.rows]

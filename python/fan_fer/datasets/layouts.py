@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from fan_fer.base.csv_files import read_table
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError
 from fan_fer.video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -41,7 +41,7 @@ class SourceClip:
 
 @dataclass(frozen=True)
 class Source:
-    """The clips of a data set, in the order of its manifest."""
+    """The clips of a data set, in the order in which the source lists them."""
 
     root: Path
     classes: tuple[str, ...]
@@ -151,43 +151,30 @@ def folders(root: Path) -> Source:
 
 def csv_list(path: Path) -> Source:
     """A CSV with the columns video and label, perhaps split and subject; paths are relative to its folder."""
-    wanted = "wanted the columns video,label and perhaps split, subject"
+    wanted = "video,label[,split,subject,...] is wanted"
     clips: list[SourceClip] = []
     lines: dict[str, int] = {}
     without_label = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-            if not {"video", "label"} <= set(columns):
-                raise DataError(f"{path}: not the csv layout; {wanted}; found {', '.join(columns) or 'nothing'}")
-            reader.fieldnames = columns
-            for row in reader:
-                where = f"{path}: line {reader.line_num}"
-                video, label, split, subject = (
-                    (row.get(name) or "").strip() for name in ("video", "label", "split", "subject")
-                )
-                if not video:
-                    raise DataError(f"{where}: names no video; {wanted}")
-                if not label:
-                    without_label += 1
-                    continue
-                if split and split.lower() not in SPLITS:
-                    raise DataError(f"{where}: split {split!r} is unknown; wanted train, val or test")
-                real = os.path.normpath(path.parent / video)
-                if real in lines:
-                    raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
-                lines[real] = reader.line_num
-                name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
-                if name in (".", ".."):
-                    raise DataError(f"{where}: {video} is no video; {wanted}")
-                folder = path.parent / video
-                images = _images(folder) if folder.is_dir() else None
-                clips.append(SourceClip(name, label, video, images, SPLITS.get(split.lower()), subject or None))
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text; {wanted}") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}; {wanted}") from None
+    for line, row in read_table(path, ("video", "label"), wanted).rows:
+        where = f"{path}: line {line}"
+        video, label, split, subject = (row.get(name, "") for name in ("video", "label", "split", "subject"))
+        if not video:
+            raise DataError(f"{where} names no video; {wanted}")
+        if not label:
+            without_label += 1
+            continue
+        if split and split.lower() not in SPLITS:
+            raise DataError(f"{where}: split {split!r} is unknown; wanted train, val or test")
+        real = os.path.normpath(path.parent / video)
+        if real in lines:
+            raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
+        lines[real] = line
+        name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
+        if name in (".", ".."):
+            raise DataError(f"{where}: {video} is no video; {wanted}")
+        folder = path.parent / video
+        images = _images(folder) if folder.is_dir() else None
+        clips.append(SourceClip(name, label, video, images, SPLITS.get(split.lower()), subject or None))
     if not clips:
         raise DataError(f"{path}: lists no video with a label; {wanted}")
     if not any((path.parent / clip.source).exists() for clip in clips):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fan_fer.base.errors import DataError, OutputError
+from fan_fer.base.errors import DataError
+from fan_fer.base.files import lock, make_folder
 from fan_fer.base.terminal import progress_bar
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task, done_clips
 from fan_fer.datasets.files import (
@@ -23,7 +23,7 @@ from fan_fer.datasets.files import (
     OK,
     SETTINGS_FILE,
     UNREADABLE,
-    Settings,
+    SetSettings,
     read_settings,
     write_rows,
     write_settings,
@@ -41,7 +41,7 @@ SMALLEST, LARGEST = 16, 1024  # side of the crops in pixels
 class Preparation:
     """What came of it: the set's settings, and the rows of clips.csv."""
 
-    settings: Settings
+    settings: SetSettings
     clips: tuple[dict[str, Any], ...]
     found_done: int  # clips that an earlier run had done
 
@@ -73,7 +73,7 @@ def prepare(
         raise DataError(f"size {size}: a side of {SMALLEST} to {LARGEST} pixels is wanted")
     listing = read_source(layout, source, folds)
     finder = load_detector(detector) if isinstance(detector, str) else detector
-    settings = Settings(
+    settings = SetSettings(
         layout=layout,
         classes=listing.classes,
         size=size,
@@ -118,7 +118,7 @@ def prepare(
     return Preparation(settings, tuple(rows), found_done)
 
 
-def _check_target(source: Path, target: Path, settings: Settings) -> None:
+def _check_target(source: Path, target: Path, settings: SetSettings) -> None:
     """Raises DataError where the target is something else, or was made with other settings."""
     inner, outer = target.resolve(), source.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
@@ -141,19 +141,11 @@ def _check_target(source: Path, target: Path, settings: Settings) -> None:
 @contextmanager
 def _sole_use(folder: Path) -> Iterator[None]:
     """Makes the folder, and keeps other processes from preparing into it while the block runs."""
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise DataError(f"{folder}: another fan-fer prepare is at work there; wait for it to end") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
+        if not lock(handle):
+            raise DataError(f"{folder}: another fan-fer prepare is at work there; wait for it to end")
         yield
     finally:
         os.close(handle)

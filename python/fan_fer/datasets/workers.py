@@ -42,10 +42,10 @@ def extract_in_processes(task: Task, detector: str | Detector, clips: Sequence[S
     """
     context = multiprocessing.get_context("spawn")  # OpenCV and torch do not survive a fork
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _Worker.start, (task, detector, stop))
+    pool = ProcessPoolExecutor(workers, context, _ExtractionWorker.start, (task, detector, stop))
     try:
         with interrupts_held():
-            futures = {pool.submit(_Worker.extract, clip): clip for clip in clips}
+            futures = {pool.submit(_ExtractionWorker.extract, clip): clip for clip in clips}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool:
@@ -58,7 +58,7 @@ def extract_in_processes(task: Task, detector: str | Detector, clips: Sequence[S
         pool.shutdown(cancel_futures=True)
 
 
-class _Worker:
+class _ExtractionWorker:
     """What a worker process knows."""
 
     task: Task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.attention.scoring import score_clips
+from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError, FanFerError
 from fan_fer.datasets.features import prepared_features
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
@@ -63,18 +63,13 @@ def read_videos(path: Path) -> list[EvaluatedClip]:
 
     Videos are named relative to the folder of the CSV. Raises DataError.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            if "video" not in columns:
-                have = f"its columns are {', '.join(columns)}" if columns else "it is empty"
-                raise DataError(f"{path}: has no column video ({have}); video[,label,...] is wanted")
-            clips = [_video(path, reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    table = read_table(path, ("video",), "video[,label,...] is wanted")
+    clips = []
+    for line, row in table.rows:
+        if not row["video"]:
+            raise DataError(f"{path}: line {line} names no video")
+        about = dict(zip(table.columns, row.values(), strict=True))
+        clips.append(EvaluatedClip(row["video"], about, row.get("label", "")))
     if not clips:
         raise DataError(f"{path}: names no video; a row per video is wanted")
     return clips
@@ -115,8 +110,14 @@ def choose_videos(path: Path, split: str | None = None) -> tuple[str, list[Evalu
     return (f"split {split}", only(clips, "split", split)) if split is not None else ("all videos", clips)
 
 
+def find_column(clips: Sequence[EvaluatedClip], name: str) -> str | None:
+    """The column of that name as the clips spell it; None where they have none."""
+    return next((column for clip in clips[:1] for column in clip.about if column.lower() == name.lower()), None)
+
+
 def only(clips: Sequence[EvaluatedClip], column: str, value: str) -> list[EvaluatedClip]:
     """The clips with this value in a column. Raises DataError where there are none, with the values that there are."""
+    column = find_column(clips, column) or column
     values = sorted({clip.about.get(column, "") for clip in clips} - {""})
     if value not in values:
         there = f"there are {', '.join(values)}" if values else "no clip has one"
@@ -177,12 +178,3 @@ def _predict(recognizer: Recognizer, clip: EvaluatedClip, folder: Path) -> Evalu
         weights=np.array([frame.weight for frame in faces]),
         own=np.array([list((frame.probabilities or {}).values()) for frame in faces]),
     )
-
-
-def _video(path: Path, line: int, row: dict[str | None, str | None]) -> EvaluatedClip:
-    if None in row:
-        raise DataError(f"{path}: line {line} has more cells than the header; quote cells that hold a comma")
-    about = {str(name): (value or "").strip() for name, value in row.items()}
-    if not about["video"]:
-        raise DataError(f"{path}: line {line} names no video")
-    return EvaluatedClip(about["video"], about, about.get("label", ""))

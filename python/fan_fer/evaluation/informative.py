@@ -6,7 +6,6 @@ informative frame outweighs another; 0.5 is chance.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
+from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError
 from fan_fer.evaluation.metrics import Interval, bootstrap_interval
 
@@ -82,25 +82,15 @@ def load_truth(path: Path) -> FrameTruth:
     Raises DataError.
     """
     frames: dict[str, dict[int, bool]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column {', '.join(missing)}; wanted {', '.join(COLUMNS)}, a row per frame")
-            for row in reader:
-                try:
-                    shown = float(row["intensity"]) > VISIBLE and not int(row["occluded"])
-                    frames.setdefault(row["clip"], {})[int(row["frame"])] = shown
-                except (TypeError, ValueError):
-                    raise DataError(
-                        f"{path}: line {reader.line_num}: frame {row['frame']!r}, intensity {row['intensity']!r}, "
-                        f"occluded {row['occluded']!r}; a whole number, a number, and 0 or 1 are wanted"
-                    ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    for line, row in read_table(path, COLUMNS, f"{','.join(COLUMNS)}, a row per frame, is wanted").rows:
+        try:
+            shown = float(row["intensity"]) > VISIBLE and not int(row["occluded"])
+            frames.setdefault(row["clip"], {})[int(row["frame"])] = shown
+        except ValueError:
+            raise DataError(
+                f"{path}: line {line}: frame {row['frame']!r}, intensity {row['intensity']!r}, "
+                f"occluded {row['occluded']!r}; a whole number, a number, and 0 or 1 are wanted"
+            ) from None
     return FrameTruth(path, frames)
 
 
@@ -112,13 +102,7 @@ def frame_ranking(weights: ArrayLike, informative: ArrayLike) -> float:
     return float(roc_auc_score(kinds, np.asarray(weights)))
 
 
-def mean_ranking(weights: Sequence[ArrayLike], informative: Sequence[ArrayLike]) -> float:
-    """:func:`frame_ranking` averaged over the clips that have both kinds of frames; NaN without any."""
-    areas = [frame_ranking(weight, kinds) for weight, kinds in zip(weights, informative, strict=True)]
-    return float(np.nanmean(areas)) if not np.isnan(areas).all() else float("nan")
-
-
-def summarize(areas: NDArray[np.float64]) -> Ranking | None:
+def rank(areas: NDArray[np.float64]) -> Ranking | None:
     """The mean and its interval over the clips of :func:`frame_ranking` values (S, n), one row per seed.
 
     Each clip's are averaged over the seeds first. None where no clip has both kinds of frames.
@@ -134,20 +118,31 @@ def summarize(areas: NDArray[np.float64]) -> Ranking | None:
 class Attention:
     """AUC against the informative frames: of the final weights, and of the plain rule "one minus p(neutral)"."""
 
-    weights: Ranking | None
-    rule: Ranking | None
+    weights: Ranking | None = None
+    rule: Ranking | None = None
+
+    @classmethod
+    def of(cls, areas: NDArray[np.float64]) -> Attention:
+        """Of :func:`clip_areas` values (2, S, n), for S seeds."""
+        return cls(rank(areas[0]), rank(areas[1]))
 
     def to_dict(self) -> dict[str, Any]:
         return {name: None if value is None else value.to_dict() for name, value in vars(self).items()}
 
 
 def clip_areas(
-    truth: FrameTruth, name: str, numbers: Sequence[int], weights: NDArray[Any], own: NDArray[Any], neutral: int | None
-) -> tuple[float, float]:
-    """AUC of one clip's final weights and of the plain rule; NaN where there is none."""
-    informative = truth.informative(name, numbers)
-    rule = float("nan") if neutral is None else frame_ranking(1 - own[:, neutral], informative)
-    return frame_ranking(weights, informative), rule
+    weights: Iterable[ArrayLike], own: Iterable[ArrayLike], informative: Iterable[ArrayLike], neutral: int | None
+) -> NDArray[np.float64]:
+    """(2, n): AUC of each clip's final weights and of the plain rule; NaN where there is none.
+
+    weights, own, informative: of the frames of each of the n clips: (k,), (k, C) probabilities of each frame as a clip
+        of its own, and (k,) bool.
+    """
+    areas: list[tuple[float, float]] = []
+    for final, probabilities, kinds in zip(weights, own, informative, strict=True):
+        rule = float("nan") if neutral is None else frame_ranking(1 - np.asarray(probabilities)[:, neutral], kinds)
+        areas.append((frame_ranking(final, kinds), rule))
+    return np.asarray(np.array(areas, np.float64).reshape(-1, 2).T)
 
 
 def neutral_class(classes: Sequence[str]) -> int | None:

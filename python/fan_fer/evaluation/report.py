@@ -1,4 +1,4 @@
-"""What ``fan-fer evaluate`` and ``fan-fer predict --manifest`` show on a terminal."""
+"""What ``fan-fer evaluate`` and ``fan-fer predict-many`` show on a terminal."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import write_text
-from fan_fer.evaluation.clips import EvaluatedClip
+from fan_fer.evaluation.clips import EvaluatedClip, find_column
 from fan_fer.evaluation.informative import (
     Attention,
     FrameTruth,
     clip_areas,
     neutral_class,
-    summarize,
 )
 from fan_fer.evaluation.metrics import Scores, score
 
@@ -88,11 +86,12 @@ def summarise(
     )
 
 
-def check_column(clips: Sequence[EvaluatedClip], by: str) -> None:
-    """Raises DataError where the clips have no column of that name."""
-    columns = list(clips[0].about)
-    if by not in columns:
-        raise DataError(f"--by {by}: there is no such column; there are {', '.join(columns)}")
+def check_column(clips: Sequence[EvaluatedClip], by: str) -> str:
+    """The column of that name as the clips spell it. Raises DataError where they have none."""
+    column = find_column(clips, by)
+    if column is None:
+        raise DataError(f"--by {by}: there is no such column; there are {', '.join(clips[0].about)}")
+    return column
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
@@ -106,25 +105,24 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
 
 def write_predictions(folder: Path, clips: Sequence[EvaluatedClip], classes: Sequence[str]) -> None:
-    """predictions.csv: a row per clip, its own columns first. Raises OutputError."""
-    text = io.StringIO(newline="")
+    """predictions.csv: a row per clip, its own columns first but for those of the same names. Raises OutputError."""
     ours = ("class", "predicted", "right", *(f"p_{name}" for name in classes), "frames", "faces", "error")
-    writer = csv.DictWriter(text, list(dict.fromkeys([*clips[0].about, *ours])), lineterminator="\n")
-    writer.writeheader()
+    kept = [name for name in clips[0].about if name.lower() not in {column.lower() for column in ours}]
+    rows = []
     for clip in clips:
-        row: dict[str, Any] = dict.fromkeys(ours, "") | dict(clip.about)
+        row: dict[str, Any] = {name: clip.about[name] for name in kept}
         row |= {
-            "class": "" if clip.truth is None else classes[clip.truth],
-            "frames": "" if clip.frames is None else clip.frames,
+            "class": None if clip.truth is None else classes[clip.truth],
+            "frames": clip.frames,
             "error": clip.error,
         }
         if clip.probabilities is not None:
             predicted = int(clip.probabilities.argmax())
             row |= {"predicted": classes[predicted], "faces": len(clip.numbers)}
-            row |= {"right": "" if clip.truth is None else int(predicted == clip.truth)}
+            row |= {"right": None if clip.truth is None else int(predicted == clip.truth)}
             row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, clip.probabilities.tolist(), strict=True)}
-        writer.writerow(row)
-    write_text(folder / PREDICTIONS_FILE, text.getvalue(), errors="backslashreplace")
+        rows.append(row)
+    write_table(folder / PREDICTIONS_FILE, [*kept, *ours], rows)
 
 
 def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:
@@ -133,11 +131,11 @@ def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:
 
 
 def _attention(classes: Sequence[str], clips: Sequence[EvaluatedClip], truth: FrameTruth) -> Attention:
-    neutral = neutral_class(classes)
-    areas = [
-        clip_areas(truth, clip.name, clip.numbers, clip.weights, clip.own, neutral)
-        for clip in clips
-        if clip.weights is not None and clip.own is not None
-    ]
-    weights, rule = np.array(areas, np.float64).reshape(-1, 1, 2).transpose(2, 1, 0)
-    return Attention(summarize(weights), summarize(rule))
+    known = [clip for clip in clips if clip.weights is not None and clip.own is not None]
+    areas = clip_areas(
+        [clip.weights for clip in known if clip.weights is not None],
+        [clip.own for clip in known if clip.own is not None],
+        [truth.informative(clip.name, clip.numbers) for clip in known],
+        neutral_class(classes),
+    )
+    return Attention.of(areas[:, None])

@@ -1,9 +1,7 @@
-"""A manifest from its first row to the table of results, whoever makes the predictions."""
+"""A list of videos from its first row to the table of results, whoever makes the predictions."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, OutputError
-from fan_fer.base.files import check_writable, write_text
+from fan_fer.base.files import check_writable
 from fan_fer.base.terminal import progress_bar
-from fan_fer.evaluation.clips import EvaluatedClip, read_videos, with_truths
+from fan_fer.evaluation.clips import EvaluatedClip, find_column, read_videos, with_truths
 from fan_fer.evaluation.labels import LabelMap
 from fan_fer.evaluation.summary import Summary, summarise
 from fan_fer.many.journal import Journal, journal_path, relative_folder
@@ -26,7 +25,7 @@ Outcomes = Generator[tuple[str, Result], None, None]
 
 
 def run_job(
-    manifest: Path,
+    listing: Path,
     out: Path,
     work: Work,
     predict: Callable[[Sequence[str]], Outcomes],
@@ -42,13 +41,13 @@ def run_job(
     if out.exists() and not out.is_file():
         raise OutputError(f"{out}: is no file; the name of a CSV file is wanted")
     check_writable(out)
-    clips = read_videos(manifest)
-    if out.resolve() in {manifest.resolve(), *((manifest.parent / clip.name).resolve() for clip in clips)}:
-        raise OutputError(f"{out}: is the manifest, or one of its videos; another name is wanted")
+    clips = read_videos(listing)
+    if out.resolve() in {listing.resolve(), *((listing.parent / clip.name).resolve() for clip in clips)}:
+        raise OutputError(f"{out}: is the list, or one of its videos; another name is wanted")
     card, detector = work.check()
-    taken = [name for name in result_columns(card.classes) if name in clips[0].about]
+    taken = [column for name in result_columns(card.classes) if (column := find_column(clips, name))]
     if taken:
-        raise DataError(f"{manifest}: has the column {taken[0]}, which the results have too; another name is wanted")
+        raise DataError(f"{listing}: has the column {taken[0]}, which the results have too; another name is wanted")
     clips = with_truths(clips, card.classes, label_map)
     settings = {
         "folder": relative_folder(work.folder, out),
@@ -69,12 +68,12 @@ def run_job(
         results = [journal.results[clip.name] for clip in clips]
     clips = [_with_result(clip, result) for clip, result in zip(clips, results, strict=True)]
     _write_table(out, clips, results, card.classes)
-    about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(manifest), "which": "all videos"}
+    about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(listing), "which": "all videos"}
     return summarise(about, card.classes, clips)
 
 
 def result_columns(classes: Sequence[str]) -> tuple[str, ...]:
-    """The columns that follow those of the manifest."""
+    """The columns that follow those of the list."""
     return "predicted", *(f"p_{name}" for name in classes), "frames", "faces", "heaviest", "warnings", "error"
 
 
@@ -84,9 +83,7 @@ def _with_result(clip: EvaluatedClip, result: Result) -> EvaluatedClip:
 
 
 def _write_table(out: Path, clips: Sequence[EvaluatedClip], results: Sequence[Result], classes: Sequence[str]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*clips[0].about, *result_columns(classes)], lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for clip, result in zip(clips, results, strict=True):
         row: dict[str, Any] = {**clip.about, "error": result["error"]}
         if clip.probabilities is not None:
@@ -95,5 +92,5 @@ def _write_table(out: Path, clips: Sequence[EvaluatedClip], results: Sequence[Re
             row |= {"frames": result["frames"], "faces": result["faces"]}
             row |= {"heaviest": " ".join(f"{time:g}" for time in result["heaviest"])}
             row |= {"warnings": "; ".join(result["warnings"])}
-        writer.writerow(row)
-    write_text(out, text.getvalue(), errors="backslashreplace")
+        rows.append(row)
+    write_table(out, [*clips[0].about, *result_columns(classes)], rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from fan_fer.base.checkpoint import check_settings
 from fan_fer.base.errors import DataError, OutputError
+from fan_fer.base.files import lock
 from fan_fer.many.work import Result
 
 FORMAT_VERSION = 1
@@ -33,7 +33,8 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
         try:
-            self._lock()
+            if not lock(self._file):
+                raise DataError(f"{path}: another process is at work on it; wait for it to end")
             self._begin({"format": FORMAT_VERSION, **settings})
         except BaseException:
             self._file.close()
@@ -51,14 +52,6 @@ class Journal:
         """Raises OutputError."""
         self.results[video] = result
         self._append({"video": video, "result": result})
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{self.path}: another process is at work on it; wait for it to end") from None
-        except OSError:
-            pass  # a file system without locks
 
     def _begin(self, settings: dict[str, Any]) -> None:
         self._file.seek(0)
@@ -100,7 +93,7 @@ def journal_path(table: Path) -> Path:
 
 
 def relative_folder(folder: str, table: Path) -> str:
-    """The folder as the table sees it: the same where both were moved, another one for another manifest's folder."""
+    """The folder as the table sees it: the same where both were moved, another one for a list in another folder."""
     return os.path.relpath(folder, table.parent.absolute())
 
 

@@ -37,7 +37,7 @@ def predict_in_processes(work: Work, videos: Sequence[str], workers: int) -> Out
 
     def start() -> ProcessPoolExecutor:
         # One process each, so that it is known whose death it was.
-        return ProcessPoolExecutor(1, context, _Worker.start, (work, stop))
+        return ProcessPoolExecutor(1, context, _ProcessWorker.start, (work, stop))
 
     waiting = deque((video, 1) for video in videos)
     idle = [start() for _ in range(min(workers, len(waiting)))]
@@ -48,7 +48,7 @@ def predict_in_processes(work: Work, videos: Sequence[str], workers: int) -> Out
             with interrupts_held():
                 while waiting and idle:
                     pool, (video, attempt) = idle.pop(), waiting.popleft()
-                    running[pool.submit(_Worker.predict, video)] = pool, video, attempt
+                    running[pool.submit(_ProcessWorker.predict, video)] = pool, video, attempt
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 pool, video, attempt = running.pop(future)
                 try:
@@ -76,7 +76,7 @@ def predict_in_processes(work: Work, videos: Sequence[str], workers: int) -> Out
             pool.shutdown(cancel_futures=True)
 
 
-class _Worker:
+class _ProcessWorker:
     """What a worker process knows."""
 
     work: Work

@@ -91,7 +91,7 @@ class Work:
 
 
 def make_work(
-    manifest: Path,
+    listing: Path,
     weights: str | os.PathLike[str] | None,
     detector: str | Detector,
     device: str,
@@ -100,7 +100,7 @@ def make_work(
     """Raises WeightsError where the weights cannot be read. None: the ones that ship."""
     # Absolute, since workers need not be started in the same folder.
     path = str(Path(weights or DEFAULT_WEIGHTS).absolute())
-    folder = str(manifest.parent.absolute())
+    folder = str(listing.parent.absolute())
     if isinstance(detector, str) and detector.startswith("yunet:"):
         detector = f"yunet:{Path(detector.removeprefix('yunet:')).absolute()}"
     return Work(folder, path, weights_fingerprint(path), detector, device, threads)

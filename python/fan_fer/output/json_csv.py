@@ -1,17 +1,13 @@
-"""Writing results: JSON, CSV, and the rule that a file appears whole or not at all."""
+"""A prediction as JSON and as CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from fan_fer.base.files import (
-    write_text,
-)
+from fan_fer.base.csv_files import write_table
 from fan_fer.faces.face import LANDMARKS
 from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction, tracks_to_dict
 
@@ -33,14 +29,11 @@ def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:
 
     Predictions of tracks have a column more, with the track's number, and one row per frame of the track's span.
     """
-    text = io.StringIO(newline="")
-    _write_rows(text, predictions)
-    # The name of a video need not be valid text.
-    write_text(path, text.getvalue(), errors="backslashreplace")
+    rows = list(_rows(predictions))
+    write_table(path, list(rows[0]) if rows else [], rows)
 
 
-def _write_rows(file: IO[str], predictions: Iterable[ClipPrediction]) -> None:
-    writer: csv.DictWriter[str] | None = None
+def _rows(predictions: Iterable[ClipPrediction]) -> Iterator[dict[str, Any]]:
     for prediction in predictions:
         track = {} if prediction.track is None else {"track": prediction.track}
         for frame in (frame.to_dict() for frame in (prediction.span if track else prediction.frames)):
@@ -51,11 +44,7 @@ def _write_rows(file: IO[str], predictions: Iterable[ClipPrediction]) -> None:
                 row |= {f"{name}_x": point[0], f"{name}_y": point[1]}
             row |= {name: frame[name] for name in ("alpha", "beta", "weight", "emotion")}
             own = frame["probabilities"] or {}
-            row |= {f"p_{name}": own.get(name) for name in prediction.probabilities}
-            if writer is None:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
+            yield row | {f"p_{name}": own.get(name) for name in prediction.probabilities}
 
 
 def _object_json(prediction: ClipPrediction | Sequence[ClipPrediction], indent: str) -> str:

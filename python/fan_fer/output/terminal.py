@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.console import Group, RenderableType
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from fan_fer.base.terminal import progress_bar
 from fan_fer.base.timing import STAGES, Profile
 from fan_fer.output.colors import track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
@@ -22,30 +23,24 @@ _STAGES = {"faces": "reading faces", "annotate": "writing the video"}
 
 
 @contextmanager
-def progress_bar(console: Console, name: str) -> Iterator[_Report]:
-    """Shows the progress of one clip while the block runs, if the console is a terminal."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield _Report(bar, name)
+def clip_progress(name: str) -> Iterator[_ClipProgress]:
+    """Shows the progress of one clip while the block runs, where there is a terminal."""
+    with progress_bar() as bars:
+        yield _ClipProgress(bars, name)
 
 
-class _Report:
+class _ClipProgress:
     """The callable that ``Recognizer.predict`` and ``annotate_video`` tell their progress."""
 
-    def __init__(self, bar: Progress, name: str) -> None:
-        self._bar, self._name, self._stage = bar, name, ""
-        self._task = bar.add_task(name, total=None)
+    def __init__(self, bars: Progress, name: str) -> None:
+        self._bars, self._name, self._stage = bars, name, ""
+        self._task = bars.add_task(name, total=None)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         if stage != self._stage:
             self._stage = stage
-            self._bar.reset(self._task, description=f"{self._name}: {_STAGES.get(stage, stage)}")
-        self._bar.update(self._task, completed=done, total=total)
+            self._bars.reset(self._task, description=f"{self._name}: {_STAGES.get(stage, stage)}")
+        self._bars.update(self._task, completed=done, total=total)
 
 
 def profile_report(profile: Profile, prediction: ClipPrediction, seconds: float) -> RenderableType:

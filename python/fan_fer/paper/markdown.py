@@ -5,7 +5,8 @@ from __future__ import annotations
 from fan_fer.evaluation.informative import Ranking
 from fan_fer.evaluation.metrics import Scores
 from fan_fer.evaluation.text import difference_texts, markdown_table, ranking_text, share_text
-from fan_fer.paper.table import EPOCHS, TITLES, Table
+from fan_fer.paper.table import TITLES, Table
+from fan_fer.training.result import KEPT_EPOCHS
 
 
 def table_markdown(table: Table) -> str:
@@ -20,7 +21,7 @@ def table_markdown(table: Table) -> str:
 
 def _scores(table: Table) -> str:
     published = table.published
-    headings = ["%", *(f"{what}, {which} epoch" for which in EPOCHS for what in ("accuracy", "mean recall"))]
+    headings = ["%", *(f"{what}, {which} epoch" for which in KEPT_EPOCHS for what in ("accuracy", "mean recall"))]
     rows = []
     for result in table.variants:
         row = [result.title]
@@ -65,11 +66,11 @@ def _notes(table: Table) -> str:
 
 def _gains(table: Table) -> str:
     headings = ["points, with paired 95 % intervals"]
-    headings += [f"{what}, {which} epoch" for which in EPOCHS for what in ("accuracy", "mean recall")]
+    headings += [f"{what}, {which} epoch" for which in KEPT_EPOCHS for what in ("accuracy", "mean recall")]
     rows = []
     for name, both in table.differences.items():
         row = [f"FAN - {TITLES[name]}"]
-        for which in EPOCHS:
+        for which in KEPT_EPOCHS:
             row += difference_texts(both[which])
         rows.append(row)
     return markdown_table(headings, rows)

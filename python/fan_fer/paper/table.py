@@ -15,13 +15,12 @@ from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
 from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.evaluation.informative import Attention, FrameTruth, Ranking, clip_areas, neutral_class, summarize
-from fan_fer.evaluation.metrics import Difference, Scores, bootstrap_interval, difference, score
-from fan_fer.training.result import RunResult
+from fan_fer.evaluation.informative import Attention, FrameTruth, Ranking, clip_areas, neutral_class, rank
+from fan_fer.evaluation.metrics import Difference, Scores, difference, score
+from fan_fer.training.result import KEPT_EPOCHS, RunResult
 
 FORMAT_VERSION = 1
 TITLES = {"score-fusion": "score fusion", "self": "self-attention only", "fan": "FAN"}
-EPOCHS = ("last", "best")
 
 RunKey = tuple[str, str, int]  # variant, partition, seed
 
@@ -68,7 +67,7 @@ class VariantResult:
 
     @cached_property
     def attention(self) -> Attention | None:
-        return None if self.areas is None else Attention(summarize(self.areas[0]), summarize(self.areas[1]))
+        return None if self.areas is None else Attention.of(self.areas)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -117,7 +116,7 @@ class Table:
         return {
             other.variant: {
                 which: difference(ours.labels, ours.probabilities[which], other.probabilities[which])
-                for which in EPOCHS
+                for which in KEPT_EPOCHS
             }
             for other in self.variants
             if other is not ours
@@ -131,7 +130,7 @@ class Table:
             return {}
         others = {r.variant: r.areas[0] for r in self.variants if r is not ours and r.areas is not None}
         others["rule"] = ours.areas[1]
-        return {name: _gain(ours.areas[0], areas) for name, areas in others.items()}
+        return {name: rank(ours.areas[0] - areas) for name, areas in others.items()}
 
     def to_dict(self) -> dict[str, Any]:
         published = self.published
@@ -202,7 +201,7 @@ def _collect(
     for row in runs:
         if [name for run in row for name in run.values["clips"]] != clips:
             raise TrainingError(f"{row[0].folder}: was tested on other clips than {runs[0][0].folder}")
-    scores = {which: [[run.scores(which) for run in row] for row in runs] for which in EPOCHS}
+    scores = {which: [[run.scores(which) for run in row] for row in runs] for which in KEPT_EPOCHS}
     probabilities = {
         which: np.stack([[clip.probabilities for one in row for clip in one] for row in rows])
         for which, rows in scores.items()
@@ -231,17 +230,11 @@ def _areas(
 ) -> NDArray[np.float64]:
     """(2, seeds, n): AUC of the final weights, and of the plain rule; ``scores[seed][partition]``."""
     numbers = {clip.name: clip.numbers for clip in prepared.clips}
+    informative = [truth.informative(name, numbers[name]) for name in clips]
     neutral = neutral_class(prepared.classes)
     rows = []
     for row in scores:
-        of_clips = zip(clips, (clip for one in row for clip in one), strict=True)
-        rows.append([clip_areas(truth, name, numbers[name], c.weights, c.own, neutral) for name, c in of_clips])
-    return np.moveaxis(np.array(rows, np.float64), -1, 0)
-
-
-def _gain(first: NDArray[np.float64], second: NDArray[np.float64]) -> Ranking | None:
-    known = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
-    gain = first[:, known].mean(0) - second[:, known].mean(0)
-    if not len(gain):
-        return None
-    return Ranking(len(gain), float(gain.mean()), bootstrap_interval(lambda clips: gain[clips].mean(-1), len(gain)))
+        weights = [clip.weights for one in row for clip in one]
+        own = [clip.own for one in row for clip in one]
+        rows.append(clip_areas(weights, own, informative, neutral))
+    return np.stack(rows, axis=1)

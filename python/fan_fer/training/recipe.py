@@ -23,7 +23,7 @@ RECIPES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What one run is trained with; the names of the fields are the keys of a recipe."""
 
     epochs: int
@@ -77,7 +77,7 @@ class Recipe:
     def __post_init__(self) -> None:
         self._check_table(self.values, {"layout": tuple(LAYOUTS), "variant": VARIANTS})
 
-    def settings(self, layout: str, variant: str) -> Settings:
+    def settings(self, layout: str, variant: str) -> TrainingSettings:
         """The more specific table wins: layout over general, variant over layout, both together over all.
 
         Raises TrainingError for a key that is missing.
@@ -95,7 +95,7 @@ class Recipe:
         missing = [name for name in ("epochs", "lr") if name not in checked]
         if missing:
             raise TrainingError(f"{self.source}: without {' and '.join(missing)}; every recipe needs them")
-        return Settings(**checked)
+        return TrainingSettings(**checked)
 
     def _check_table(self, table: Mapping[str, Any], below: Mapping[str, tuple[str, ...]]) -> None:
         """below: the kinds of tables that may be in this one, each with the names that there are."""
@@ -114,7 +114,7 @@ class Recipe:
                 self._check_table(inner, {"variant": below["variant"]} if key == "layout" else {})
 
     def _check(self, key: str, value: Any) -> Any:
-        known = {field.name: field for field in fields(Settings)}
+        known = {field.name: field for field in fields(TrainingSettings)}
         if key not in known:
             raise TrainingError(f"{self.source}: key {key!r} is unknown; known are {', '.join(known)}")
         kind = known[key].type

@@ -18,7 +18,7 @@ from fan_fer.base.files import atomic_write, write_text
 
 FORMAT = 1
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
-EPOCHS = ("best", "last")
+KEPT_EPOCHS = ("last", "best")  # "best" is the one with the highest accuracy on the test clips
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from fan_fer.base.files import make_folder
 from fan_fer.base.terminal import progress_bar
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.training.fabric import make_fabric
-from fan_fer.training.result import EPOCHS, RESULT_FILE, RunResult
+from fan_fer.training.result import KEPT_EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start, start_network
 from fan_fer.training.trainer import Trainer
 
 CHECKPOINT_FILE = "last.pt"
-NETWORKS = {which: f"{which}.safetensors" for which in EPOCHS}
+NETWORKS = {which: f"{which}.safetensors" for which in KEPT_EPOCHS}
 
 
 def train_run(

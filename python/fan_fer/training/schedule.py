@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.training.recipe import Settings
+from fan_fer.training.recipe import TrainingSettings
 
 
-def make_optimizer(network: FrameAttentionNetwork, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(network: FrameAttentionNetwork, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Over what learns: each part with its own multiple of the learning rate."""
     parts: list[tuple[nn.Module | None, float]] = [
         (network.attention, settings.attention_lr),
@@ -28,13 +28,13 @@ def make_optimizer(network: FrameAttentionNetwork, settings: Settings) -> torch.
     return torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Settings, epoch: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, epoch: float) -> None:
     """That of a moment in the run, in epochs from 0."""
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * lr_factor(settings, epoch) * group["scale"]
 
 
-def lr_factor(settings: Settings, epoch: float) -> float:
+def lr_factor(settings: TrainingSettings, epoch: float) -> float:
     """The learning rate at a moment, as a part of its highest."""
     if epoch < settings.warmup:
         return (epoch + 1) / (settings.warmup + 1)

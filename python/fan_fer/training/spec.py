@@ -9,7 +9,7 @@ from typing import Any
 from fan_fer.base.errors import TrainingError
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.cache import fingerprint
-from fan_fer.training.recipe import Recipe, Settings
+from fan_fer.training.recipe import Recipe, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RunSpec:
     init_heads: bool = False
     freeze_backbone: bool = False
 
-    def settings(self, prepared: PreparedSet) -> Settings:
+    def settings(self, prepared: PreparedSet) -> TrainingSettings:
         return self.recipe.settings(prepared.layout, self.variant)
 
     def frozen(self, prepared: PreparedSet) -> bool:

@@ -97,7 +97,7 @@ def test_every_parameter_learns(network: FrameAttentionNetwork, frames: Tensor) 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="variant: got 'both'; wanted one of fan, self, score-fusion"):
         FrameAttentionNetwork("both")
-    with pytest.raises(ValueError, match="backbone: got 'vgg'; wanted one of resnet18"):
+    with pytest.raises(ValueError, match="backbone: got 'vgg'; resnet18 is wanted"):
         FrameAttentionNetwork(backbone="vgg")
 
 

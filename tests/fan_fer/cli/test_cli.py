@@ -132,6 +132,11 @@ def test_missing_file(predict, tmp_path: Path) -> None:
     assert_one_error(predict(tmp_path / "none.mp4"), r"none\.mp4: no such file")
 
 
+def test_names_that_are_too_long(predict, clip: Path, tmp_path: Path) -> None:
+    assert_one_error(predict("x" * 300), r"x: File name too long")
+    assert_one_error(predict(clip, "--json", tmp_path / ("x" * 300)), r"x: cannot write in .* \(File name too long\)")
+
+
 def test_text_named_mp4(predict, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello\n" * 1000)
     assert_one_error(predict(tmp_path / "text.mp4", "--json", tmp_path / "a.json"), r"text\.mp4: ")
@@ -312,16 +317,14 @@ def test_unknown_device(predict, clip: Path) -> None:
     assert_one_error(predict(clip, "--device", "cuda:99"), 'device "cuda:99"')
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict", "a.mp4", "--nonsense"], ["predict", "a.mp4", "--faces", "some"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["predict"], ["predict", "a.mp4", "--nonsense"], ["predict", "a.mp4", "--faces", "some"]]
+)
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == BAD_INPUT
     assert "usage: fan-fer" in capsys.readouterr().err
-
-
-def test_no_clip(predict) -> None:
-    assert_one_error(predict(), "a CLIP or --manifest is wanted")
 
 
 def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,7 @@ from drawn_faces import DrawnFaces, draw_face
 from fan_fer.base.errors import DataError, DetectorError, FanFerError, OutputError
 from fan_fer.cli import main as cli
 from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED
-from fan_fer.datasets import extraction
-from fan_fer.datasets import files as manifest
+from fan_fer.datasets import extraction, files
 from fan_fer.datasets import prepare as preparing
 from fan_fer.datasets.files import CLIP_COLUMNS, FRAME_COLUMNS, read_rows
 from fan_fer.datasets.prepare import Preparation, prepare
@@ -75,7 +74,7 @@ def test_ckplus(tmp_path: Path) -> None:
         ("S002/002", "Fear", "S002", 3, None),
     ]
     assert {clip.numbers for clip in prepared.clips} == {(0, 1, 2, 3)}
-    assert manifest.read_settings(prepared.folder).without_label == 2
+    assert files.read_settings(prepared.folder).without_label == 2
 
     clip = prepared.clips[1]
     image = cv2.imread(str(tmp_path / "ckplus/cohn-kanade-images/S000/002/S000_002_00000003.png"))
@@ -193,7 +192,7 @@ def test_csv(tmp_path: Path) -> None:
         ("clip 4", "Joy", "p1", 1, "test"),
         ("frames", "Fury", "p3", 3, "train"),
     ]
-    assert manifest.read_settings(tmp_path / "set").without_label == 1
+    assert files.read_settings(tmp_path / "set").without_label == 1
     assert len(prepared.partitions()) == 3
 
 
@@ -346,7 +345,7 @@ def test_ckplus_as_people_unpack_it(tmp_path: Path) -> None:
         "unreadable",
         "extended/Cohn-Kanade-Images/S001/002: there is no image; there is a label and no folder of images",
     )
-    assert manifest.read_settings(tmp_path / "less").without_label == 2
+    assert files.read_settings(tmp_path / "less").without_label == 2
 
 
 def test_labels_of_ckplus_that_cannot_be_read(tmp_path: Path) -> None:
@@ -421,17 +420,17 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("folders", "case", r"the labels Joy and joy differ in case alone"),
         ("csv", "ckplus", r"is a folder; csv wants a CSV file"),
         ("csv", "absent", r"no such file; csv wants a CSV file"),
-        ("csv", "columns.csv", r"wanted the columns video,label .*; found file, label$"),
+        ("csv", "columns.csv", r"no column video \(its columns are file, label\); video,label\[,split,"),
         ("csv", "nothing.csv", r"lists no video with a label"),
         ("csv", "twice.csv", r"line 3: \./x\.avi is listed in line 2 already"),
         ("csv", "split.csv", r"line 2: split 'development' is unknown; wanted train, val or test"),
-        ("csv", "unnamed.csv", r"line 2: names no video"),
+        ("csv", "unnamed.csv", r"line 2 names no video"),
         ("csv", "missing.csv", r"none of its 2 videos exists \(.*a\.avi, \.\.\.\); paths are relative"),
         ("csv", "spelling.csv", r"the labels Joy and joy differ in case alone"),
         ("csv", "quote.csv", r"quote\.csv: line \d: unexpected end of data"),
         ("csv", "nested.csv", r"clips .*S000 and .*S000/001 cannot be told apart"),
-        ("csv", "latin.csv", r"is not UTF-8 text"),
-        ("csv", "x.avi", r"x\.avi: (is not UTF-8 text|not the csv layout|line)"),
+        ("csv", "latin.csv", r"not a CSV file in UTF-8 \(line 2: "),
+        ("csv", "x.avi", r"x\.avi: not a CSV file in UTF-8"),
         ("lfw", "ckplus", r"layout 'lfw' is unknown; wanted: ckplus, afew, folders, csv$"),
     ],
 )
@@ -555,7 +554,7 @@ def test_a_set_that_lies_elsewhere_is_the_same(tmp_path: Path) -> None:
         ("set.json", b"[]", r"set\.json: damaged"),
         ("set.json", b'{"format_version": 1}', r"set\.json: damaged"),
         ("set.json", b'{"format_version": 2}', r"has format version 2; this fan-fer reads 1"),
-        ("clips.csv", None, r"clips\.csv: is missing"),
+        ("clips.csv", None, r"clips\.csv: cannot be read \(No such file.*\); the prepared set is damaged"),
         ("clips.csv", b"clip,label\n", r"clips\.csv: the columns are not clip, label, split"),
         (
             "frames.csv",
@@ -582,7 +581,7 @@ def test_rows_that_were_changed_are_refused(tmp_path: Path) -> None:
         (",Angry,", ",Bored,", "label 'Bored' is not one of Angry, Contempt"),
         (",4,4,", ",4,3,", "do not agree on its faces"),
         ("S000,1,", "S000,one,", "prepared set is damaged"),
-        ("S000,1,", "S000,", "row 1 has not 10 cells"),
+        ("S000,1,", "S000,", "line 2 has 9 of 10 cells; the prepared set is damaged"),
         ("S000/001,", '"S000/001,', "unexpected end of data"),
     ):
         path.write_text(text.replace(old, new, 1))
@@ -616,7 +615,7 @@ def test_crops_that_cannot_be_read(tmp_path: Path) -> None:
         (extraction, "_write_png", 6),  # in the second clip
         (extraction.Task, "_put", 1),
         (extraction.Task, "_put", 4),
-        (manifest, "write_text", 1),
+        (files, "write_text", 1),
         (preparing, "write_rows", 1),
         (preparing, "write_rows", 2),
         (preparing, "write_settings", 2),

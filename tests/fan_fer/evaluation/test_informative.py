@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fan_fer.base.errors import DataError
-from fan_fer.evaluation.informative import frame_ranking, load_truth, mean_ranking, summarize
+from fan_fer.evaluation.informative import clip_areas, frame_ranking, load_truth, rank
 
 HEADER = "clip,frame,intensity,occluded,yaw\n"
 
@@ -50,10 +50,10 @@ def test_what_the_truth_lacks_is_named(truth: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("clip,frame\na,0\n", r"no column intensity, occluded; wanted clip, frame"),
-        ("", r"no column clip, frame"),
+        ("clip,frame\na,0\n", r"no column intensity, occluded \(its columns are clip, frame\); clip,frame,intensity,"),
+        ("", r"no column clip, frame, intensity, occluded \(it is empty\)"),
         (HEADER + "a,0,0.5,0,0\na,x,0.5,0,0\n", r"line 3: frame 'x', intensity '0.5', occluded '0'"),
-        (HEADER + "a,0\n", r"line 2: frame '0', intensity None"),
+        (HEADER + "a,0\n", r"line 2: frame '0', intensity ''"),
         ("clip,frame\xff", r"not a CSV file in UTF-8"),
     ],
 )
@@ -74,13 +74,17 @@ def test_ranking_counts_pairs() -> None:
     assert frame_ranking(weights, kinds) == pytest.approx(expected)
     assert frame_ranking(np.full(40, 1 / 40), kinds) == 0.5
     assert math.isnan(frame_ranking(weights, np.ones(40, bool)))
-    assert math.isnan(mean_ranking([weights], [np.zeros(40, bool)]))
+    own = np.stack([weights, 1 - weights], axis=1)
+    areas = clip_areas([weights, weights], [own, own], [kinds, np.zeros(40, bool)], neutral=1)
+    assert areas[:, 0] == pytest.approx(expected)  # one minus p(neutral) is the weight
+    assert np.isnan(areas[:, 1]).all()
+    assert np.isnan(clip_areas([weights], [own], [kinds], neutral=None)).tolist() == [[False], [True]]
 
 
 def test_summary_averages_seeds_then_clips() -> None:
     areas = np.array([[0.8, np.nan, 0.4], [0.6, np.nan, 0.4]])  # the second clip has frames of one kind
-    ranking = summarize(areas)
+    ranking = rank(areas)
     assert (ranking.clips, ranking.mean) == (2, pytest.approx((0.7 + 0.4) / 2))
     assert ranking.interval == pytest.approx((0.4, 0.7))
-    assert summarize(np.full((3, 2), np.nan)) is None
-    assert summarize(areas[:, :1]).interval is None
+    assert rank(np.full((3, 2), np.nan)) is None
+    assert rank(areas[:, :1]).interval is None

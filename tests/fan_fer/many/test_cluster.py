@@ -13,8 +13,10 @@ from drawn_faces import DrawnFaces
 
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError
-from fan_fer.many import cluster as distributed
-from fan_fer.many.local import predict_manifest
+from fan_fer.many.cluster import predict_manifest
+from fan_fer.many.predict import predict_many
+from fan_fer.many.ray_workers import _ClusterWorker
+from fan_fer.many.work import make_work
 
 from ..drawn_lists import WHITE, draw_list, draw_white, random_weights, read_rows
 
@@ -30,18 +32,16 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_rows_of_one_process_whatever_dies(tmp_path: Path) -> None:
-    manifest = draw_list(tmp_path / "videos")
+    listing = draw_list(tmp_path / "videos")
     weights = random_weights(tmp_path / "random.safetensors")
-    predict_manifest(manifest, tmp_path / "one.csv", workers=0, weights=weights, detector=DrawnFaces())
+    predict_many(listing, tmp_path / "one.csv", workers=0, weights=weights, detector=DrawnFaces())
 
-    draw_white(manifest.parent / WHITE)
-    with manifest.open("a") as file:
+    draw_white(listing.parent / WHITE)
+    with listing.open("a") as file:
         file.write(f"{WHITE},,\n")
     died = tmp_path / "died"
     detector = DrawnFaces(dies=died, deadly=True)
-    summary = distributed.predict_manifest(
-        manifest, tmp_path / "ray.csv", workers=2, weights=weights, detector=detector
-    )
+    summary = predict_manifest(listing, tmp_path / "ray.csv", workers=2, weights=weights, detector=detector)
 
     assert died.exists()  # a worker was killed at a video that is done all the same
     assert not ray.is_initialized()
@@ -57,8 +57,8 @@ def test_the_rows_of_one_process_whatever_dies(tmp_path: Path) -> None:
 
 def test_a_machine_with_other_weights_ends_the_work_with_one_line(tmp_path: Path) -> None:
     weights = random_weights(tmp_path / "random.safetensors")
-    own = distributed.make_work(tmp_path / "list.csv", weights, DrawnFaces(), "cpu")
-    worker = distributed._Worker(replace(own, fingerprint="of another file"), attempts=None)
+    own = make_work(tmp_path / "list.csv", weights, DrawnFaces(), "cpu")
+    worker = _ClusterWorker(replace(own, fingerprint="of another file"), attempts=None)
     batch = worker({"video": np.array(["a.avi"], object)})
     assert batch["video"] == ["a.avi"]
     assert re.fullmatch(r'".+: .+random\.safetensors: is not the same file for all workers; .+"', batch["result"][0])
@@ -68,9 +68,9 @@ def test_a_cluster_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(address: str, **options: object) -> None:
         raise ConnectionError(f"no cluster at {address}\nmore about it")
 
-    manifest = draw_list(tmp_path / "videos")
+    listing = draw_list(tmp_path / "videos")
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(FanFerError, match=r"^Ray cluster head:6379: cannot be reached \(no cluster at head:6379\)$"):
-        distributed.predict_manifest(manifest, tmp_path / "out.csv", address="head:6379", detector=DrawnFaces())
+        predict_many(listing, tmp_path / "out.csv", address="head:6379", detector=DrawnFaces())
     with pytest.raises(FanFerError, match=r"^0 workers: at least 1 is wanted$"):
-        distributed.predict_manifest(manifest, tmp_path / "out.csv", workers=0)
+        predict_many(listing, tmp_path / "out.csv", address="auto", workers=0)

@@ -1,4 +1,4 @@
-"""`fan-fer predict --manifest`: the rows it writes, kills at any time, processes that die, and every refusal."""
+"""`fan-fer predict-many`: the rows it writes, kills at any time, processes that die, and every refusal."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from fan_fer.base.errors import DataError, FanFerError, OutputError, WeightsErro
 from fan_fer.cli import main as cli
 from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.evaluation.summary import Summary
-from fan_fer.many import local as predicting
 from fan_fer.many import processes, work
 from fan_fer.many.journal import Journal
 from fan_fer.many.local import predict_manifest
+from fan_fer.many.predict import predict_many
 from fan_fer.recognizer import Recognizer
 
 from ..command_process import end_command, start_command, wait_for_workers
@@ -37,15 +37,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def listing(tmp_path: Path) -> Path:
     return draw_list(tmp_path / "videos")
 
 
 @pytest.fixture
 def run(weights: Path, tmp_path: Path):
-    def call(manifest: Path, out: str = "out.csv", **options: object) -> Summary:
+    def call(listing: Path, out: str = "out.csv", **options: object) -> Summary:
         settings = {"workers": 0, "weights": weights, "detector": DrawnFaces(), **options}
-        return predict_manifest(manifest, tmp_path / out, **settings)
+        return predict_many(listing, tmp_path / out, **settings)
 
     return call
 
@@ -67,10 +67,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # The rows
 
 
-def test_a_row_for_every_row_of_the_manifest(run, manifest: Path, weights: Path, tmp_path: Path, seen) -> None:
-    summary = run(manifest)
+def test_a_row_for_every_row_of_the_list(run, listing: Path, weights: Path, tmp_path: Path, seen) -> None:
+    summary = run(listing)
     assert len(seen) == len(set(seen)) == 7  # the repeated one once
-    rows, given = read_rows(tmp_path / "out.csv"), read_rows(manifest)
+    rows, given = read_rows(tmp_path / "out.csv"), read_rows(listing)
     assert list(rows[0]) == [
         *("video", "label", "note", "predicted"),
         *(f"p_{name}" for name in EMOTIONS),
@@ -84,7 +84,7 @@ def test_a_row_for_every_row_of_the_manifest(run, manifest: Path, weights: Path,
             assert str(tmp_path) not in row["error"]
             assert {row[name] for name in ("predicted", "p_Happy", "frames", "faces", "heaviest", "warnings")} == {""}
             continue
-        expected = recognizer.predict(manifest.parent / row["video"])
+        expected = recognizer.predict(listing.parent / row["video"])
         assert (row["predicted"], row["error"]) == (expected.label, "")
         assert [float(row[f"p_{name}"]) for name in EMOTIONS] == pytest.approx(
             list(expected.probabilities.values()), abs=1e-6
@@ -98,10 +98,10 @@ def test_a_row_for_every_row_of_the_manifest(run, manifest: Path, weights: Path,
     assert summary.scores.accuracy == right / 4
 
 
-def test_processes_make_the_same_table_and_survive_deaths(run, manifest: Path, tmp_path: Path) -> None:
-    run(manifest)
-    draw_white(manifest.parent / WHITE)
-    deadly = write_list(manifest.parent / "deadly.csv", [*manifest_rows(manifest), (WHITE, "", "")])
+def test_processes_make_the_same_table_and_survive_deaths(run, listing: Path, tmp_path: Path) -> None:
+    run(listing)
+    draw_white(listing.parent / WHITE)
+    deadly = write_list(listing.parent / "deadly.csv", [*listed_rows(listing), (WHITE, "", "")])
     died = tmp_path / "died"
     run(deadly, "deaths.csv", workers=2, detector=DrawnFaces(dies=died, deadly=True))
     assert died.exists()
@@ -113,21 +113,21 @@ def test_processes_make_the_same_table_and_survive_deaths(run, manifest: Path, t
         assert row == expected
 
 
-def manifest_rows(manifest: Path) -> list[tuple[str, ...]]:
-    return [(row["video"], row["label"], f'"{row["note"]}"') for row in read_rows(manifest)]
+def listed_rows(listing: Path) -> list[tuple[str, ...]]:
+    return [(row["video"], row["label"], f'"{row["note"]}"') for row in read_rows(listing)]
 
 
 def test_processes_that_keep_dying_end_the_work(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "DEATHS", 2)
     draw_white(tmp_path / WHITE)
-    manifest = write_list(tmp_path / "list.csv", [(WHITE,)], "video")
+    listing = write_list(tmp_path / "list.csv", [(WHITE,)], "video")
     with pytest.raises(
         FanFerError, match=r"^worker processes keep dying, the last one while at work on white.avi.*--wor"
     ):
-        run(manifest, workers=1, detector=DrawnFaces(deadly=True))
+        run(listing, workers=1, detector=DrawnFaces(deadly=True))
 
 
-def test_an_unexpected_fault_is_the_row_of_its_video(run, manifest: Path, tmp_path: Path) -> None:
+def test_an_unexpected_fault_is_the_row_of_its_video(run, listing: Path, tmp_path: Path) -> None:
     class Faulty(DrawnFaces):
         calls = 0
 
@@ -137,12 +137,12 @@ def test_an_unexpected_fault_is_the_row_of_its_video(run, manifest: Path, tmp_pa
                 raise ZeroDivisionError("once\nonly")
             return super().detect(image)
 
-    run(manifest, detector=Faulty())
+    run(listing, detector=Faulty())
     assert [row["error"] for row in read_rows(tmp_path / "out.csv")][:2] == ["ZeroDivisionError: once", ""]
 
 
-def test_weights_that_are_not_the_same_everywhere(weights: Path, manifest: Path, tmp_path: Path) -> None:
-    local = work.make_work(manifest, weights, DrawnFaces(), "cpu")
+def test_weights_that_are_not_the_same_everywhere(weights: Path, listing: Path, tmp_path: Path) -> None:
+    local = work.make_work(listing, weights, DrawnFaces(), "cpu")
     other = random_weights(tmp_path / "other.safetensors", seed=1)
     with pytest.raises(WeightsError, match="not the same file for all workers"):
         work.Work(local.folder, str(other), local.fingerprint, DrawnFaces(), "cpu").load()
@@ -151,8 +151,8 @@ def test_weights_that_are_not_the_same_everywhere(weights: Path, manifest: Path,
 # Interruptions
 
 
-def test_interrupted_it_goes_on(run, manifest: Path, tmp_path: Path, seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(manifest, "whole.csv")
+def test_interrupted_it_goes_on(run, listing: Path, tmp_path: Path, seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(listing, "whole.csv")
     del seen[:]
     add = Journal.add
 
@@ -164,38 +164,38 @@ def test_interrupted_it_goes_on(run, manifest: Path, tmp_path: Path, seen, monke
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "add", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run(manifest)
+            run(listing)
     assert not (tmp_path / "out.csv").exists()
     assert len(seen) == 3
-    run(manifest)
+    run(listing)
     assert len(seen) == len(set(seen)) == 7
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    run(manifest)
+    run(listing)
     assert len(seen) == 7
 
     # A list that has grown has its new videos done, and failed ones are done again where that is asked for.
-    (manifest.parent / "gone.avi").write_bytes((manifest.parent / "sad.avi").read_bytes())
-    (manifest.parent / "new.avi").write_bytes((manifest.parent / "sad.avi").read_bytes())
-    write_list(manifest, [("new.avi", "Sad", ""), *manifest_rows(manifest)])
+    (listing.parent / "gone.avi").write_bytes((listing.parent / "sad.avi").read_bytes())
+    (listing.parent / "new.avi").write_bytes((listing.parent / "sad.avi").read_bytes())
+    write_list(listing, [("new.avi", "Sad", ""), *listed_rows(listing)])
     del seen[:]
-    run(manifest)
+    run(listing)
     assert seen == ["new.avi"]
-    run(manifest, retry_failed=True)
+    run(listing, retry_failed=True)
     assert seen == ["new.avi", "blank.avi", "dust.avi", "gone.avi"]
     rows = read_rows(tmp_path / "out.csv")
     assert [row["video"] for row in rows if row["error"]] == ["blank.avi", "dust.avi"]
     assert rows[0]["p_Sad"] == next(row["p_Sad"] for row in rows if row["video"] == "gone.avi")
 
 
-def test_a_torn_last_line_is_done_again(run, manifest: Path, tmp_path: Path, seen) -> None:
-    run(manifest)
+def test_a_torn_last_line_is_done_again(run, listing: Path, tmp_path: Path, seen) -> None:
+    run(listing)
     journal = tmp_path / "out.csv.progress"
     table, whole = (tmp_path / "out.csv").read_bytes(), journal.read_bytes()
     last = whole.splitlines(keepends=True)[-1]
     for kept in (1, len(last) // 2, len(last) - 1):
         journal.write_bytes(whole[: len(whole) - len(last) + kept])
         del seen[:]
-        run(manifest)
+        run(listing)
         assert seen == [json.loads(last)["video"]]
         assert (tmp_path / "out.csv").read_bytes() == table
         assert journal.read_bytes() == whole
@@ -203,21 +203,21 @@ def test_a_torn_last_line_is_done_again(run, manifest: Path, tmp_path: Path, see
     for kept in (0, len(header) - 1):
         journal.write_bytes(header[:kept])
         del seen[:]
-        run(manifest)
+        run(listing)
         assert len(seen) == 7
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
-    run, manifest: Path, weights: Path, tmp_path: Path, seen, end: signal.Signals
+    run, listing: Path, weights: Path, tmp_path: Path, seen, end: signal.Signals
 ) -> None:
     copies = []
     for number in range(40):
         copies.append((f"{number}.avi", "Sad", ""))
-        (manifest.parent / copies[-1][0]).write_bytes((manifest.parent / "sad.avi").read_bytes())
-    write_list(manifest, copies)
+        (listing.parent / copies[-1][0]).write_bytes((listing.parent / "sad.avi").read_bytes())
+    write_list(listing, copies)
     out = tmp_path / "out.csv"
-    options = ["predict", "--manifest", str(manifest), "--out", str(out), "--weights", str(weights), "--workers", "2"]
+    options = ["predict-many", str(listing), "--out", str(out), "--weights", str(weights), "--workers", "2"]
     process = start_command(tmp_path, [*options])
     journal, deadline = tmp_path / "out.csv.progress", time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
@@ -225,7 +225,7 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     with pytest.raises(DataError, match=r"out\.csv\.progress: another process is at work on it"):
-        run(manifest)
+        run(listing)
     out_text, err = end_command(process, end)
     if end == signal.SIGINT:
         assert (process.returncode, out_text) == (INTERRUPTED, "")
@@ -237,7 +237,7 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
     }
     assert 2 <= len(done) < 40
     del seen[:]
-    run(manifest)
+    run(listing)
     assert sorted(seen) == sorted({video for video, _, _ in copies} - done)
     assert [row["video"] for row in read_rows(out)] == [video for video, _, _ in copies]
     assert {row["error"] for row in read_rows(out)} == {""}
@@ -246,13 +246,13 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
 # Refusals: nothing is written, nothing is lost
 
 
-def test_other_settings_are_refused(run, manifest: Path, tmp_path: Path) -> None:
-    run(manifest)
+def test_other_settings_are_refused(run, listing: Path, tmp_path: Path) -> None:
+    run(listing)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(
         FanFerError, match=r"made with other settings \(weights \w+ -> \w+\); use those, or another --out"
     ):
-        run(manifest, weights=random_weights(tmp_path / "other.safetensors", seed=1))
+        run(listing, weights=random_weights(tmp_path / "other.safetensors", seed=1))
     (tmp_path / "other.safetensors").unlink()
     (tmp_path / "day2").mkdir()
     with pytest.raises(FanFerError, match=r"other settings \(folder videos -> day2\)"):
@@ -261,36 +261,36 @@ def test_other_settings_are_refused(run, manifest: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"format": 99}\n', b"[]\n", b'{"format": 1}\nx\n'])
-def test_a_foreign_file_is_left_as_it_is(run, manifest: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_foreign_file_is_left_as_it_is(run, listing: Path, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "out.csv.progress"
     path.write_bytes(content)
     with pytest.raises(
         FanFerError, match=r"out\.csv\.progress: (holds no results of fan-fer|made with other settings)"
     ):
-        run(manifest)
+        run(listing)
     assert path.read_bytes() == content
 
 
-def test_damage_within_is_refused(run, manifest: Path, tmp_path: Path) -> None:
-    run(manifest)
+def test_damage_within_is_refused(run, listing: Path, tmp_path: Path) -> None:
+    run(listing)
     path = tmp_path / "out.csv.progress"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], lines[1][:10] + b"\n", *lines[2:]]))
     with pytest.raises(DataError, match="or is damaged; delete it"):
-        run(manifest)
+        run(listing)
 
 
-def test_names_that_cannot_be_written_are_refused(run, manifest: Path, tmp_path: Path) -> None:
-    before = {path: path.read_bytes() for path in manifest.parent.iterdir()}
+def test_names_that_cannot_be_written_are_refused(run, listing: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in listing.parent.iterdir()}
     for out, message in (
         ("videos", "is no file"),
         ("none/out.csv", "there is no folder"),
-        ("videos/list.csv", "is the manifest, or one of its videos"),
-        ("videos/sad.avi", "is the manifest, or one of its videos"),
+        ("videos/list.csv", "is the list, or one of its videos"),
+        ("videos/sad.avi", "is the list, or one of its videos"),
     ):
         with pytest.raises(OutputError, match=message):
-            run(manifest, out)
-    assert {path: path.read_bytes() for path in manifest.parent.iterdir()} == before
+            run(listing, out)
+    assert {path: path.read_bytes() for path in listing.parent.iterdir()} == before
 
 
 # The command line
@@ -298,27 +298,27 @@ def test_names_that_cannot_be_written_are_refused(run, manifest: Path, tmp_path:
 
 @pytest.fixture
 def command(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs `fan-fer predict` in this process with drawn faces; gives exit code, stdout, stderr."""
+    """Runs `fan-fer predict-many` in this process with drawn faces; gives exit code, stdout, stderr."""
     monkeypatch.setattr(work, "load_detector", lambda spec: DrawnFaces())
     monkeypatch.setattr("fan_fer.recognizer.load_detector", lambda spec: DrawnFaces())
     here = lambda job, videos, workers: processes.predict_here(job, videos)  # noqa: E731
-    monkeypatch.setattr(predicting, "predict_in_processes", here)
+    monkeypatch.setattr(processes, "predict_in_processes", here)
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main(["predict", "--weights", str(weights), *map(str, arguments)])
+        code = cli.main(["predict-many", "--weights", str(weights), *map(str, arguments)])
         return code, *capsys.readouterr()
 
     return call
 
 
-def test_report_with_labels(command, manifest: Path, tmp_path: Path) -> None:
-    write_list(manifest, [(name,) for name in VIDEOS], "video")
-    command("--manifest", manifest, "--out", tmp_path / "first.csv")
+def test_report_with_labels(command, listing: Path, tmp_path: Path) -> None:
+    write_list(listing, [(name,) for name in VIDEOS], "video")
+    command(listing, "--out", tmp_path / "first.csv")
     labels = [row["predicted"] for row in read_rows(tmp_path / "first.csv")]
     wrong = next(name for name in EMOTIONS if name != labels[3])
     rows = list(zip(VIDEOS, [*labels[:3], wrong], strict=True))
-    write_list(manifest, [*rows, ("blank.avi", wrong), ("gone.avi", "")], "video,label")
-    code, out, err = command("--manifest", manifest, "--out", tmp_path / "out.csv", "--workers", 2)
+    write_list(listing, [*rows, ("blank.avi", wrong), ("gone.avi", "")], "video,label")
+    code, out, err = command(listing, "--out", tmp_path / "out.csv", "--workers", 2)
     assert (code, err) == (SOME_FAILED, "")
     # Wilson's interval of 3 of 4.
     assert re.search(r"^accuracy \(WAR\) +75\.0% +30\.1 to 95\.4 +Wilson, 95 % *$", out, re.M)
@@ -333,22 +333,22 @@ def test_report_with_labels(command, manifest: Path, tmp_path: Path) -> None:
     assert "out.csv: 6 rows, 2 of them with an error" in out
 
 
-def test_report_without_labels_and_exit_codes(command, manifest: Path, tmp_path: Path) -> None:
-    write_list(manifest, [(name,) for name in VIDEOS], "video")
-    code, out, err = command("--manifest", manifest, "--out", tmp_path / "a.csv")
+def test_report_without_labels_and_exit_codes(command, listing: Path, tmp_path: Path) -> None:
+    write_list(listing, [(name,) for name in VIDEOS], "video")
+    code, out, err = command(listing, "--out", tmp_path / "a.csv")
     assert (code, err) == (DONE, "")
     predicted = [row["predicted"] for row in read_rows(tmp_path / "a.csv")]
     for name in EMOTIONS:
         assert re.search(rf"^{name} +{predicted.count(name)} +{predicted.count(name) / 4:.1%}$", out, re.M), name
     assert "accuracy" not in out
-    write_list(manifest, [(name,) for name in FAILING], "video")
-    assert command("--manifest", manifest, "--out", tmp_path / "b.csv")[0] == BAD_INPUT
+    write_list(listing, [(name,) for name in FAILING], "video")
+    assert command(listing, "--out", tmp_path / "b.csv")[0] == BAD_INPUT
     assert len(read_rows(tmp_path / "b.csv")) == 3
 
 
-def test_label_map(command, manifest: Path, tmp_path: Path) -> None:
-    write_list(manifest, [("happy.avi", "joy", ""), ("sad.avi", "bored", "")])
-    where = ("--manifest", manifest, "--out", tmp_path / "a.csv")
+def test_label_map(command, listing: Path, tmp_path: Path) -> None:
+    write_list(listing, [("happy.avi", "joy", ""), ("sad.avi", "bored", "")])
+    where = (listing, "--out", tmp_path / "a.csv")
     assert_one_error(command(*where), 'the model has no class "joy", "bored"; .* --label-map says which class')
     assert names(tmp_path) == ["videos"]
     code, out, _ = command(*where, "--label-map", "joy=Happy,bored=-")
@@ -359,57 +359,60 @@ def test_label_map(command, manifest: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "a CLIP or --manifest is wanted"),
-        (("clip.mp4", "--out", "a.csv"), "--out: needs --manifest"),
-        (("clip.mp4", "--workers", "2"), "--workers: needs --manifest"),
-        (("clip.mp4", "--ray", "local"), "--ray: needs --manifest"),
-        (("clip.mp4", "--retry-failed"), "--retry-failed: needs --manifest"),
-        (("clip.mp4", "--label-map", "a=b"), "--label-map: needs --manifest"),
-        (("--manifest", "LIST"), "--manifest: needs --out"),
-        (("clip.mp4", "--manifest", "LIST", "--out", "OUT"), "clip.mp4: with --manifest no CLIP is wanted"),
-        (("--manifest", "LIST", "--out", "OUT", "--json", "a.json"), "--json: does not go with --manifest"),
-        (("--manifest", "LIST", "--out", "OUT", "--plot", "a.png"), "--plot: does not go with --manifest"),
-        (("--manifest", "LIST", "--out", "OUT", "--profile"), "--profile: does not go with --manifest"),
-        (("--manifest", "LIST", "--out", "OUT", "--faces", "all"), "--faces: does not go with --manifest"),
-        (("--manifest", "LIST", "--out", "OUT", "--annotate", "a.mp4"), "--annotate: does not go with --manifest"),
-        (("--manifest", "LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
-        (("--manifest", "none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
-        (("--manifest", "LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),
-        (("--manifest", "LIST", "--out", "OUT", "--device", "tpu"), 'device "tpu": unknown'),
+        (("LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
+        (("none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
+        (("LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),
+        (("LIST", "--out", "OUT", "--device", "tpu"), 'device "tpu": unknown'),
     ],
 )
-def test_arguments_that_do_not_go_together(command, manifest: Path, tmp_path: Path, arguments, message: str) -> None:
-    places = {"LIST": manifest, "OUT": tmp_path / "out.csv"}
+def test_arguments_that_cannot_be(command, listing: Path, tmp_path: Path, arguments, message: str) -> None:
+    places = {"LIST": listing, "OUT": tmp_path / "out.csv"}
     assert_one_error(command(*(places.get(word, word) for word in arguments)), message)
     assert names(tmp_path) == ["videos"]
 
 
-def test_columns_that_the_results_have_too(command, manifest: Path, tmp_path: Path) -> None:
-    write_list(manifest, [("sad.avi", "x")], "video,predicted")
-    result = command("--manifest", manifest, "--out", tmp_path / "out.csv")
+def test_predict_with_a_manifest_is_predict_many(
+    command, weights: Path, listing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "--weights", weights, "--out", tmp_path / "a.csv"]
+    assert cli.main([*map(str, words), "--manifest", str(listing)]) == SOME_FAILED
+    assert cli.main([*map(str, words), f"--manifest={listing}"]) == SOME_FAILED
+    assert names(tmp_path) == ["a.csv", "a.csv.progress", "videos"]
+    predict_manifest(manifest=listing, out=tmp_path / "b.csv", workers=0, weights=weights, detector=DrawnFaces())
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+    capsys.readouterr()
+    for more in (["clip.mp4"], ["--json", "a.json"], ["--faces", "all"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*map(str, words), *more, "--manifest", str(listing)])
+        assert end.value.code == BAD_INPUT
+        assert capsys.readouterr().err.splitlines()[-1].startswith("fan-fer: error: unrecognized arguments: ")
+
+
+def test_columns_that_the_results_have_too(command, listing: Path, tmp_path: Path) -> None:
+    write_list(listing, [("sad.avi", "x")], "video,predicted")
+    result = command(listing, "--out", tmp_path / "out.csv")
     assert_one_error(result, r"list\.csv: has the column predicted, which the results have too")
-    write_list(manifest, [("sad.avi", "x")], "file,label")
-    result = command("--manifest", manifest, "--out", tmp_path / "out.csv")
+    write_list(listing, [("sad.avi", "x")], "file,label")
+    result = command(listing, "--out", tmp_path / "out.csv")
     assert_one_error(result, r"list\.csv: has no column video")
     assert names(tmp_path) == ["videos"]
 
 
 def test_without_ray_one_line_says_how_to_get_it(
-    command, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command, listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    result = command("--manifest", manifest, "--out", tmp_path / "out.csv", "--ray", "local")
+    result = command(listing, "--out", tmp_path / "out.csv", "--ray", "local")
     assert_one_error(result, r'Ray Data is not installed .*; pip install "fan_ext\[ray\]"')
 
 
 def test_real_clips_through_the_real_command(clips: Path, tmp_path: Path) -> None:
     every_nth(clips / "single_face.mp4", tmp_path / "face.avi", 12)
-    manifest = write_list(tmp_path / "list.csv", [("face.avi",), ("gone.mp4",)], "video")
+    listing = write_list(tmp_path / "list.csv", [("face.avi",), ("gone.mp4",)], "video")
     command = [
         Path(sys.executable).with_name("fan-fer"),
-        "predict",
-        "--manifest",
-        manifest,
+        "predict-many",
+        listing,
         "--out",
         tmp_path / "out.csv",
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from fan_fer.attention.network import VARIANTS
 from fan_fer.base.errors import TrainingError
-from fan_fer.training.recipe import RECIPES, Settings, load_recipe
+from fan_fer.training.recipe import RECIPES, TrainingSettings, load_recipe
 from fan_fer.training.schedule import lr_factor
 
 
@@ -102,11 +102,11 @@ def test_unknown_recipe() -> None:
 
 
 def test_learning_rate_over_a_run() -> None:
-    stepped = Settings(epochs=60, lr=1, schedule="step", step=30, gamma=0.2)
+    stepped = TrainingSettings(epochs=60, lr=1, schedule="step", step=30, gamma=0.2)
     assert [lr_factor(stepped, epoch) for epoch in (0, 29.9, 30, 59.9)] == pytest.approx([1, 1, 0.2, 0.2])
-    cosine = Settings(epochs=10, lr=1, schedule="cosine")
+    cosine = TrainingSettings(epochs=10, lr=1, schedule="cosine")
     assert [lr_factor(cosine, epoch) for epoch in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
-    warm = Settings(epochs=10, lr=1, schedule="cosine", warmup=2)
+    warm = TrainingSettings(epochs=10, lr=1, schedule="cosine", warmup=2)
     factors = [lr_factor(warm, epoch / 4) for epoch in range(41)]
     assert 0 < factors[0] < factors[7] < 1
     assert max(factors) == factors[8] == 1

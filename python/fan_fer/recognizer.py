@@ -91,7 +91,7 @@ class Recognizer:
         """The face detector, loaded on first use. Raises DetectorError."""
         with self._loading:
             if isinstance(self._detector, str):
-                self._detector = load_detector(self._detector)
+                self._detector = load_detector(self._detector, self.device)
             return self._detector
 
     def predict(

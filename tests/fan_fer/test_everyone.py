@@ -122,7 +122,7 @@ def test_people_who_cross_or_turn_back_keep_their_numbers(squares: Recognizer, t
 @pytest.fixture
 def predict(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer predict --faces all`, red squares being faces; gives exit code, stdout, stderr."""
-    monkeypatch.setattr(recognizer, "load_detector", lambda spec: SquareDetector())
+    monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: SquareDetector())
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main(["predict", "--faces", "all", "--weights", str(weights), *map(str, arguments)])

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -88,7 +89,8 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
 
     card = _read_card(path, metadata, tensors)
     try:
-        network = FrameAttentionNetwork(card.variant, len(card.classes), card.backbone)
+        with torch.device("cpu"):  # whatever the caller's default
+            network = FrameAttentionNetwork(card.variant, len(card.classes), card.backbone).float()
     except ValueError as error:
         raise WeightsError(f"{path}: made for a network this version does not have ({error})") from error
     expected = network.state_dict()

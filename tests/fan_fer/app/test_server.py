@@ -331,7 +331,7 @@ def test_server_that_ends_while_it_reads_leaves_nothing(serve, clip: Path) -> No
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(recognizer, "load_detector", lambda spec: SquareDetector())
+    monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: SquareDetector())
 
     def app(*arguments: object) -> tuple[int, str, str]:
         code = main(["app", "--no-browser", *map(str, arguments)])

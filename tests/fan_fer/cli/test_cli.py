@@ -41,7 +41,7 @@ def clip(tmp_path: Path) -> Path:
 @pytest.fixture
 def predict(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer predict` in this process, red squares being faces; gives exit code, stdout, stderr."""
-    monkeypatch.setattr(recognizer, "load_detector", lambda spec: SquareDetector())
+    monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: SquareDetector())
 
     def run(*arguments: object) -> tuple[int, str, str]:
         options = [] if "--weights" in arguments else ["--weights", str(weights)]

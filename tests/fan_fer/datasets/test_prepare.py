@@ -703,7 +703,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer prepare` in this process with drawn faces; gives exit code, stdout, stderr."""
-    monkeypatch.setattr(preparing, "load_detector", lambda spec: DrawnFaces())
+    monkeypatch.setattr(preparing, "load_detector", lambda spec, device=None: DrawnFaces())
     monkeypatch.setattr(
         preparing,
         "extract_in_processes",

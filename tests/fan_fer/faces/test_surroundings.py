@@ -26,6 +26,7 @@ from fan_fer.video.decoding import Video
 from .test_faces import YUNET, needs_yunet
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+PRECISION = {"cpu": 1e-3, "cuda": 1.0}  # pixels; GPUs round what goes into a convolution to 11 bits
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
@@ -45,7 +46,7 @@ def same(faces: list[Face], others: list[Face], pixels: float = 0.01) -> None:
     for one, other in zip(faces, others, strict=True):
         np.testing.assert_allclose(one.box, other.box, atol=pixels)
         np.testing.assert_allclose(one.landmarks, other.landmarks, atol=pixels)
-        assert one.score == pytest.approx(other.score, abs=1e-3 * pixels)
+        assert one.score == pytest.approx(other.score, abs=1e-2 * pixels)
 
 
 def settings() -> tuple[object, ...]:
@@ -98,6 +99,7 @@ SURROUNDINGS = {
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
 def test_mtcnn_finds_the_same_whatever_is_set(surroundings: str, device: str, group: np.ndarray) -> None:
     plain = MTCNN(device=device)
+    pixels = PRECISION[device]
     expected = plain.detect(group)
     followed = plain.follow(group, expected)
     assert len(expected) == 5
@@ -107,10 +109,12 @@ def test_mtcnn_finds_the_same_whatever_is_set(surroundings: str, device: str, gr
         before = settings()
         loaded = MTCNN(device=device)
         for detector in (plain, loaded):
-            same(detector.detect(group), expected, 1e-3)
-            same([face for face in detector.follow(group, expected) if face], [face for face in followed if face], 1e-3)
+            same(detector.detect(group), expected, pixels)
+            same(
+                [face for face in detector.follow(group, expected) if face], [face for face in followed if face], pixels
+            )
         assert settings() == before
-    same(loaded.detect(group), expected, 1e-3)
+    same(loaded.detect(group), expected, pixels)
 
 
 def test_mtcnn_takes_one_thread_and_others_keep_theirs(group: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +145,8 @@ def test_several_images_at_once(device: str, group: np.ndarray, clips: Path) -> 
     found = detector.detect_many(images)
     assert [len(faces) for faces in found] == [5, 1, 0, 5, 1]
     for image, faces in zip(images, found, strict=True):
-        same(faces, detector.detect(image))
-        same(faces, MTCNN().detect(image), 0.01 if device == "cpu" else 1)
+        same(faces, detector.detect(image), PRECISION[device])
+        same(faces, MTCNN().detect(image), PRECISION[device])
     assert detector.detect_many([]) == []
 
 

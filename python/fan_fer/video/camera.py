@@ -12,7 +12,6 @@ from fan_fer.base.errors import VideoError
 from fan_fer.video.frame import Frame
 from fan_fer.video.opencv import quiet_opencv
 
-
 SOONEST = 1e-6  # seconds between two pictures, where the clock is too coarse to tell
 
 

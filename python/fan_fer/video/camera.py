@@ -12,6 +12,8 @@ from fan_fer.base.errors import VideoError
 from fan_fer.video.frame import Frame
 from fan_fer.video.opencv import quiet_opencv
 
+SOONEST = 1e-6  # seconds between two pictures, where the clock is too coarse to tell
+
 
 class Camera:
     """The camera with this number, 0 being the first. Each iteration opens it and does not end by itself.
@@ -34,16 +36,13 @@ class Camera:
     def __iter__(self) -> Iterator[Frame]:
         capture = self._open()
         try:
-            index, start, last = 0, None, 0.0
-            while True:
+            index, seconds = 0, 0.0
+            taken, image = capture.read()
+            start = time.monotonic()
+            while taken:
+                yield Frame(index, seconds, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
                 taken, image = capture.read()
-                if not taken:
-                    break
-                now = time.monotonic()
-                start = now if start is None else start
-                last = max(now - start, np.nextafter(last, 1e9)) if index else 0.0
-                yield Frame(index, float(last), np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
-                index += 1
+                index, seconds = index + 1, max(time.monotonic() - start, seconds + SOONEST)
         finally:
             capture.release()
 

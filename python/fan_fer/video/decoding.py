@@ -179,6 +179,8 @@ class _Decoding:
         while errors < (RETRIES if self._container.file else 1):
             try:
                 packet = next(packets, None)
+            except IndexError:  # PyAV's, at the end of a file in which a stream began midway
+                break
             except av.FFmpegError:
                 errors += 1
                 packets = self._container.demux(self._streams)

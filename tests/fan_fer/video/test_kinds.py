@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -240,6 +241,7 @@ def test_nothing_stays_open_behind_an_iteration_that_is_left(tmp_path: Path) -> 
     next(frames)
     assert held()[0] > before[0]
     frames.close()
+    gc.collect()
     assert held() == before
 
 

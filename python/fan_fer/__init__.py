@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fan_fer.base.emotions import EMOTIONS
     from fan_fer.base.errors import FanFerError
     from fan_fer.many.predict import predict_many
+    from fan_fer.output.prediction import Prediction
     from fan_fer.prediction import ClipPrediction, FramePrediction
     from fan_fer.recognizer import Recognizer, load_recognizer
 
@@ -24,6 +25,7 @@ __all__ = [
     "FanFerError",
     "FrameAttentionNetwork",
     "FramePrediction",
+    "Prediction",
     "Recognizer",
     "load_recognizer",
     "predict_many",
@@ -36,6 +38,7 @@ _MODULES = {
     "FanFerError": "base.errors",
     "FrameAttentionNetwork": "attention.network",
     "FramePrediction": "prediction",
+    "Prediction": "output.prediction",
     "Recognizer": "recognizer",
     "load_recognizer": "recognizer",
     "predict_many": "many.predict",

@@ -55,7 +55,7 @@ class FramePrediction:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipPrediction:
     """One clip: its emotion, and every decoded frame.
 
@@ -83,6 +83,12 @@ class ClipPrediction:
     model: Mapping[str, str | None]
     warnings: tuple[str, ...] = ()
     track: int | None = None
+
+    def __repr__(self) -> str:
+        track = "" if self.track is None else f"track {self.track}, "
+        probability = self.probabilities[self.label]
+        faces = f"{self.frames_with_face} of {self.frames_total} frames with a face"
+        return f"<{type(self).__name__} {self.video or 'of faces'}: {track}{self.label} {probability:.3f}, {faces}>"
 
     @property
     def span(self) -> tuple[FramePrediction, ...]:

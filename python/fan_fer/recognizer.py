@@ -25,6 +25,7 @@ from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
+from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.frame import Clip, Frame
 from fan_fer.video.sources import Source, open_clip
@@ -101,7 +102,7 @@ class Recognizer:
         profile: Profile | None = None,
         *,
         faces: Faces | ClipPrediction | None = None,
-    ) -> ClipPrediction:
+    ) -> Prediction:
         """The emotion of the person in a clip, and what every frame contributed: the first of :meth:`predict_faces`.
 
         clip: anything that :func:`fan_fer.video.sources.open_clip` opens: the path of a video or of a picture, a folder
@@ -118,7 +119,7 @@ class Recognizer:
 
     def predict_faces(
         self, clip: Source, progress: Progress | None = None, profile: Profile | None = None
-    ) -> list[ClipPrediction]:
+    ) -> list[Prediction]:
         """The emotion of everyone in a clip: one prediction per person, numbered in ``track`` from 1.
 
         The order is that of the faces' total area, the largest first. Each prediction has all frames of the clip; those
@@ -130,7 +131,7 @@ class Recognizer:
         predictions = self._predictions(watched, watched.people)
         return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
 
-    def stream(self, clip: Source, window: float = WINDOW) -> Iterator[tuple[Frame, ClipPrediction | None]]:
+    def stream(self, clip: Source, window: float = WINDOW) -> Iterator[tuple[Frame, Prediction | None]]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
         clip: as for :meth:`predict`; also the number of a camera.
@@ -140,12 +141,12 @@ class Recognizer:
         """
         if not window > 0:
             raise ValueError(f"window: got {window}; seconds, above 0, are wanted")
-        settings = self.card.preprocessing
+        settings, detector = self.card.preprocessing, self.detector
         tracker = Tracker()
         frames: deque[tuple[int, float]] = deque()
         features: dict[int, Tensor] = {}  # by row, in the order of time
         rows = 0
-        with closing(find_faces(open_clip(clip), self.detector, settings.size, settings.template)) as watched:
+        with closing(find_faces(open_clip(clip), detector, settings.size, settings.template)) as watched:
             for seen in watched:
                 frame = seen.frame
                 tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
@@ -167,7 +168,7 @@ class Recognizer:
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
-    ) -> ClipPrediction:
+    ) -> Prediction:
         """The emotion of a clip given as aligned faces, one per frame.
 
         faces: uint8 RGB crops (N, H, W, 3) of any size, or a list of crops (H, W, 3) of different sizes, aligned as
@@ -209,11 +210,12 @@ class Recognizer:
         """Takes in all of a clip. Raises VideoError where it shows no face."""
         profile = profile or Profile()
         settings = self.card.preprocessing
+        detector = self.detector if faces is None else None
         clip = open_clip(source)
-        if faces is None:
-            seen_frames = find_faces(clip, self.detector, settings.size, settings.template, profile)
+        if detector is not None:
+            seen_frames = find_faces(clip, detector, settings.size, settings.template, profile)
         else:
-            seen_frames = known_faces(clip, _check_known(faces), settings.size, settings.template, profile)
+            seen_frames = known_faces(clip, _check_known(faces or ()), settings.size, settings.template, profile)
         features = Features(self.embedder, profile=profile)
         tracker = Tracker()
         known: Person = []
@@ -236,10 +238,10 @@ class Recognizer:
                 f"{clip.name or 'the clip'}: no face found in any of the {len(times)} frames; "
                 "a clip that shows a face, not too small and not turned away, is wanted"
             )
-        detector = self.detector.name if faces is None else None
-        return _Watched(clip, frame_times(times, clip.damaged), people, features, detector, profile)
+        name = None if detector is None else detector.name
+        return _Watched(clip, frame_times(times, clip.damaged), people, features, name, profile)
 
-    def _predictions(self, watched: _Watched, people: Sequence[Person]) -> list[ClipPrediction]:
+    def _predictions(self, watched: _Watched, people: Sequence[Person]) -> list[Prediction]:
         with watched.profile.measure("pool"):
             clip = watched.clip
             predictions = []
@@ -259,7 +261,7 @@ class Recognizer:
 
     def _prediction(
         self, scores: ClipScores, frames: Iterable[tuple[int, float | None]], faces: Mapping[int, Face | None]
-    ) -> ClipPrediction:
+    ) -> Prediction:
         """The prediction for a clip of ``frames``, numbers and times.
 
         scores: of those that show the person's face, which are the keys of ``faces``, in their order.
@@ -286,7 +288,7 @@ class Recognizer:
 
         told = tuple(tell(index, time) for index, time in frames)
         probabilities = scores.probabilities.tolist()
-        return ClipPrediction(
+        return Prediction(
             video=None,
             label=classes[int(np.argmax(probabilities))],
             probabilities=dict(zip(classes, probabilities, strict=True)),

@@ -188,6 +188,8 @@ def test_faces_need_no_detector(crops: np.ndarray) -> None:
     recognizer.classify_clip(crops)
     with pytest.raises(DetectorError, match="no such detector"):
         recognizer.predict("clip.mp4")
+    with pytest.raises(DetectorError, match="no such detector"):
+        next(recognizer.stream("clip.mp4"))
 
 
 def test_no_faces_give_an_empty_array(recognizer: Recognizer) -> None:

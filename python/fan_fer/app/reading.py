@@ -28,6 +28,7 @@ from fan_fer.faces.clip_faces import known_faces
 from fan_fer.output.figure import strip_frames
 from fan_fer.output.json_csv import clip_json, write_csv
 from fan_fer.output.plot import write_plot
+from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction
 from fan_fer.recognizer import Progress, Recognizer, faces_of
 from fan_fer.video.decoding import Video
@@ -134,7 +135,7 @@ def face_file(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.jpg"
 
 
-def _read_again(path: Path, first: ClipPrediction, recognizer: Recognizer, report: Progress) -> ClipPrediction:
+def _read_again(path: Path, first: ClipPrediction, recognizer: Recognizer, report: Progress) -> Prediction:
     """The same faces as another network reads them."""
     read = recognizer.predict(path, lambda _, done, total: report("compare", done, total), faces=first)
     return replace(read, model={**read.model, "detector": first.model["detector"]})

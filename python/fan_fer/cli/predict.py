@@ -13,10 +13,10 @@ from fan_fer.base.errors import FanFerError, OutputError
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
-    from fan_fer.prediction import ClipPrediction
+    from fan_fer.output.prediction import Prediction
     from fan_fer.recognizer import Progress, Recognizer
 
-    People = list[ClipPrediction]  # of one video: the subject alone, or everyone
+    People = list[Prediction]  # of one video: the subject alone, or everyone
 
 STDOUT = Path("-")
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fan_fer.attention.scoring import score_clips
+from fan_fer.attention.scoring import ClipScores, Floats, score_clips
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError, FanFerError
 from fan_fer.datasets.features import prepared_features
@@ -30,8 +29,8 @@ class EvaluatedClip:
     label: as the data has it, empty where there is none.
     truth: index of the true class; None without a label, and where the label map leaves the label out.
     error: why there is no prediction; empty where there is one.
-    numbers, weights, own: of the n frames with a face, the number, the final weight, and the (n, C) probabilities of
-        the frame as a clip of its own.
+    scores: what the network says of the n frames with a face; of a list of many videos, of the clip alone.
+    numbers: (n,), the numbers of these frames.
     """
 
     name: str
@@ -40,14 +39,17 @@ class EvaluatedClip:
     truth: int | None = None
     error: str = ""
     frames: int | None = None  # how many were decoded, where that is known
-    probabilities: NDArray[np.float64] | None = None
+    scores: ClipScores | None = None
     numbers: tuple[int, ...] = ()
-    weights: NDArray[np.float64] | None = None
-    own: NDArray[np.float64] | None = None
+
+    @property
+    def probabilities(self) -> Floats | None:
+        """(C,)."""
+        return None if self.scores is None else self.scores.probabilities
 
     @property
     def scored(self) -> bool:
-        return self.truth is not None and self.probabilities is not None
+        return self.truth is not None and self.scores is not None
 
 
 def with_truths(
@@ -136,13 +138,7 @@ def evaluate_prepared(
     scores = score_clips(recognizer.network, packed, chosen, formula)
     done = list(clips)
     for row, index, clip in zip(rows, chosen, scores, strict=True):
-        done[row] = replace(
-            clips[row],
-            probabilities=clip.probabilities,
-            numbers=prepared.clips[index].numbers,
-            weights=clip.weights,
-            own=clip.own,
-        )
+        done[row] = replace(clips[row], scores=clip, numbers=prepared.clips[index].numbers)
     return done
 
 
@@ -173,8 +169,10 @@ def _predict(recognizer: Recognizer, clip: EvaluatedClip, folder: Path) -> Evalu
     return replace(
         clip,
         frames=prediction.frames_total,
-        probabilities=np.array(list(prediction.probabilities.values())),
+        scores=ClipScores(
+            probabilities=np.array(list(prediction.probabilities.values())),
+            weights=np.array([frame.weight for frame in faces]),
+            own=np.array([list((frame.probabilities or {}).values()) for frame in faces]),
+        ),
         numbers=tuple(frame.index for frame in faces),
-        weights=np.array([frame.weight for frame in faces]),
-        own=np.array([list((frame.probabilities or {}).values()) for frame in faces]),
     )

@@ -131,11 +131,11 @@ def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:
 
 
 def _attention(classes: Sequence[str], clips: Sequence[EvaluatedClip], truth: FrameTruth) -> Attention:
-    known = [clip for clip in clips if clip.weights is not None and clip.own is not None]
+    scores = [clip.scores for clip in clips if clip.scores is not None]
     areas = clip_areas(
-        [clip.weights for clip in known if clip.weights is not None],
-        [clip.own for clip in known if clip.own is not None],
-        [truth.informative(clip.name, clip.numbers) for clip in known],
+        [clip.weights for clip in scores],
+        [clip.own for clip in scores],
+        [truth.informative(clip.name, clip.numbers) for clip in clips if clip.scores is not None],
         neutral_class(classes),
     )
     return Attention.of(areas[:, None])

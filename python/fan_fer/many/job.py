@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, OutputError
 from fan_fer.base.files import check_writable
@@ -78,8 +79,11 @@ def result_columns(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _with_result(clip: EvaluatedClip, result: Result) -> EvaluatedClip:
-    probabilities = None if result["error"] else np.array(result["probabilities"])
-    return replace(clip, error=result["error"], frames=result["frames"], probabilities=probabilities)
+    if result["error"]:
+        return replace(clip, error=result["error"])
+    # What the frames weigh and show is not kept of many videos.
+    scores = ClipScores(np.array(result["probabilities"]), np.zeros(0), np.zeros((0, len(result["probabilities"]))))
+    return replace(clip, frames=result["frames"], scores=scores)
 
 
 def _write_table(out: Path, clips: Sequence[EvaluatedClip], results: Sequence[Result], classes: Sequence[str]) -> None:

@@ -29,11 +29,12 @@ def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:
 
     Predictions of tracks have a column more, with the track's number, and one row per frame of the track's span.
     """
-    rows = list(_rows(predictions))
+    rows = list(frame_rows(predictions))
     write_table(path, list(rows[0]) if rows else [], rows)
 
 
-def _rows(predictions: Iterable[ClipPrediction]) -> Iterator[dict[str, Any]]:
+def frame_rows(predictions: Iterable[ClipPrediction]) -> Iterator[dict[str, Any]]:
+    """The rows of :func:`write_csv`, by the names of their columns."""
     for prediction in predictions:
         track = {} if prediction.track is None else {"track": prediction.track}
         for frame in (frame.to_dict() for frame in (prediction.span if track else prediction.frames)):

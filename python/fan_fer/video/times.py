@@ -35,16 +35,22 @@ class _Times(Generic[T]):
         self._held: list[tuple[float | None, T]] = []
 
     def add(self, stamp: float | None, item: T) -> Iterator[tuple[float, T]]:
-        if self._last is None:
-            self._last = stamp or 0.0
-            yield self._last, item
-            return
         self._held.append((stamp, item))
-        yield from self._settle(self._last, RUN, HELD)
+        if self._last is None and (stamp is not None or len(self._held) == HELD):
+            self._last = self._before(stamp)
+        if self._last is not None:
+            yield from self._settle(self._last, RUN, HELD)
 
     def end(self) -> Iterator[tuple[float, T]]:
-        if self._last is not None:
-            yield from self._settle(self._last, 2, 1)
+        yield from self._settle(self._before(None) if self._last is None else self._last, 2, 1)
+
+    def _before(self, stamp: float | None) -> float:
+        """A step before the first item, all but the last of those held having no stamp. None gets a time below 0."""
+        step = self._steps[0]
+        if stamp is None:
+            return -step
+        self._shift = max(0.0, step * (len(self._held) - 1) - stamp)
+        return stamp + self._shift - step * len(self._held)
 
     def _settle(self, last: float, run: int, limit: int) -> Iterator[tuple[float, T]]:
         """Gives what is certain, and what is not once ``limit`` are held or ``run`` of them rise among themselves."""
@@ -52,48 +58,43 @@ class _Times(Generic[T]):
             step = median(self._steps)
             times = [None if stamp is None else stamp + self._shift for stamp, _ in self._held]
             full = len(times) >= limit
-            good = _anchor(times, last, step, full)
-            if good is not None:
-                time = times[good] or last
-                if good == 0:
+            rising = _rising(times)
+            if (anchor := _anchor(times, last, step, full)) is not None:
+                time, place = anchor
+                count = place + 1
+                if count == 1:
                     self._steps.append(time - last)
-            elif (rising := _rising(times)) >= run and times[-rising] is not None:
+            elif len(rising) >= run:
                 # The first of the run comes a step after those before it.
-                self._shift += last + step * (len(times) - rising + 1) - (times[-rising] or 0.0)
+                self._shift += last + step * (len(times) - len(rising) + 1) - rising[0]
                 continue
             elif full:
-                good = len(times) - 1
-                time = last + step * len(times)
+                count = len(times)
+                time = last + step * count
             else:
                 break
-            count = good + 1
             for number, (_, item) in enumerate(self._held[:count], start=1):
-                yield last + (time - last) * number / count, item
+                yield time if number == count else max(0.0, last + (time - last) * number / count), item
             del self._held[:count]
             last = time
         self._last = last
 
 
-def _anchor(times: list[float | None], last: float, step: float, full: bool) -> int | None:
-    """The first that holds: it comes after ``last``, and soon, or the next that does so does not fall back."""
-    ahead = [(time, number) for number, time in enumerate(times) if time is not None and time > last]
-    if not ahead:
+def _anchor(times: list[float | None], last: float, step: float, full: bool) -> tuple[float, int] | None:
+    """The first time that holds, and its place: it comes soon after ``last``, or what follows does not fall back."""
+    later = [(time, place) for place, time in enumerate(times) if time is not None and time > last]
+    soon = [time - last <= LEAP * step * (place + 1) for time, place in later]
+    if not later or (len(later) == 1 and not soon[0] and not full):
         return None
-    (time, first), *others = ahead
-    if time - last <= LEAP * step * (first + 1):
-        return first
-    if not others:
-        return first if full else None
-    time_back, back = others[0]
-    return back if time_back < time and time_back - last <= LEAP * step * (back + 1) else first
+    refuted = not soon[0] and len(later) > 1 and soon[1] and later[1] < later[0]
+    return later[1] if refuted else later[0]
 
 
-def _rising(times: list[float | None]) -> int:
-    """How many at the end rise."""
-    count = 0
-    above = float("inf")
+def _rising(times: list[float | None]) -> list[float]:
+    """Those at the end that rise."""
+    run: list[float] = []
     for time in reversed(times):
-        if time is None or time >= above:
+        if time is None or (run and time >= run[0]):
             break
-        count, above = count + 1, time
-    return count
+        run.insert(0, time)
+    return run

@@ -62,6 +62,13 @@ def test_without_stamps_the_step_is_that_of_the_file() -> None:
     assert times([3.0] * 100, 0.04) == pytest.approx(3 + np.arange(100) * 0.04)
 
 
+@pytest.mark.parametrize("first", [0.0, 1.0, 5.0, 30.0])
+def test_stamps_that_begin_late_leave_room_for_those_before(first: float) -> None:
+    stamps = [None] * 5 + [first + number for number in range(20)]
+    assert np.diff(times(stamps)) == pytest.approx(np.ones(24))
+    assert times(stamps)[0] == max(0.0, first - 5)
+
+
 @pytest.mark.parametrize("second", [3, 20, 100])
 def test_recordings_that_were_joined_go_on(second: int) -> None:
     assert times([*EVEN, *map(float, range(second))]) == pytest.approx(range(60 + second))
@@ -80,3 +87,16 @@ def test_a_repeated_stamp_in_a_file_of_low_rate_shifts_nothing() -> None:
     expected = np.cumsum([0, *steps[:-1]])
     expected[32] += 200
     assert [frame.time for frame in clip] == pytest.approx(expected / 12800)
+
+
+def test_any_stamps_give_times_that_increase() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        stamps: list[float | None] = np.cumsum(rng.choice([1.0, 1.0, 1.0, 0.0, 40.0], rng.integers(1, 120))).tolist()
+        for place in rng.integers(0, len(stamps), rng.integers(0, 40)):
+            stamps[place] = rng.choice([None, 0.0, 7.0, 1e6])
+        for place in rng.integers(0, len(stamps), rng.integers(0, 2)):
+            stamps = stamps[:place] + stamps
+        given = times(stamps)
+        assert given[0] >= 0
+        assert np.isfinite(given).all()

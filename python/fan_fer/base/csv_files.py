@@ -39,7 +39,8 @@ def read_table(path: Path, needed: Sequence[str], wanted: str, exact: bool = Fal
     Raises DataError.
     """
     text = _read_text(path, wanted, exact)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    delimiter = _delimiter(text)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next((header for line in lines if any(header := [cell.strip() for cell in line])), [])
         width = len(header)
@@ -53,8 +54,9 @@ def read_table(path: Path, needed: Sequence[str], wanted: str, exact: bool = Fal
             if not any(cells):
                 continue
             if len(cells) > width or any(cells[len(names) :]):
+                mark = {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
                 raise DataError(
-                    f"{path}: line {lines.line_num} has more cells than the header; quote cells that hold a comma"
+                    f"{path}: line {lines.line_num} has more cells than the header; quote cells that hold a {mark}"
                 )
             missing = len(names) - len(cells)
             if exact and missing > 0:

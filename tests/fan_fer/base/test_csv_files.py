@@ -49,6 +49,7 @@ def test_cells_may_hold_anything_in_quotes_and_lines_are_counted(tmp_path: Path)
         (b"video,Label, label\n", "has two columns Label; video[,label,...] is wanted"),
         (b"video,,label,,x\n", "has two columns without a name; video[,label,...] is wanted"),
         (b"video,label\na.mp4\nb,c.mp4,Sad\n", "line 3 has more cells than the header; quote cells that hold a comma"),
+        (b"video\tlabel\na\tb\tc\n", "line 2 has more cells than the header; quote cells that hold a tab"),
         (b"video,label,,\na.mp4,Sad,,x\n", "line 2 has more cells than the header; quote cells that hold a comma"),
         (b'video\n"a.mp4\nb.mp4\n', "line 3: unexpected end of data; video[,label,...] is wanted"),
         (b"video\na\nb\xe9\n", "not a CSV file in UTF-8 (line 3: invalid continuation byte); video[,label,...] is"),

@@ -35,6 +35,7 @@ from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
 
 SMALLEST, LARGEST = 16, 1024  # side of the crops in pixels
+SIZE = 128  # of the crops, as the network that ships takes them
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,15 @@ def prepare(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    size: int = 224,
+    size: int | None = None,
     detector: str | Detector = "mtcnn",
     folds: int | None = None,
     workers: int = 0,
 ) -> Preparation:
     """Finds, aligns and writes the faces of a data set; see docs/datasets.md.
 
-    size: side of the crops in pixels.
+    size: side of the crops in pixels; None: that of a set that is there already, else 128, what the network that ships
+        is fed. A network that is fed the very size sees what ``Recognizer.predict`` shows it.
     detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``.
     folds: how many folds of persons; None: ten for ckplus, none for the others.
     workers: processes beside this one; 0: everything is done in this one. An object as detector must then be one that
@@ -69,6 +71,8 @@ def prepare(
     DetectorError; OutputError where the target cannot be written; FanFerError where a worker process died.
     """
     source, target = Path(source), Path(target)
+    if size is None:
+        size = read_settings(target).size if (target / SETTINGS_FILE).exists() else SIZE
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"size {size}: a side of {SMALLEST} to {LARGEST} pixels is wanted")
     listing = read_source(layout, source, folds)

@@ -56,13 +56,18 @@ def train_run(
     tell = report if report is not None and fabric.is_global_zero else _say_nothing
     for line in start.report.lines() if start.report is not None else ():
         tell(line)
+    if prepared.size < start.preprocessing.size and not spec.frozen(prepared):
+        tell(
+            f"the set's faces of {prepared.size} pixels are enlarged to the network's {start.preprocessing.size}; "
+            f"fan-fer prepare --size {start.preprocessing.size} keeps more of them"
+        )
     trainer = Trainer(prepared, spec, start, fabric, workers)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     make_folder(out)
     writer = _open_tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else None
     name = f"{spec.variant} {spec.partition} seed {spec.seed}"
-    with progress_bar() as progress, _threads(1 if trainer.frozen else torch.get_num_threads()):
+    with progress_bar() as progress, one_thread() if trainer.frozen else nullcontext():
         task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
         while trainer.epoch < trainer.settings.epochs:
             entry = trainer.run_epoch()

@@ -113,7 +113,7 @@ def test_prepared_set_in_full(evaluate, afew: Path, tmp_path: Path) -> None:
 
 def test_predictions_are_those_of_the_network(evaluate, model: Path, afew: Path, tmp_path: Path) -> None:
     assert evaluate(afew, "--split", "train", "--out", tmp_path / "out")[0] == DONE
-    ours = recognizer.load_recognizer(model, precision="float32")
+    ours = recognizer.load_recognizer(model)
     prepared = open_prepared(afew)
     clip = next(clip for clip in prepared.clips if clip.split == "train")
     expected = ours.classify_clip(prepared.crops(clip))

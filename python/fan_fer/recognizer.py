@@ -146,7 +146,8 @@ class Recognizer:
         frames: deque[tuple[int, float]] = deque()
         features: dict[int, Tensor] = {}  # by row, in the order of time
         rows = 0
-        with closing(find_faces(open_clip(clip), detector, settings.size, settings.template)) as watched:
+        found = find_faces(open_clip(clip), detector, settings.size, settings.template, at_once=True)
+        with closing(found) as watched:
             for seen in watched:
                 frame = seen.frame
                 tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)

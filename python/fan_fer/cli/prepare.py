@@ -41,7 +41,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prepare.add_argument("target", type=Path, metavar="DST", help="folder to write the prepared set to")
     prepare.add_argument("--layout", required=True, metavar="NAME", help="how SRC lies on disk, see below")
     prepare.add_argument(
-        "--size", type=int, metavar="N", help="side of the crops in pixels (default: 128, what the network that ships takes)"
+        "--size",
+        type=int,
+        metavar="N",
+        help="side of the crops in pixels (default: 128, as the network that ships takes)",
     )
     prepare.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"

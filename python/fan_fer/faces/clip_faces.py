@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from fan_fer.base.timing import Profile
 from fan_fer.faces.align import align_face
 from fan_fer.faces.appearance import Appearance, appearance
 from fan_fer.faces.face import Detector, Face
-from fan_fer.faces.following import FaceFinder
+from fan_fer.faces.following import Batched, FaceFinder
 from fan_fer.video.ahead import ahead
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame
 
@@ -37,22 +38,41 @@ class FrameFaces:
 
 
 def find_faces(
-    clip: Clip, detector: Detector, size: int, template: Template, profile: Profile | None = None
+    clip: Clip,
+    detector: Detector,
+    size: int,
+    template: Template,
+    profile: Profile | None = None,
+    at_once: bool = False,
 ) -> Generator[FrameFaces, None, None]:
     """Every frame that can be read, with all faces in it. Holds a few frames at a time.
 
     size, template: as for ``fan_fer.faces.align.align_face``.
+    at_once: each frame before the next one is read, even where the detector is quicker with several.
     """
     profile = profile or Profile()
     finder = FaceFinder(detector, clip.consecutive)
     with closing(ahead(profile.each("decode", clip))) as frames:
-        for frame in frames:
+        for frame, found in _searched(frames, detector, profile, at_once):
             with profile.measure("detect"):
-                found = finder(frame.image, frame.time)
+                found = finder(frame.image, frame.time, found)
             with profile.measure("align"):
                 faces, crops = _cut_out(frame.image, found, size, template)
                 looks = [appearance(frame.image, face) for face in faces]
             yield FrameFaces(frame, faces, crops, looks, finder.change)
+
+
+def _searched(
+    frames: Iterator[Frame], detector: Detector, profile: Profile, at_once: bool
+) -> Iterator[tuple[Frame, list[Face] | None]]:
+    """The frames, with their faces where the detector searches several together."""
+    if at_once or not isinstance(detector, Batched) or detector.together < 2:
+        yield from ((frame, None) for frame in frames)
+        return
+    while batch := list(islice(frames, detector.together)):
+        with profile.measure("detect"):
+            found = detector.detect_many([frame.image for frame in batch])
+        yield from zip(batch, found, strict=True)
 
 
 def known_faces(
@@ -68,7 +88,8 @@ def known_faces(
         for frame in frames:
             known = faces[frame.index] if frame.index < len(faces) else None
             with profile.measure("align"):
-                yield FrameFaces(frame, *_cut_out(frame.image, [known] if known else [], size, template), looks=())
+                kept, crops = _cut_out(frame.image, [known] if known else [], size, template)
+            yield FrameFaces(frame, kept, crops, looks=())
 
 
 def frame_times(times: Mapping[int, float], damaged: Iterable[int]) -> list[tuple[int, float]]:

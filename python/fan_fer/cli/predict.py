@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fan_fer.output.prediction import Prediction
     from fan_fer.recognizer import Progress, Recognizer
 
+    Source = Path | str  # a file, or an address
     People = list[Prediction]  # of one video: the subject alone, or everyone
 
 STDOUT = Path("-")
@@ -41,7 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.set_defaults(run=run)
-    predict.add_argument("clips", nargs="+", metavar="CLIP", help="a video, or a folder whose videos are all read")
+    predict.add_argument(
+        "clips", nargs="+", metavar="CLIP", help="a video, its address, or a folder whose videos are all read"
+    )
     predict.add_argument(
         "--json",
         type=Path,
@@ -76,9 +79,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from fan_fer.video.decoding import is_address
     from fan_fer.video.sources import list_videos
 
-    videos = list_videos(arguments.clips)
+    videos: list[Source] = []
+    for clip in arguments.clips:
+        videos += [clip] if is_address(clip) else list_videos([clip])
     single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
     plots, annotated = _plan_outputs(arguments, videos, single)
     done, failures, interrupted = _recognize(arguments, videos, plots, annotated, single)
@@ -97,11 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _recognize(
     arguments: argparse.Namespace,
-    videos: Sequence[Path],
+    videos: Sequence[Source],
     plots: Sequence[Path],
     annotated: Sequence[Path],
     single: bool,
-) -> tuple[list[tuple[People, float]], dict[Path, str], bool]:
+) -> tuple[list[tuple[People, float]], dict[Source, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
     from fan_fer.base.terminal import console
@@ -109,7 +115,7 @@ def _recognize(
     from fan_fer.output.terminal import clip_progress, profile_report
     from fan_fer.video.sources import open_clip
 
-    failures: dict[Path, str] = {}
+    failures: dict[Source, str] = {}
     # What is no video at all is found before the seconds that loading a network takes.
     for video in videos:
         try:
@@ -126,7 +132,7 @@ def _recognize(
     for number, video in enumerate(videos):
         if video in failures:
             continue
-        name = video.name if single else f"{number + 1}/{len(videos)} {video.name}"
+        name = Path(video).name if single else f"{number + 1}/{len(videos)} {Path(video).name}"
         start, profile = time.perf_counter(), Profile()
         try:
             with clip_progress(name) as progress:
@@ -158,7 +164,9 @@ def _load(arguments: argparse.Namespace) -> Recognizer:
     return recognizer
 
 
-def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single: bool) -> tuple[list[Path], list[Path]]:
+def _plan_outputs(
+    arguments: argparse.Namespace, videos: Sequence[Source], single: bool
+) -> tuple[list[Path], list[Path]]:
     """The paths of every video's plot and annotated video, where they are wanted.
 
     Raises OutputError for an output that could not be written in the end, FanFerError where a library is missing.
@@ -175,7 +183,7 @@ def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single:
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
     outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
-    inputs = {video.resolve() for video in videos}
+    inputs = {Path(video).resolve() for video in videos}
     seen: set[Path] = set()
     for path in outputs:
         target = path.resolve()
@@ -191,7 +199,7 @@ def _plan_outputs(arguments: argparse.Namespace, videos: Sequence[Path], single:
 
 
 def _picture_paths(
-    given: Path, videos: Sequence[Path], single: bool, what: str, suffix: str, check: Callable[[Path], None]
+    given: Path, videos: Sequence[Source], single: bool, what: str, suffix: str, check: Callable[[Path], None]
 ) -> list[Path]:
     """The file that is given for one video; for several, a file named after each in the folder that is given."""
     if single and not given.is_dir():
@@ -204,15 +212,16 @@ def _picture_paths(
     paths: list[Path] = []
     for video in videos:
         # Clips of the same name in different folders: clip.png, clip-2.png, ...
-        same = sum(earlier.stem == video.stem for earlier in videos[: len(paths)])
-        paths.append(given / f"{video.stem}{f'-{same + 1}' if same else ''}{suffix}")
+        stem = Path(video).stem
+        same = sum(Path(earlier).stem == stem for earlier in videos[: len(paths)])
+        paths.append(given / f"{stem}{f'-{same + 1}' if same else ''}{suffix}")
     return paths
 
 
 def _write(
     arguments: argparse.Namespace,
     done: Sequence[tuple[People, float]],
-    failures: dict[Path, str],
+    failures: dict[Source, str],
     single: bool,
 ) -> None:
     """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""

@@ -17,7 +17,7 @@ def clip_json(prediction: ClipPrediction | Sequence[ClipPrediction]) -> str:
     return _object_json(prediction, indent="") + "\n"
 
 
-def batch_json(predictions: Sequence[ClipPrediction | Sequence[ClipPrediction]], failures: Mapping[Path, str]) -> str:
+def batch_json(predictions: Sequence[ClipPrediction | Sequence[ClipPrediction]], failures: Mapping[Any, str]) -> str:
     """Several clips as JSON; ``failures`` maps the videos that could not be done to what was wrong."""
     clips = ",\n".join("    " + _object_json(prediction, indent="    ") for prediction in predictions)
     errors = json.dumps([{"video": str(video), "error": error} for video, error in failures.items()])

@@ -16,13 +16,15 @@ import torch
 
 import fan_fer
 from fan_fer import ClipPrediction, Recognizer
-from fan_fer.faces.face import Face
+from fan_fer.datasets.prepare import prepare
+from fan_fer.datasets.prepared import open_prepared
+from fan_fer.evaluation.clips import choose_prepared, evaluate_prepared
 from fan_fer.recognizer import faces_of
 from fan_fer.video.frame import Frame
 from fan_fer.video.images import Array
 
 from .drawn_lists import random_weights
-from .fakes import SquareDetector
+from .fakes import SquareDetector, write_video
 
 GREEN, BLUE = (30, 140, 40), (40, 40, 200)
 
@@ -115,6 +117,29 @@ def test_known_faces_are_not_looked_for(squares: Recognizer) -> None:
         squares.predict(images, faces=[None, (1, 2, 3, 4)])
     with pytest.raises(fan_fer.FanFerError, match="no face found in any of the 10 frames"):
         squares.predict(images, faces=[None] * 10)
+
+
+def test_a_prepared_set_gives_what_its_videos_give(squares: Recognizer, tmp_path: Path) -> None:
+    """With a bystander, a cut and frames without a face."""
+    clips = {
+        "two.mp4": [[(10 + index, 8, 36), (70, 30, 14)] for index in range(12)],
+        "gap.avi": [[(10, 10, 30)] if index not in (3, 4) else [] for index in range(10)],
+        "one.mp4": [[(20, 12, 24)]],
+    }
+    for name, frames in clips.items():
+        write_video(tmp_path / name, frames)
+    (tmp_path / "list.csv").write_text("video,label\n" + "".join(f"{name},Happy\n" for name in clips))
+    prepare("csv", tmp_path / "list.csv", tmp_path / "set", size=32, detector=SquareDetector())
+    prepared = open_prepared(tmp_path / "set")
+    _, found = choose_prepared(prepared)
+    evaluated = evaluate_prepared(squares, prepared, found)
+    assert len(evaluated) == 3
+    for clip in evaluated:
+        own = squares.predict(next(tmp_path.glob(f"{clip.name}.*")))
+        assert clip.probabilities.tolist() == pytest.approx(list(own.probabilities.values()), abs=1e-3)
+        seen = [frame.index for frame in own.frames if frame.has_face]
+        assert list(clip.numbers) == seen
+        assert clip.scores.weights.tolist() == pytest.approx([own.frames[index].weight for index in seen], abs=1e-3)
 
 
 # Frame by frame
@@ -233,7 +258,3 @@ def test_threads_share_a_recognizer_and_leave_the_process_as_it_is(squares: Reco
     assert counts == {before[0]}
     after = torch.get_num_threads(), torch.get_default_dtype(), cv2.getNumThreads(), torch.is_grad_enabled()
     assert after == before
-
-
-def test_a_face_is_what_the_page_says(squares: Recognizer) -> None:
-    assert all(isinstance(face, Face) for face in faces_of(squares.predict(np.stack(walk(3)))))

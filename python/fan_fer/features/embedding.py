@@ -24,7 +24,7 @@ from fan_fer.base.timing import Profile
 from fan_fer.features.cache import fingerprint
 from fan_fer.features.preprocessing import Preprocessing
 
-BATCH = 32
+BATCH = 16
 WAITING = 2  # batches
 BLOCK = 1024  # features that are kept in one piece
 PRECISIONS = ("auto", "float32", "bfloat16")

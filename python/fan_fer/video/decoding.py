@@ -16,6 +16,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
+from fan_fer.video.codecs import codec_name
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import decode_images, is_image
 from fan_fer.video.paths import one_line, open_file
@@ -109,6 +110,10 @@ class Video:
             source, timeout = (self.name, TIMEOUT) if file is None else (file, None)
             with av.open(source, metadata_errors="replace", timeout=timeout) as container:
                 yield _Decoding(container, self._shown)
+        except _Undecodable:
+            codec = None if file is None else codec_name(file)
+            named = f" ({codec})" if codec else ""
+            raise VideoError(f"{self._shown}: its pictures are in a format{named} that cannot be decoded") from None
         except av.FFmpegError as error:
             if file is None:
                 raise VideoError(f"{self._shown}: cannot be opened ({error.strerror})") from None
@@ -125,6 +130,10 @@ def is_address(name: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
 
+class _Undecodable(Exception):
+    """There is no decoder for the pictures."""
+
+
 class _Decoding:
     """A video that is open, decoded once."""
 
@@ -138,7 +147,7 @@ class _Decoding:
             raise VideoError(f"{shown}: not a video, or a damaged one")
         self._stream = pictures[0]
         if self._stream.codec_context is None:
-            raise VideoError(f"{shown}: its pictures are in a format that cannot be decoded")
+            raise _Undecodable
         self._stream.thread_type = "AUTO"
         # Files that count no frames give the seconds of the longest stream.
         self._timed = not self._stream.frames and container.format.name in ("matroska,webm", "flv")

@@ -217,7 +217,12 @@ def sound() -> bytes:
 def test_what_is_no_video_is_said_in_one_line(tmp_path: Path) -> None:
     files = {
         "sound.mp4": (sound(), "only sound"),
-        "codec.mp4": (video().replace(b"avc1", b"zzz1"), "format that cannot be decoded"),
+        "codec.mp4": (video().replace(b"avc1", b"zzz1"), r"a format \(zzz1\) that cannot be decoded"),
+        "codec.mkv": (
+            video("matroska").replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/XYZ"),
+            r"a format \(V_MPEG9/ISO/XYZ\) that cannot be decoded",
+        ),
+        "codec.avi": (video("avi").replace(b"H264", b"XYZ1"), r"a format \(XYZ1\) that cannot be decoded"),
         "page.mp4": (b"<html><body>not found</body></html>", "not a video"),
         "subtitles.srt": (b"1\n00:00:00,000 --> 00:00:01,000\nhello\n\n" * 5, "not a video"),
         "tty.txt": (b"\x1b[2J\x1b[31mHello" * 100, "not a video"),

@@ -139,7 +139,8 @@ def test_networks_read_the_same_faces(serve, recognizers, clip: Path) -> None:
     assert (first["name"], second["name"]) == ("random", "other")
     for one, other in zip(first["prediction"]["frames"], second["prediction"]["frames"], strict=True):
         assert (one["index"], one["time"], one["box"]) == (other["index"], other["time"], other["box"])
-    # The second is what it would have said alone.
+    # Each is what it would have said alone.
+    assert first["prediction"]["probabilities"] == recognizers[0].predict(clip).to_dict()["probabilities"]
     alone = recognizers[1].predict(clip)
     assert second["prediction"]["probabilities"] == pytest.approx(dict(alone.probabilities), abs=1e-5)
     assert [f["weight"] for f in second["prediction"]["frames"][:6]] == pytest.approx(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -130,12 +130,16 @@ class Recognizer:
         predictions = self._predictions(watched, watched.people)
         return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
 
-    def stream(self, clip: Source, window: float = WINDOW) -> Iterator[tuple[Frame, ClipPrediction | None]]:
+    def stream(
+        self, clip: Source, window: float = WINDOW
+    ) -> Generator[tuple[Frame, ClipPrediction | None], None, None]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
         clip: as for :meth:`predict`; also the number of a camera.
         The prediction is None while no face is in the window. It is what :meth:`predict` says of these frames, whose
         numbers go on counting; a face is turned into features once, and memory holds those of the window alone.
+        Of a camera, or an address that has no end, the newest frame is read: the numbers of those that came while
+        others were read are left out.
         Raises ValueError for a window that is not above 0, VideoError where the clip cannot be read.
         """
         if not window > 0:
@@ -145,7 +149,8 @@ class Recognizer:
         frames: deque[tuple[int, float]] = deque()
         features: dict[int, Tensor] = {}  # by row, in the order of time
         rows = 0
-        with closing(find_faces(open_clip(clip), self.detector, settings.size, settings.template)) as watched:
+        found = find_faces(open_clip(clip), self.detector, settings.size, settings.template, keep_up=True)
+        with closing(found) as watched:
             for seen in watched:
                 frame = seen.frame
                 tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)

@@ -14,7 +14,7 @@ from fan_fer.faces.align import align_face
 from fan_fer.faces.appearance import Appearance, appearance
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import FaceFinder
-from fan_fer.video.ahead import ahead
+from fan_fer.video.ahead import ahead, latest
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame
 
 Image = NDArray[np.uint8]
@@ -37,15 +37,23 @@ class FrameFaces:
 
 
 def find_faces(
-    clip: Clip, detector: Detector, size: int, template: Template, profile: Profile | None = None
+    clip: Clip,
+    detector: Detector,
+    size: int,
+    template: Template,
+    profile: Profile | None = None,
+    *,
+    keep_up: bool = False,
 ) -> Generator[FrameFaces, None, None]:
     """Every frame that can be read, with all faces in it. Holds a few frames at a time.
 
     size, template: as for ``fan_fer.faces.align.align_face``.
+    keep_up: leaves out the frames of a live clip that a newer one has overtaken.
     """
     profile = profile or Profile()
     finder = FaceFinder(detector, clip.consecutive)
-    with closing(ahead(profile.each("decode", clip))) as frames:
+    beside = latest if keep_up and clip.live else ahead
+    with closing(beside(profile.each("decode", clip))) as frames:
         for frame in frames:
             with profile.measure("detect"):
                 found = finder(frame.image, frame.time)

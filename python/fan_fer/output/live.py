@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -138,7 +139,8 @@ def by_column(frames: Sequence[FramePrediction], window: float, columns: int) ->
     end = frames[-1].time or 0.0
     last: int | None = None
     for frame in frames:
-        place = min(max(int((1 - (end - (frame.time or 0.0)) / window) * columns), 0), columns - 1)
+        part = (1 - (end - (frame.time or 0.0)) / window) * columns
+        place = max(math.ceil(part - 1e-6) - 1, 0)
         for column in range(place if last is None else min(last + 1, place), place + 1):
             before = shown[column]
             if before is None or (frame.weight or 0.0) > (before.weight or 0.0):

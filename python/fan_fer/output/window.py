@@ -22,11 +22,11 @@ TRIAL = "import cv2; cv2.namedWindow('fan-fer')"
 def check_window() -> None:
     """Raises OutputError where no window can be shown."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise OutputError("a window: there is no display (DISPLAY is not set)")
+        raise OutputError("window: there is no display (DISPLAY is not set); --show terminal is wanted")
     # Tried in another process, because Qt ends the one that cannot reach its display.
     trial = subprocess.run([sys.executable, "-c", TRIAL], env={**os.environ, **QUIET}, capture_output=True, check=False)
     if trial.returncode != 0:
-        raise OutputError("a window: OpenCV cannot open one on this display")
+        raise OutputError("window: OpenCV cannot open one on this display; --show terminal is wanted")
 
 
 class LiveWindow:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fan_fer.video.frame import Frame
 
-PATIENCE = 2.0  # seconds that the end waits for a picture of a live clip, which may never come
+PATIENCE = 1.0  # seconds that the end waits for a picture of a live clip, which may never come
 
 
 def ahead(frames: Iterable[Frame], count: int = 4) -> Generator[Frame, None, None]:

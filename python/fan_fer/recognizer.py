@@ -19,6 +19,7 @@ from fan_fer.attention.scoring import ClipScores, score_clip
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
+from fan_fer.base.threads import one_thread
 from fan_fer.base.timing import Profile
 from fan_fer.faces.clip_faces import find_faces, frame_times, known_faces
 from fan_fer.faces.detectors import load_detector
@@ -155,7 +156,8 @@ class Recognizer:
                 frame = seen.frame
                 tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
                 if seen.crops:
-                    features.update(enumerate(self.embedder.embed(seen.crops), start=rows))
+                    with one_thread():  # done with a face sooner than several threads, that wait for each other, are
+                        features.update(enumerate(self.embedder.embed(seen.crops), start=rows))
                     rows += len(seen.crops)
                 frames.append((frame.index, frame.time))
                 while frames[0][1] <= frame.time - window + 1e-9:
@@ -168,7 +170,9 @@ class Recognizer:
                     yield frame, None
                     continue
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
-                yield frame, self._prediction(score_clip(self.network, own), frames, _places(people[0]))
+                with one_thread():
+                    scores = score_clip(self.network, own)
+                yield frame, self._prediction(scores, frames, _places(people[0]))
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None

@@ -101,8 +101,7 @@ class LivePanel:
     def _title(self, prediction: ClipPrediction | None) -> Text:
         if prediction is None:
             return Text("waiting for a picture" if self._reading is None else "no face to read", "dim")
-        label, color = prediction.label, self._colors[prediction.label]
-        return Text.assemble((label, f"bold {color}"), f"  {prediction.probabilities[label]:.0%}")
+        return Text.assemble((prediction.label, "bold"), f"  {prediction.probabilities[prediction.label]:.0%}")
 
     def _bar(self, name: str, prediction: ClipPrediction | None, width: int) -> Text:
         value = 0.0 if prediction is None else prediction.probabilities[name]

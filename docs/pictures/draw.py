@@ -1,19 +1,25 @@
-"""Draws the pictures of docs/how-it-works.md: python docs/pictures/draw.py CLIP (that of `make demo`)."""
+"""Draws the pictures of how-it-works.md and live.md: python docs/pictures/draw.py CLIP (that of `make demo`)."""
 
 from __future__ import annotations
 
+import io
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from rich.console import Console
 
 import fan_fer
 from fan_fer.faces.align import align_face
 from fan_fer.output.colors import BLUE, FAINT, INK, ORANGE
+from fan_fer.output.live import LivePanel
 from fan_fer.prediction import ClipPrediction
+from fan_fer.video.ahead import paced
 from fan_fer.video.decoding import Video
 
 HERE = Path(__file__).parent
@@ -69,12 +75,32 @@ def draw_weights(prediction: ClipPrediction) -> Figure:
     return figure
 
 
+def draw_live(recognizer: fan_fer.Recognizer, clip: str, seconds: float, path: Path) -> None:
+    """The terminal after so many seconds of `fan-fer live`, as PNG. Needs Chromium."""
+    console = Console(record=True, width=88, file=io.StringIO(), force_terminal=True)
+    panel = LivePanel(Path(clip).name, recognizer.card.classes, 5.0, console)
+    for frame, prediction in recognizer.stream(paced(Video(clip)), window=5.0):
+        panel.show(frame, prediction)
+        if frame.time >= seconds:
+            break
+    console.print(panel)
+    with tempfile.TemporaryDirectory() as folder:
+        svg = Path(folder) / "live.svg"
+        console.save_svg(str(svg), title=f"fan-fer live {Path(clip).name}")
+        width, height = (
+            int(float(number)) for number in svg.read_text().split('viewBox="0 0 ')[1].split('"')[0].split()
+        )
+        options = ("--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}")
+        subprocess.run(["chromium", *options, f"--screenshot={path}", str(svg)], check=True, capture_output=True)
+
+
 def main(clip: str) -> None:
     recognizer = fan_fer.load_recognizer()
     prediction = recognizer.predict(clip)
     heaviest = max(prediction.frames, key=lambda frame: frame.weight or 0)
     draw_steps(prediction, heaviest.index, recognizer.card.preprocessing.size).savefig(HERE / "steps.png", dpi=110)
     draw_weights(prediction).savefig(HERE / "weights.png", dpi=110)
+    draw_live(recognizer, clip, 10.5, HERE / "live.png")
 
 
 if __name__ == "__main__":

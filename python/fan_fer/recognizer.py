@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from fan_fer.attention.scoring import ClipScores, score_clip
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
+from fan_fer.base.threads import one_thread
 from fan_fer.base.timing import Profile
 from fan_fer.faces.clip_faces import find_faces, frame_times, known_faces
 from fan_fer.faces.detectors import load_detector
@@ -131,12 +132,14 @@ class Recognizer:
         predictions = self._predictions(watched, watched.people)
         return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
 
-    def stream(self, clip: Source, window: float = WINDOW) -> Iterator[tuple[Frame, Prediction | None]]:
+    def stream(self, clip: Source, window: float = WINDOW) -> Generator[tuple[Frame, Prediction | None], None, None]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
         clip: as for :meth:`predict`; also the number of a camera.
         The prediction is None while no face is in the window. It is what :meth:`predict` says of these frames, whose
         numbers go on counting; a face is turned into features once, and memory holds those of the window alone.
+        Of a camera, or an address that has no end, the newest frame is read: the numbers of those that came while
+        others were read are left out.
         Raises ValueError for a window that is not above 0, VideoError where the clip cannot be read.
         """
         if not window > 0:
@@ -152,7 +155,8 @@ class Recognizer:
                 frame = seen.frame
                 tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
                 if seen.crops:
-                    features.update(enumerate(self.embedder.embed(seen.crops), start=rows))
+                    with one_thread():  # done with a face sooner than several threads, that wait for each other, are
+                        features.update(enumerate(self.embedder.embed(seen.crops), start=rows))
                     rows += len(seen.crops)
                 frames.append((frame.index, frame.time))
                 while frames[0][1] <= frame.time - window + 1e-9:
@@ -165,7 +169,9 @@ class Recognizer:
                     yield frame, None
                     continue
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
-                yield frame, self._prediction(score_clip(self.network, own), frames, _places(people[0]))
+                with one_thread():
+                    scores = score_clip(self.network, own)
+                yield frame, self._prediction(scores, frames, _places(people[0]))
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).parent.parent
 PROGRAM = """
@@ -24,8 +25,9 @@ if __name__ == "__main__":
 """
 
 
-def start_command(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+def start_command(folder: Path, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """Starts ``fan-fer`` as the leader of a process group; its program lies in ``folder``."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     program = folder / "program.py"
     program.write_text(PROGRAM)
     return subprocess.Popen(
@@ -33,9 +35,8 @@ def start_command(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[st
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         start_new_session=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
+        **{**pipes, **options},
     )
 
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from fan_fer.base.errors import FanFerError
-from fan_fer.cli import app, evaluate, export, predict, predict_many, prepare, table, train, weights
+from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
-COMMANDS = (predict, predict_many, app, prepare, train, evaluate, table, export, weights)
+COMMANDS = (predict, predict_many, live, app, prepare, train, evaluate, table, export, weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

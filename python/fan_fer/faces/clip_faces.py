@@ -15,7 +15,7 @@ from fan_fer.faces.align import align_face
 from fan_fer.faces.appearance import Appearance, appearance
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.following import Batched, FaceFinder
-from fan_fer.video.ahead import ahead
+from fan_fer.video.ahead import ahead, latest
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame
 
 Image = NDArray[np.uint8]
@@ -48,11 +48,13 @@ def find_faces(
     """Every frame that can be read, with all faces in it. Holds a few frames at a time.
 
     size, template: as for ``fan_fer.faces.align.align_face``.
-    at_once: each frame before the next one is read, even where the detector is quicker with several.
+    at_once: each frame before the next one is read, even where the detector is quicker with several; and of a live clip
+        not those that a newer one has overtaken.
     """
     profile = profile or Profile()
     finder = FaceFinder(detector, clip.consecutive)
-    with closing(ahead(profile.each("decode", clip))) as frames:
+    beside = latest if at_once and clip.live else ahead
+    with closing(beside(profile.each("decode", clip))) as frames:
         for frame, found in _searched(frames, detector, profile, at_once):
             with profile.measure("detect"):
                 found = finder(frame.image, frame.time, found)

@@ -73,8 +73,8 @@ def annotate_video(
             for frame in itertools.chain([first], frames):
                 for person, most in zip(people, heaviest, strict=True):
                     if frame.index < len(person.frames):
-                        _draw_face(frame.image, person, person.frames[frame.index], most)
-                _draw_summary(frame.image, people)
+                        draw_face(frame.image, person, person.frames[frame.index], most)
+                draw_summary(frame.image, people)
                 writer.write(frame.image, frame.time)
                 if progress is not None:
                     progress("annotate", frame.index + 1, people[0].frames_total)
@@ -82,7 +82,8 @@ def annotate_video(
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heaviest: float) -> None:
+def draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heaviest: float) -> None:
+    """Box, emotion and weight of a person's face, where the frame shows it. heaviest: the weight of a full bar."""
     if frame.box is None or frame.weight is None or frame.emotion is None or frame.probabilities is None:
         return
     unit, color = _unit(image), rgb(track_color(person.track))
@@ -105,12 +106,12 @@ def _draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, hea
     cv2.line(image, (equal, bar), (equal, bar + high), LIGHT, unit)
 
 
-def _draw_summary(image: Image, people: Sequence[ClipPrediction]) -> None:
-    """The emotion of the whole clip, a line per person, in the upper left corner."""
+def draw_summary(image: Image, people: Sequence[ClipPrediction], what: str = "clip") -> None:
+    """The emotion of the whole clip, or of ``what`` they are a prediction of; a line per person, upper left."""
     unit, y = _unit(image), 0
     for person in people[:LISTED]:
         number = "" if person.track is None else f"{person.track}  "
-        label = f"{number}clip: {person.label} {person.probabilities[person.label]:.0%}"
+        label = f"{number}{what}: {person.label} {person.probabilities[person.label]:.0%}"
         y += _draw_label(image, label, (0, y), DARK if person.track is None else rgb(track_color(person.track)), unit)
 
 

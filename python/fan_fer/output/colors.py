@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 BLUE, ORANGE, INK, FAINT, GAP = "#3b75af", "#ef8636", "#22262b", "#8b929a", "#eceef0"
 COLORS = {
     "Angry": "#c8452c", "Disgust": "#6f8f2f", "Fear": "#8a5aa6", "Happy": "#f2c14b", "Neutral": "#d3d6da",
@@ -9,6 +11,13 @@ COLORS = {
 }  # fmt: skip
 OTHERS = ("#e377c2", "#17202a", "#bcbd22", "#7f7f7f")  # classes of another name, in turn
 TRACK_COLORS = ("#ef8636", "#3b75af", "#4f9d4f", "#c5393a", "#8d69b8", "#d9a800", "#46a8a8", "#d57bbd")
+
+
+def class_colors(classes: Iterable[str]) -> dict[str, str]:
+    """The colour of each class, "#rrggbb"."""
+    names = list(classes)
+    others = iter(OTHERS * len(names))
+    return {name: COLORS.get(name) or next(others) for name in names}
 
 
 def track_color(track: int | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from fan_fer.base.csv_files import write_table
 from fan_fer.faces.face import LANDMARKS
 from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction, tracks_to_dict
+from fan_fer.video.frame import Frame
 
 
 def clip_json(prediction: ClipPrediction | Sequence[ClipPrediction]) -> str:
@@ -22,6 +23,23 @@ def batch_json(predictions: Sequence[ClipPrediction | Sequence[ClipPrediction]],
     clips = ",\n".join("    " + _object_json(prediction, indent="    ") for prediction in predictions)
     errors = json.dumps([{"video": str(video), "error": error} for video, error in failures.items()])
     return f'{{\n  "schema_version": {SCHEMA_VERSION},\n  "clips": [\n{clips}\n  ],\n  "failures": {errors}\n}}\n'
+
+
+def live_json(frame: Frame, prediction: ClipPrediction | None) -> str:
+    """One line for a frame and the prediction for the seconds that end with it, as ``Recognizer.stream`` gives them."""
+    frames = [] if prediction is None else [seen.to_dict() for seen in prediction.frames]
+    own = frames[-1] if frames else {}
+    members = {
+        "index": frame.index,
+        "time": round(frame.time, 6),
+        "label": prediction and prediction.label,
+        "probabilities": prediction and {name: round(value, 7) for name, value in prediction.probabilities.items()},
+        "weight": own.get("weight"),
+        "box": own.get("box"),
+        "weights": [[seen["index"], seen["weight"]] for seen in frames],
+        "frames_with_face": prediction.frames_with_face if prediction else 0,
+    }
+    return json.dumps(members, allow_nan=False)
 
 
 def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:

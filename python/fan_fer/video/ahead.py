@@ -1,16 +1,40 @@
-"""Frames decoded by another thread while those before are worked on."""
+"""Frames decoded by another thread while those before are worked on, and frames that come when they are due."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 
 from fan_fer.video.frame import Frame
+
+PATIENCE = 1.0  # seconds that the end waits for a picture of a live clip, which may never come
 
 
 def ahead(frames: Iterable[Frame], count: int = 4) -> Generator[Frame, None, None]:
     """The frames, decoded by another thread while the caller works on those before: at most ``count`` are held."""
+    return _beside(frames, count, drop=False)
+
+
+def latest(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
+    """The newest frame each time: those that came before it while the caller worked are left out. One is held."""
+    return _beside(frames, 1, drop=True)
+
+
+def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames, none before its time has come, counted from the first, and then as if it had just arrived."""
+    start = None
+    for frame in frames:
+        now = time.monotonic()
+        start = now - frame.time if start is None else start
+        time.sleep(max(0.0, start + frame.time - now))
+        yield replace(frame, arrived=time.monotonic())
+
+
+def _beside(frames: Iterable[Frame], count: int, drop: bool) -> Generator[Frame, None, None]:
     ready: queue.Queue[Frame | BaseException | None] = queue.Queue(count)
     left = threading.Event()
 
@@ -25,6 +49,9 @@ def ahead(frames: Iterable[Frame], count: int = 4) -> Generator[Frame, None, Non
     def decode() -> None:
         try:
             for frame in frames:
+                if drop:
+                    with suppress(queue.Empty):
+                        ready.get_nowait()
                 put(frame)
                 if left.is_set():
                     return
@@ -41,4 +68,4 @@ def ahead(frames: Iterable[Frame], count: int = 4) -> Generator[Frame, None, Non
             yield item
     finally:
         left.set()
-        thread.join()
+        thread.join(PATIENCE if drop else None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +27,7 @@ class Camera:
     frame_count = None
     duration = None
     consecutive = True
+    live = True
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -48,7 +51,19 @@ class Camera:
 
     def _open(self) -> cv2.VideoCapture:
         with quiet_opencv():
-            capture = cv2.VideoCapture(self.number)
-            if not capture.isOpened():
-                raise VideoError(f"{self.name}: no such camera, or another program is using it")
+            try:
+                capture = cv2.VideoCapture(self.number)
+                opened = capture.isOpened()
+            except cv2.error:  # a number larger than OpenCV's
+                opened = False
+            if not opened:
+                raise VideoError(f"{self.name}: no such camera, or another program is using it{_others()}")
         return capture
+
+
+def _others() -> str:
+    """Which cameras there are, where the system tells."""
+    if sys.platform != "linux":
+        return ""
+    found = sorted(map(str, Path("/dev").glob("video*")))
+    return f"; there are {', '.join(found)}" if found else "; there is none"

@@ -59,12 +59,14 @@ class Video:
         self.duration: float | None = None
         self.warnings: list[str] = []
         self.damaged: dict[int, str] = {}
+        self.live = False
         self._is_image = self._begins_as_image()
         if self._is_image:
             self.frame_count = len(self._images())
             return
         with self._open() as decoding:
             self.fps, self.frame_count, self.duration = decoding.header()
+            self.live = self.name is not None and self.path is None and decoding.live()
             if next(decoding.images(), None) is None:
                 raise VideoError(f"{self._shown}: no frame of this video can be decoded")
 
@@ -168,6 +170,10 @@ class _Decoding:
         duration = duration if duration and 0 < duration < 1e9 else None
         count = stream.frames or (round(duration * rate) if duration and 0 < rate <= PLAUSIBLE_FPS else 0)
         return fps, count or None, duration
+
+    def live(self) -> bool:
+        """Whether an address gives pictures as they happen: it has no end, and does not come in files of seconds."""
+        return self.header()[2] is None and self._container.format.name not in ("dash", "hls")
 
     def images(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The time of every frame and its image."""

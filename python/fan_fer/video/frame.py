@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,11 +15,15 @@ FALLBACK_FPS = 25.0  # of what has no rate of its own
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: its number from 0, its time in seconds, its uint8 RGB image (H, W, 3)."""
+    """One decoded frame: its number from 0, its time in seconds, its uint8 RGB image (H, W, 3).
+
+    arrived: when it was at hand, in seconds of ``time.monotonic``.
+    """
 
     index: int
     time: float
     image: NDArray[np.uint8]
+    arrived: float = field(default_factory=monotonic, compare=False)
 
 
 @runtime_checkable
@@ -33,6 +38,7 @@ class Clip(Protocol):
         warnings: a line for each thing that was wrong, known after an iteration to the end.
         damaged: numbers of the frames that iterating so far could not read, and what was wrong with each.
         consecutive: whether the frames follow each other in time, as the pictures of a folder need not.
+        live: whether frames come when they happen, and do not wait for who reads them.
     """
 
     @property
@@ -49,6 +55,8 @@ class Clip(Protocol):
     def damaged(self) -> dict[int, str]: ...
     @property
     def consecutive(self) -> bool: ...
+    @property
+    def live(self) -> bool: ...
     def __iter__(self) -> Iterator[Frame]: ...
 
 

@@ -84,6 +84,7 @@ class Images:
     """
 
     consecutive = False
+    live = False
 
     def __init__(self, files: Sequence[str | os.PathLike[str]], name: str | None = None) -> None:
         self.images = [Path(file) for file in files]
@@ -112,6 +113,7 @@ class Array:
 
     name = None
     consecutive = True
+    live = False
 
     def __init__(self, images: Image, fps: float = FALLBACK_FPS) -> None:
         if images.ndim != 4:
@@ -145,6 +147,7 @@ class Stream:
     frame_count = None
     duration = None
     consecutive = True
+    live = False
 
     def __init__(self, source: Iterable[Any]) -> None:
         self._source = source

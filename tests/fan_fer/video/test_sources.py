@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from fan_fer.base.errors import VideoError
-from fan_fer.video.ahead import ahead
+from fan_fer.video.ahead import ahead, latest, paced
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame, read_frames
 from fan_fer.video.images import read_image
 from fan_fer.video.sources import list_videos, open_clip
@@ -243,3 +246,83 @@ def test_list_videos_expands_folders(tmp_path: Path) -> None:
     (tmp_path / "void").mkdir()
     listed = list_videos([tmp_path, tmp_path / "notes.txt", tmp_path / "void", "missing.mp4"])
     assert [path.name for path in listed] == ["a.AVI", "b.mp4", "c.mov", "notes.txt", "void", "missing.mp4"]
+
+
+def test_the_latest_frame_takes_the_place_of_those_before() -> None:
+    gone_by = threading.Event()
+
+    def quick() -> Iterator[Frame]:
+        for index in range(50):
+            yield Frame(index, index / 25, IMAGES[0])
+        gone_by.set()
+
+    frames = latest(quick())
+    first = next(frames).index
+    assert gone_by.wait(10)
+    assert [frame.index for frame in frames] in ([49], [] if first == 49 else [49])
+
+    def failing() -> Iterator[Frame]:
+        yield Frame(0, 0.0, IMAGES[0])
+        raise VideoError("broken")
+
+    frames = latest(failing())
+    assert next(frames).index == 0
+    with pytest.raises(VideoError, match="broken"):
+        next(frames)
+
+
+def test_the_latest_frame_leaves_a_source_that_is_silent() -> None:
+    silent = threading.Event()
+
+    def stalled() -> Iterator[Frame]:
+        yield Frame(0, 0.0, IMAGES[0])
+        silent.wait(30)
+
+    frames = latest(stalled())
+    next(frames)
+    start = time.monotonic()
+    frames.close()
+    assert time.monotonic() - start < 5
+    silent.set()
+
+
+def test_paced_frames_come_when_they_are_due() -> None:
+    start = time.monotonic()
+    frames = list(paced(Frame(index, 7 + index / 20, IMAGES[0]) for index in range(5)))
+    assert [frame.time for frame in frames] == [7 + index / 20 for index in range(5)]
+    for frame in frames:
+        assert frame.arrived - start >= frame.time - 7 - 1e-3
+    assert frames[-1].arrived - start < 5
+
+
+def test_an_address_without_an_end_is_live(tmp_path: Path, address: str) -> None:
+    """MPEG-TS over UDP, as a camera in the network sends it; what a server has as a file is read to its end."""
+    (tmp_path / "clip.mkv").write_bytes(video("matroska"))
+    assert not open_clip(f"{address}/clip.mkv").live
+    assert not open_clip(tmp_path / "clip.mkv").live
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"udp://127.0.0.1:{free.getsockname()[1]}"
+    ended = threading.Event()
+
+    def send() -> None:
+        with av.open(f"{url}?pkt_size=1316", "w", format="mpegts") as out:
+            stream = out.add_stream("mpeg2video", rate=25, options={"g": "5"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            number = 0
+            while not ended.wait(0.005):
+                picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+                picture.pts, number = number, number + 1
+                out.mux(stream.encode(picture))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        clip = open_clip(url)
+        assert clip.live
+        frames = latest(clip)
+        assert [next(frames).image.shape for _ in range(3)] == [(48, 64, 3)] * 3
+        frames.close()
+    finally:
+        ended.set()
+        sender.join()

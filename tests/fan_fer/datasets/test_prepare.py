@@ -693,7 +693,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(extraction, "_write_png", full)
-    with pytest.raises(OutputError, match=r"000000\.png: cannot be written \(No space left on device\)"):
+    with pytest.raises(OutputError, match=r"face-0\.png: cannot be written \(No space left on device\)"):
         run("ckplus", source, tmp_path / "set")
 
 

@@ -155,7 +155,7 @@ def test_one_batch_for_images_of_one_size(group: np.ndarray, monkeypatch: pytest
     detector = MTCNN()
     images = [group, np.zeros_like(group), np.ascontiguousarray(group[:, ::-1])]
     expected = detector.detect_many(images)
-    monkeypatch.setattr(detector, "_together", 2)
+    monkeypatch.setattr(detector, "together", 2)
     for faces, others in zip(detector.detect_many(images), expected, strict=True):
         same(faces, others)
 

@@ -389,7 +389,7 @@ def test_two_processes_equal_one(afew: PreparedSet, backbone: Path, tmp_path: Pa
         assert double["train_accuracy"] == pytest.approx(single["train_accuracy"], abs=0.05)
     results = [RunResult.load(tmp_path / name) for name in ("one", "two")]
     assert results[0].values["clips"] == results[1].values["clips"]
-    probabilities = [result.scores("last").probabilities for result in results]
+    probabilities = [[clip.probabilities for clip in result.scores("last")] for result in results]
     assert np.allclose(*probabilities, atol=1e-3)
 
 

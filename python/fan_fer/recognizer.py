@@ -28,6 +28,7 @@ from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
 from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.video.camera import Camera
 from fan_fer.video.frame import Clip, Frame
 from fan_fer.video.sources import Source, open_clip
 
@@ -36,6 +37,8 @@ Faces = Sequence["Face | None"]
 Progress = Callable[[str, int, "int | None"], None]
 """Called after every frame with the stage ("faces"), the frames done, and how many there are according to the video's
 header (None where it does not say)."""
+
+_loading = threading.Lock()  # of detectors
 
 WINDOW = 5.0  # seconds that a stream looks back
 _UNKNOWN = np.zeros(0, np.uint8)  # looks of a face that is not told from others
@@ -86,12 +89,11 @@ class Recognizer:
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self._detector = detector
-        self._loading = threading.Lock()
 
     @property
     def detector(self) -> Detector:
         """The face detector, loaded on first use. Raises DetectorError."""
-        with self._loading:
+        with _loading:
             if isinstance(self._detector, str):
                 self._detector = load_detector(self._detector, self.device)
             return self._detector
@@ -113,7 +115,8 @@ class Recognizer:
             prediction are taken where that is given.
 
         Memory holds a few frames, a batch of face crops, and 512 numbers per face, whatever the length. A frame without
-        the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face.
+        the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face, ValueError
+        for a camera, which has no end.
         """
         watched = self._watch(clip, faces, progress, profile)
         return self._predictions(watched, watched.people[:1])[0]
@@ -219,6 +222,8 @@ class Recognizer:
         settings = self.card.preprocessing
         detector = self.detector if faces is None else None
         clip = open_clip(source)
+        if isinstance(clip, Camera):
+            raise ValueError(f"{clip.name}: has no end; Recognizer.stream reads it")
         if detector is not None:
             seen_frames = find_faces(clip, detector, settings.size, settings.template, profile)
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from fan_fer.datasets.prepare import prepare
 from fan_fer.datasets.prepared import open_prepared
 from fan_fer.evaluation.clips import choose_prepared, evaluate_prepared
 from fan_fer.recognizer import faces_of
+from fan_fer.video.camera import Camera
 from fan_fer.video.frame import Frame
 from fan_fer.video.images import Array
 
@@ -100,6 +103,8 @@ def test_whatever_a_clip_is(squares: Recognizer, tmp_path: Path) -> None:
     read = squares.predict(path)
     assert (read.video, read.frames_total) == (str(path), 12)
     assert_same(squares.predict(path.read_bytes()), read)
+    with path.open("rb") as file:
+        assert_same(squares.predict(file), read)
     assert_same(squares.predict(str(path)), read)
 
 
@@ -258,3 +263,16 @@ def test_threads_share_a_recognizer_and_leave_the_process_as_it_is(squares: Reco
     assert counts == {before[0]}
     after = torch.get_num_threads(), torch.get_default_dtype(), cv2.getNumThreads(), torch.is_grad_enabled()
     assert after == before
+
+
+def test_a_recognizer_goes_to_another_process(squares: Recognizer) -> None:
+    images = np.stack(walk(4))
+    assert pickle.loads(pickle.dumps(squares)).predict(images) == squares.predict(images)
+    assert fan_fer.load_recognizer().detector is not None
+    assert pickle.loads(pickle.dumps(fan_fer.load_recognizer())).card.variant == "fan"
+
+
+def test_a_camera_has_no_prediction(squares: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Camera, "_open", lambda self: SimpleNamespace(release=lambda: None))
+    with pytest.raises(ValueError, match=r"^camera 0: has no end; Recognizer\.stream reads it$"):
+        squares.predict(0)

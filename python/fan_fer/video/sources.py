@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ def open_clip(source: Source) -> Clip:
     """The clip that ``source`` is.
 
     source: a video or an image file, or a folder of images; an address such as "rtsp://..."; the number of a camera;
-        the bytes of a file; a list of image files; an array (N, H, W, 3) or a list of images, uint8 RGB; an iterator
+        the bytes of a file, or one that is open for reading them; a list of image files; an array (N, H, W, 3) or a list of images, uint8 RGB; an iterator
         of frames, images, or times with images; or a clip that is open already.
     Raises VideoError where it cannot be read, TypeError or ValueError where an argument is something else.
     """
@@ -36,8 +37,10 @@ def open_clip(source: Source) -> Clip:
         return source
     if isinstance(source, np.ndarray):
         return Array(source)
-    if isinstance(source, (bytes, bytearray)):
-        return Video(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Video(bytes(source))
+    if isinstance(source, io.IOBase):
+        return Video(source.read())
     if isinstance(source, (str, os.PathLike)):
         return _open_path(os.fsdecode(source))
     if isinstance(source, (int, np.integer)) and not isinstance(source, bool):

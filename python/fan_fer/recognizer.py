@@ -258,7 +258,8 @@ class Recognizer:
             clip = watched.clip
             predictions = []
             for person in people:
-                scores = score_clip(self.network, watched.features.take([sighting.row for sighting in person]))
+                rows = [sighting.row for sighting in person]
+                scores = score_clip(self.network, watched.features.take(rows, free=person is people[-1]))
                 prediction = self._prediction(scores, watched.frames, _places(person))
                 predictions.append(
                     replace(

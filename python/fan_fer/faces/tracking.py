@@ -24,6 +24,7 @@ MIN_SECONDS = 0.15  # that suffice where nobody is seen for longer: false detect
 MAX_HIDDEN = 2.0  # seconds that a person may be out of sight and keep the number
 MAX_SPEED = 4.0  # face widths a second that a person out of sight may move
 MAX_RATIO = 1.8  # between the sides of a person's face before and after being out of sight
+SAMPLES = 256  # appearances of a person that tell the typical one
 MAX_DIFFERENCE = 13.0  # between two appearances of one person: up to 12 in real clips, from 14 between two people
 
 
@@ -286,7 +287,8 @@ def _cut_between(a: Person, b: Person, cuts: Sequence[float]) -> bool:
 
 
 def _typical_look(person: Person) -> np.ndarray:
-    return np.asarray(np.median([seen.look for seen in person], axis=0))
+    some = person[:: math.ceil(len(person) / SAMPLES)]
+    return np.asarray(np.median([seen.look for seen in some], axis=0))
 
 
 def _within_reach(before: Sighting, after: Sighting) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
+from mmap import mmap
 
 import numpy as np
 import torch
@@ -114,14 +115,19 @@ class Features:
                 self._begin()
                 self._collect(WAITING)
 
-    def take(self, rows: Sequence[int]) -> Tensor:
-        """Features (n, D) of the faces of these numbers, counted from 0 as they came."""
+    def take(self, rows: Sequence[int], free: bool = False) -> Tensor:
+        """Features (n, D) of the faces of these numbers, counted from 0 as they came.
+
+        free: the last that is wanted; those of a long video should not be held twice.
+        """
         self._finish()
         taken = torch.empty(len(rows), self._embedder.feature_size, dtype=torch.float32, device="cpu")
         wanted = torch.as_tensor(rows, dtype=torch.int64, device="cpu")
         for number, block in enumerate(self._blocks):
             here = wanted.div(BLOCK, rounding_mode="floor") == number
             taken[here] = block[wanted[here] - number * BLOCK]
+            if free:
+                self._blocks[number] = block.new_empty(0)
         return taken
 
     def all(self) -> Tensor:
@@ -150,9 +156,10 @@ class Features:
             while len(features):
                 place = self._done % BLOCK
                 if not place:
-                    # Large pieces: small ones that stay, between others that come and go, would spread memory out.
-                    shape = (BLOCK, self._embedder.feature_size)
-                    self._blocks.append(torch.empty(shape, dtype=torch.float32, device="cpu"))
+                    # Memory of their own, that goes back to the system: what stays for long, between pieces that come
+                    # and go, would spread those out.
+                    memory = mmap(-1, 4 * BLOCK * self._embedder.feature_size)
+                    self._blocks.append(torch.frombuffer(memory, dtype=torch.float32).view(BLOCK, -1))
                 part = features[: BLOCK - place]
                 self._blocks[-1][place : place + len(part)] = part
                 self._done += len(part)

@@ -29,8 +29,8 @@ def open_clip(source: Source) -> Clip:
     """The clip that ``source`` is.
 
     source: a video or an image file, or a folder of images; an address such as "rtsp://..."; the number of a camera;
-        the bytes of a file, or one that is open for reading them; a list of image files; an array (N, H, W, 3) or a list of images, uint8 RGB; an iterator
-        of frames, images, or times with images; or a clip that is open already.
+        the bytes of a file, or one that is open for reading them; a list of image files; an array (N, H, W, 3) or a
+        list of images, uint8 RGB; an iterator of frames, images, or times with images; or a clip that is open already.
     Raises VideoError where it cannot be read, TypeError or ValueError where an argument is something else.
     """
     if isinstance(source, Clip):

@@ -1,0 +1,84 @@
+"""The loop that embeds: batches, the order of rows, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fan_fer.features import embedding
+from fan_fer.features.embedding import Embedder, Features
+
+from ..fakes import PREPROCESSING
+
+
+class Numbers:
+    """Stands for an embedder: a face's features are its first pixel."""
+
+    feature_size = 3
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def embed(self, crops: Sequence[np.ndarray], mirror: bool = False) -> Tensor:
+        self.batches.append(len(crops))
+        return torch.tensor([[float(crop[0, -1 if mirror else 0, 0])] * 3 for crop in crops])
+
+
+def faces(count: int, first: int = 0) -> list[np.ndarray]:
+    return [np.full((2, 2, 3), (first + index) % 256, np.uint8) for index in range(count)]
+
+
+def test_faces_come_in_batches_and_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "BLOCK", 7)
+    numbers = Numbers()
+    features = Features(numbers)
+    features.add(faces(20))
+    features.add([])
+    features.add(faces(15, first=20))
+    assert len(features) == 35
+    assert features.all()[:, 0].tolist() == list(range(35))
+    assert numbers.batches == [16, 16, 3]
+    assert features.take([3, 34, 3, 0])[:, 1].tolist() == [3, 34, 3, 0]
+    assert features.take([]).shape == (0, 3)
+    features.add(faces(2, first=35))  # goes on after a look
+    assert features.take([36, 7])[:, 0].tolist() == [36, 7]
+    assert features.take(range(37), free=True)[:, 2].tolist() == list(range(37))
+    assert Features(numbers).all().shape == (0, 3)
+
+
+def test_an_error_in_the_thread_is_not_lost() -> None:
+    class Broken(Numbers):
+        def embed(self, crops: Sequence[np.ndarray], mirror: bool = False) -> Tensor:
+            raise RuntimeError("no memory")
+
+    features = Features(Broken())
+    with pytest.raises(RuntimeError, match="no memory"):
+        features.add(faces(200))
+
+
+def test_a_face_is_embedded_alike_in_any_batch_and_mirrored() -> None:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    backbone(torch.zeros(2, 3, PREPROCESSING.size, PREPROCESSING.size))
+    backbone.eval()
+    embedder = Embedder(backbone, 5, PREPROCESSING, precision="float32")
+    rng = np.random.default_rng(0)
+    crops = [rng.integers(0, 256, (size, size, 3), np.uint8) for size in (32, 48, 20)]
+    together = embedder.embed_all(crops, "faces")
+    alone = torch.cat([embedder.embed([crop]) for crop in crops])
+    torch.testing.assert_close(together, alone)
+    with torch.inference_mode():
+        plain = torch.cat([backbone(PREPROCESSING(crop[None])) for crop in crops])
+    torch.testing.assert_close(together, plain, atol=1e-4, rtol=1e-4)
+    mirrored = embedder.embed_all(crops, "faces", mirror=True)
+    torch.testing.assert_close(mirrored, embedder.embed([crop[:, ::-1].copy() for crop in crops]))
+    assert not torch.allclose(mirrored, together)
+    other = Embedder(backbone, 5, PREPROCESSING, precision="bfloat16")
+    assert len({embedder.key, other.key}) == 2
+    assert embedder.key == Embedder(backbone, 5, PREPROCESSING, precision="float32").key
+    with pytest.raises(ValueError, match=r"^precision: got 'half'; wanted one of auto, float32, bfloat16$"):
+        Embedder(backbone, 5, PREPROCESSING, precision="half")

@@ -222,12 +222,13 @@ def page(points: Sequence[Point], video: str, system: str) -> str:
         "## From video to label",
         "The straightforward pipeline searches every frame with the same detector and takes one frame at a time "
         "through the network, in float32 with channels first; both read the clip in turn, all cores at their hand. "
-        "Stages overlap: decoding goes on beside the rest.",
+        "Stages overlap: decoding and embedding go on beside the rest, so that their times add up to more than the "
+        "whole.",
         video.strip(),
         "## The command",
         system.strip(),
         "What grows with a video's length: the 512 features of every frame, 2 KB, which stay until the last frame is "
-        "seen, because it may change the weight of the first; and its face, under 1 KB.",
+        "seen, because it may change the weight of the first; and where whose face was, 1 KB.",
     ]
     return "\n\n".join(parts) + "\n"
 

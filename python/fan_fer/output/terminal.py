@@ -44,7 +44,7 @@ class _ClipProgress:
 
 
 def profile_report(profile: Profile, prediction: ClipPrediction, seconds: float) -> RenderableType:
-    """Where the time of one clip went. Decoding is a thread of its own: the parts may sum to more than the whole."""
+    """Where the time of one clip went. Decoding and embedding go on beside the rest: the parts may exceed the whole."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("part", "seconds", "ms a frame"):
         table.add_column(name, justify="left" if name == "part" else "right")

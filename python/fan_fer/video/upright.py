@@ -36,6 +36,8 @@ class Converter:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        self._matrix: bytes | None = None
 
     def image(self, frame: Any, aspect: float) -> NDArray[np.uint8]:
         """A frame of PyAV's as uint8 RGB (H, W, 3), upright, with square pixels. Raises av.FFmpegError.
@@ -51,5 +53,10 @@ class Converter:
         image = rows[: rgb.height, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)
         # A frame that was RGB comes back as it is, and the decoder may build the next on it.
         image = image.copy() if rgb is frame else np.ascontiguousarray(image)
-        side = frame.side_data.get("DISPLAYMATRIX")
-        return upright(image, None if side is None else bytes(side))
+        # A file has one matrix for all frames of a size. A frame that has been asked for it is only freed when Python next
+        # looks for cycles.
+        if self._size != (frame.width, frame.height):
+            self._size = frame.width, frame.height
+            side = frame.side_data.get("DISPLAYMATRIX")
+            self._matrix = None if side is None else bytes(side)
+        return upright(image, self._matrix)

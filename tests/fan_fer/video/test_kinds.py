@@ -250,6 +250,24 @@ def test_nothing_stays_open_behind_an_iteration_that_is_left(tmp_path: Path) -> 
     assert held() == before
 
 
+def test_decoded_frames_are_freed_as_they_go(tmp_path: Path) -> None:
+    """Not only when Python looks for cycles, which in a long video it seldom does."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(video(images=30))
+
+    def held() -> int:
+        return sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        assert sum(1 for _ in Video(path)) == 30
+        assert held() - before <= 2
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
 def test_every_frame_of_an_animated_image_is_read(tmp_path: Path, suffix: str) -> None:
     animation = cv2.Animation()

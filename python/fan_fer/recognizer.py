@@ -41,7 +41,6 @@ header (None where it does not say)."""
 _loading = threading.Lock()  # of detectors
 
 WINDOW = 5.0  # seconds that a stream looks back
-_UNKNOWN = np.zeros(0, np.uint8)  # looks of a face that is not told from others
 
 
 def load_recognizer(
@@ -174,7 +173,7 @@ class Recognizer:
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
                 with one_thread():
                     scores = score_clip(self.network, own)
-                yield frame, self._prediction(scores, frames, _places(people[0]))
+                yield frame, self._prediction(scores, frames, {seen.frame: seen for seen in people[0]})
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
@@ -239,7 +238,7 @@ class Recognizer:
                 if faces is None:
                     tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
                 else:
-                    known += [Sighting(frame.index, frame.time, len(features), face, _UNKNOWN) for face in seen.faces]
+                    known += [Sighting.of(frame.index, frame.time, len(features), face) for face in seen.faces]
                 features.add(seen.crops)
                 if progress is not None:
                     progress("faces", len(times), clip.frame_count)
@@ -260,7 +259,7 @@ class Recognizer:
             for person in people:
                 rows = [sighting.row for sighting in person]
                 scores = score_clip(self.network, watched.features.take(rows, free=person is people[-1]))
-                prediction = self._prediction(scores, watched.frames, _places(person))
+                prediction = self._prediction(scores, watched.frames, {seen.frame: seen for seen in person})
                 predictions.append(
                     replace(
                         prediction,
@@ -273,25 +272,25 @@ class Recognizer:
             return predictions
 
     def _prediction(
-        self, scores: ClipScores, frames: Iterable[tuple[int, float | None]], faces: Mapping[int, Face | None]
+        self, scores: ClipScores, frames: Iterable[tuple[int, float | None]], seen: Mapping[int, Sighting | None]
     ) -> Prediction:
         """The prediction for a clip of ``frames``, numbers and times.
 
-        scores: of those that show the person's face, which are the keys of ``faces``, in their order.
+        scores: of those that show the person's face, which are the keys of ``seen``, in their order.
         """
         classes = self.card.classes
-        rows = dict(zip(faces, range(len(faces)), strict=True))
+        rows = dict(zip(seen, range(len(seen)), strict=True))
 
         def tell(index: int, time: float | None) -> FramePrediction:
             if index not in rows:
                 return FramePrediction(index, time)
-            row, face = rows[index], faces[index]
+            row, sighting = rows[index], seen[index]
             own = scores.own[row].tolist()
             return FramePrediction(
                 index,
                 time,
-                box=None if face is None else face.box,
-                landmarks=None if face is None else tuple((float(x), float(y)) for x, y in face.landmarks),
+                box=None if sighting is None else sighting.box,
+                landmarks=None if sighting is None else tuple((x, y) for x, y in sighting.face.landmarks.tolist()),
                 alpha=None if scores.alpha is None else float(scores.alpha[row]),
                 beta=None if scores.beta is None else float(scores.beta[row]),
                 weight=float(scores.weights[row]),
@@ -308,7 +307,7 @@ class Recognizer:
             fps=None,
             frames=told,
             frames_total=len(told),
-            frames_with_face=len(faces),
+            frames_with_face=len(seen),
             weights_file=self.weights_file,
             model={
                 "variant": self.card.variant,
@@ -318,10 +317,6 @@ class Recognizer:
                 "license": self.card.license,
             },
         )
-
-
-def _places(person: Person) -> dict[int, Face | None]:
-    return {seen.frame: seen.face for seen in person}
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,32 @@ class Sighting:
 
     frame: the frame's number. time: in seconds.
     row: how many faces the clip has shown before this one, whosever they were.
+    box, score: of the face.
+
+    A video of an hour has a hundred thousand of them. Small arrays that stay, between large ones that come and go,
+    would spread memory out ever further: what they hold is kept as bytes.
     """
 
     frame: int
     time: float
     row: int
-    face: Face
-    look: Appearance
+    box: Box
+    score: float
+    _landmarks: bytes
+    _look: bytes
+
+    @classmethod
+    def of(cls, frame: int, time: float, row: int, face: Face, look: Appearance | None = None) -> Sighting:
+        landmarks = face.landmarks.astype(np.float32).tobytes()
+        return cls(frame, time, row, face.box, face.score, landmarks, b"" if look is None else look.tobytes())
+
+    @property
+    def face(self) -> Face:
+        return Face(self.box, np.frombuffer(self._landmarks, np.float32).reshape(5, 2), self.score)
+
+    @property
+    def look(self) -> Appearance:
+        return np.frombuffer(self._look, np.uint8)
 
 
 Person = list[Sighting]
@@ -77,7 +96,7 @@ class _Track:
     def expected(self, time: float) -> Box:
         """Where the face should be at a time if it goes on moving as it did: faces that cross stay apart."""
         last = (self.doubtful or self.sightings)[-1]
-        x, y, width, height = last.face.box
+        x, y, width, height = last.box
         elapsed = time - last.time
         return x + self.velocity[0] * elapsed, y + self.velocity[1] * elapsed, width, height
 
@@ -87,8 +106,8 @@ class _Track:
     def add(self, sighting: Sighting) -> None:
         if self.sightings:
             last = (self.doubtful or self.sightings)[-1]
-            before, elapsed = last.face.box, max(sighting.time - last.time, 1e-9)
-            x_step, y_step = ((sighting.face.box[i] - before[i]) / elapsed for i in (0, 1))
+            before, elapsed = last.box, max(sighting.time - last.time, 1e-9)
+            x_step, y_step = ((sighting.box[i] - before[i]) / elapsed for i in (0, 1))
             self.velocity = (self.velocity[0] + x_step) / 2, (self.velocity[1] + y_step) / 2
         if self.differs(sighting.look) > MAX_DIFFERENCE:
             self.doubtful.append(sighting)
@@ -131,7 +150,7 @@ class Tracker:
         if change > CUT:
             self._cuts.append(time)
         seen = [
-            Sighting(frame, time, self._rows + number, face, look)
+            Sighting.of(frame, time, self._rows + number, face, look)
             for number, (face, look) in enumerate(zip(faces, looks, strict=True))
         ]
         self._rows += len(seen)
@@ -166,7 +185,7 @@ class Tracker:
             (t, f, overlap)
             for t, place in enumerate(track.expected(time) for track in self._open)
             for f, sighting in enumerate(seen)
-            if (overlap := _overlap(place, sighting.face.box)) >= MIN_OVERLAP
+            if (overlap := _overlap(place, sighting.box)) >= MIN_OVERLAP
         ]
         cut = bool(self._cuts) and self._cuts[-1] == time
         pairs = []
@@ -224,7 +243,7 @@ def _spans(times: Sequence[float]) -> list[float]:
 
 
 def _area(person: Person) -> float:
-    return sum(seen.face.box[2] * seen.face.box[3] for seen in person)
+    return sum(seen.box[2] * seen.box[3] for seen in person)
 
 
 def _join(tracks: Sequence[_Track]) -> list[Person]:
@@ -293,7 +312,7 @@ def _typical_look(person: Person) -> np.ndarray:
 
 def _within_reach(before: Sighting, after: Sighting) -> bool:
     """Whether one face can have gone from the end of a track to the beginning of another in the time between."""
-    (x0, y0, w0, h0), (x1, y1, w1, h1) = before.face.box, after.face.box
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = before.box, after.box
     distance = math.hypot(x1 + w1 / 2 - x0 - w0 / 2, y1 + h1 / 2 - y0 - h0 / 2)
     width = max(w0, w1, 1e-6)
     hidden = after.time - before.time

@@ -53,8 +53,8 @@ class Converter:
         image = rows[: rgb.height, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)
         # A frame that was RGB comes back as it is, and the decoder may build the next on it.
         image = image.copy() if rgb is frame else np.ascontiguousarray(image)
-        # A file has one matrix for all frames of a size. A frame that has been asked for it is only freed when Python next
-        # looks for cycles.
+        # A file has one matrix for all frames of a size. A frame that has been asked for it is only freed when Python
+        # next looks for cycles.
         if self._size != (frame.width, frame.height):
             self._size = frame.width, frame.height
             side = frame.side_data.get("DISPLAYMATRIX")

@@ -73,9 +73,10 @@ def score_clips(
             batch = packed.select(chosen)
             features = batch.features.to(device)
             logits, weights = network.classify(features, offsets=batch.offsets.to(device), formula=formula)
-            alone = torch.cat(
-                [network.classify(part.unsqueeze(1), formula=formula).logits for part in features.split(ALONE)]
-            )
+            # In one piece: small ones that stay, between larger ones that come and go, would spread memory out.
+            alone = logits.new_empty(len(features), logits.shape[1])
+            for part, own in zip(features.split(ALONE), alone.split(ALONE), strict=True):
+                own[:] = network.classify(part.unsqueeze(1), formula=formula).logits
             lengths = batch.offsets.diff().tolist()
             scores += [
                 ClipScores(clip, final / max(final.sum(), 1e-300), own, alpha, beta)

@@ -30,6 +30,7 @@ from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.camera import Camera
 from fan_fer.video.frame import Clip, Frame
+from fan_fer.video.images import check_image
 from fan_fer.video.sources import Source, open_clip
 
 Image = NDArray[np.uint8]
@@ -362,12 +363,7 @@ def _check_faces(faces: Image | Sequence[Image]) -> list[Image]:
     elif not isinstance(faces, (list, tuple)):
         raise TypeError(f"faces: got {type(faces).__name__}; {wanted}")
     for index, crop in enumerate(faces):
-        if not isinstance(crop, np.ndarray):
-            raise TypeError(f"faces[{index}]: got {type(crop).__name__}; {wanted}")
-        if crop.dtype != np.uint8:
-            raise TypeError(f"faces[{index}]: got dtype {crop.dtype}; {wanted}")
-        if crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
-            raise ValueError(f"faces[{index}]: got shape {crop.shape}; {wanted}")
+        check_image(crop, f"faces[{index}]", wanted)
     return list(faces)
 
 

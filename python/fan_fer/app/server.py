@@ -24,7 +24,7 @@ from fan_fer.app.desk import DONE, FAILED, WAITING, Clip, Desk
 from fan_fer.app.reading import FACES, FILES, VIDEO, face_file, network_names, write_playable
 from fan_fer.app.uploads import Limits, TooLarge, check_size, check_upload, display_name
 from fan_fer.base.errors import FanFerError, VideoError
-from fan_fer.output.colors import COLORS, OTHERS
+from fan_fer.output.colors import class_colors
 from fan_fer.recognizer import Recognizer
 
 STATIC = Path(__file__).parent / "static"
@@ -62,11 +62,10 @@ def make_app(recognizers: Sequence[Recognizer], limits: Limits, example: Path | 
 
     async def about(request: Request) -> Response:
         classes = dict.fromkeys(name for recognizer in recognizers for name in recognizer.card.classes)
-        others = iter(OTHERS * len(classes))
         return JSONResponse(
             {
                 "networks": network_names(recognizers),
-                "colors": {name: COLORS.get(name) or next(others) for name in classes},
+                "colors": class_colors(classes),
                 "max_minutes": limits.minutes,
                 "max_megabytes": limits.megabytes,
                 "example": example is not None,

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fan_fer.base.files import atomic_write
 from fan_fer.faces.align import align_face
-from fan_fer.output.colors import BLUE, COLORS, FAINT, GAP, INK, ORANGE, OTHERS
+from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, class_colors
 from fan_fer.output.figure import (
     FACE_SIZE,
     LEFT,
@@ -145,12 +145,11 @@ def _draw_readings(axes: Axes, prediction: ClipPrediction) -> None:
     """Probabilities of the classes, piled up to 1, for each frame on its own."""
     edges = frame_edges(frame_positions(prediction), prediction.fps)
     lower = np.zeros(len(prediction.frames))
-    others = iter(OTHERS * len(prediction.probabilities))
+    colors = class_colors(prediction.probabilities)
     for name in prediction.probabilities:
         share = [np.nan if frame.probabilities is None else frame.probabilities[name] for frame in prediction.frames]
         upper = lower + np.array(share)
-        color = COLORS.get(name) or next(others)
-        axes.stairs(upper, edges, baseline=lower, fill=True, color=color, lw=0, label=name)
+        axes.stairs(upper, edges, baseline=lower, fill=True, color=colors[name], lw=0, label=name)
         lower = upper
     for first, last in runs(np.isnan(lower)):
         axes.axvspan(edges[first], edges[last + 1], color=GAP, lw=0, zorder=0)

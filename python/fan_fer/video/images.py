@@ -120,7 +120,7 @@ class Array:
             raise ValueError(f"clip: got an array of shape {images.shape}; {WANTED} (N, H, W, 3)")
         if not len(images):
             raise ValueError(f"clip: got no image; {WANTED} (N, H, W, 3)")
-        _check(images[0], "clip[0]")
+        check_image(images[0], "clip[0]")
         self._images = images
         self.fps = fps
         self.frame_count = len(images)
@@ -163,7 +163,7 @@ class Stream:
         last = Frame(-1, -math.inf, np.zeros((0, 0, 3), np.uint8))
         for number, item in enumerate(frames):
             frame = _frame(item, number)
-            _check(frame.image, f"clip[{number}]")
+            check_image(frame.image, f"clip[{number}]")
             if frame.index <= last.index:
                 raise ValueError(f"clip[{number}]: got frame {frame.index} after {last.index}; wanted rising numbers")
             if not last.time < frame.time < math.inf:
@@ -180,10 +180,11 @@ def _frame(item: Any, number: int) -> Frame:
     return Frame(number, number / FALLBACK_FPS, item)
 
 
-def _check(image: Any, name: str) -> None:
+def check_image(image: Any, name: str, wanted: str = f"{WANTED} (H, W, 3)") -> None:
+    """Raises TypeError or ValueError, with ``name`` and what is ``wanted``, for what is no uint8 image (H, W, 3)."""
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"{name}: got {type(image).__name__}; {WANTED} (H, W, 3)")
+        raise TypeError(f"{name}: got {type(image).__name__}; {wanted}")
     if image.dtype != np.uint8:
-        raise TypeError(f"{name}: got dtype {image.dtype}; {WANTED} (H, W, 3)")
+        raise TypeError(f"{name}: got dtype {image.dtype}; {wanted}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"{name}: got shape {image.shape}; {WANTED} (H, W, 3)")
+        raise ValueError(f"{name}: got shape {image.shape}; {wanted}")

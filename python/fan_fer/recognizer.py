@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -29,16 +29,12 @@ from fan_fer.features.embedding import Embedder, Features
 from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.camera import Camera
-from fan_fer.video.frame import Clip, Frame
+from fan_fer.video.frame import Clip, Frame, Progress
 from fan_fer.video.images import check_image
 from fan_fer.video.sources import Source, open_clip
 
 Image = NDArray[np.uint8]
 Faces = Sequence["Face | None"]
-Progress = Callable[[str, int, "int | None"], None]
-"""Called after every frame with the stage ("faces"), the frames done, and how many there are according to the video's
-header (None where it does not say)."""
-
 _loading = threading.Lock()  # of detectors
 
 WINDOW = 5.0  # seconds that a stream looks back
@@ -110,6 +106,7 @@ class Recognizer:
 
         clip: anything that :func:`fan_fer.video.sources.open_clip` opens: the path of a video or of a picture, a folder
             or list of pictures, an array (N, H, W, 3), an iterator of frames, the bytes of a file, a URL.
+        progress: called after every frame with "faces", the frames done, and how many there are by the header.
         profile: learns where the time went.
         faces: where they are known, the face in each frame, or None: then no face is looked for. Those of an earlier
             prediction are taken where that is given.

@@ -30,9 +30,10 @@ from fan_fer.output.json_csv import clip_json, write_csv
 from fan_fer.output.plot import write_plot
 from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction
-from fan_fer.recognizer import Progress, Recognizer, faces_of
+from fan_fer.recognizer import Recognizer, faces_of
 from fan_fer.video.decoding import Video
 from fan_fer.video.encoding import Mp4Writer
+from fan_fer.video.frame import Progress
 from fan_fer.video.images import read_image
 from fan_fer.video.sources import open_clip
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import DataError, WeightsError
+from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from fan_fer.evaluation.clips import EvaluatedClip
     from fan_fer.evaluation.summary import Summary
     from fan_fer.recognizer import Recognizer
+
+WORKERS = 1  # processes that read videos: a decoder that dies of one takes none of the others along
 
 EXAMPLE = """\
 example:
@@ -81,12 +85,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="for videos: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_time_limit(evaluate)
     evaluate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.device import find_device
     from fan_fer.base.files import check_folder, make_folder
+    from fan_fer.base.workers import check_time_limit
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.clips import choose_prepared, choose_videos, evaluate_prepared, with_truths
     from fan_fer.evaluation.informative import load_truth
@@ -102,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         which, clips = choose_videos(arguments.data, arguments.split)
     if arguments.by:
         arguments.by = check_column(clips, arguments.by)
+    check_time_limit(arguments.time_limit)
     label_map = parse_label_map(arguments.label_map) if arguments.label_map else None
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
     device = find_device(arguments.device)
@@ -117,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     if prepared is not None:
         clips = evaluate_prepared(recognizer, prepared, clips, arguments.formula.replace("-", "_"))
     else:
-        clips, interrupted = _predict(recognizer, clips, arguments.data.parent)
+        clips, interrupted = _predict(recognizer, clips, arguments)
 
     if not any(clip.probabilities is not None for clip in clips):
         if interrupted:
@@ -169,15 +176,18 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     return network, card
 
 
-def _predict(recognizer: Recognizer, clips: Sequence[EvaluatedClip], folder: Path) -> tuple[list[EvaluatedClip], bool]:
+def _predict(
+    recognizer: Recognizer, clips: Sequence[EvaluatedClip], arguments: argparse.Namespace
+) -> tuple[list[EvaluatedClip], bool]:
     """Videos, with a progress bar; and whether the user ended it early."""
     from fan_fer.base.terminal import progress_bar
     from fan_fer.evaluation.clips import predict_videos
 
     _ = recognizer.detector  # one that cannot be loaded is found out before the work begins
     with progress_bar() as bars:
-        bar = bars.add_task("videos", total=len(clips))
-        return predict_videos(recognizer, clips, folder, lambda: bars.advance(bar))
+        bar = bars.add_task("videos", total=len({clip.name for clip in clips}))
+        folder, done = arguments.data.parent, partial(bars.advance, bar)
+        return predict_videos(recognizer, clips, folder, done, WORKERS, arguments.time_limit)
 
 
 def _about(arguments: argparse.Namespace, card: ModelCard, which: str) -> dict[str, Any]:

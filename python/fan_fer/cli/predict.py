@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from fan_fer.base.errors import FanFerError, OutputError
+from fan_fer.cli.clip_work import ClipTask, ClipWork
+from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
-    from fan_fer.output.prediction import Prediction
-    from fan_fer.recognizer import Progress, Recognizer
+    from fan_fer.cli.clip_work import People
 
     Source = Path | str  # a file, or an address
-    People = list[Prediction]  # of one video: the subject alone, or everyone
 
+WORKERS = 1  # processes that read several clips: a decoder that dies of one takes none of the others along
 STDOUT = Path("-")
 
 EXAMPLE = """\
@@ -75,24 +78,28 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )
     predict.add_argument("--profile", action="store_true", help="say where the time went")
+    add_time_limit(predict)
     predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from fan_fer.base.workers import check_time_limit
     from fan_fer.video.decoding import is_address
     from fan_fer.video.sources import list_videos
 
+    check_time_limit(arguments.time_limit)
     videos: list[Source] = []
     for clip in arguments.clips:
         videos += [clip] if is_address(clip) else list_videos([clip])
     single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
     plots, annotated = _plan_outputs(arguments, videos, single)
-    done, failures, interrupted = _recognize(arguments, videos, plots, annotated, single)
+    tasks = [ClipTask(video, plot, video_out) for video, plot, video_out in zip_longest(videos, plots, annotated)]
+    done, failures, interrupted = _recognize(arguments, tasks, single)
     if done:
         _write(arguments, done, failures, single)
     for warning in (line for people, _ in done for line in people[0].warnings):
         print(f"fan-fer: warning: {warning}", file=sys.stderr)
-    for message in failures.values():
+    for message in dict.fromkeys(failures.values()):
         complain(message)
     if interrupted:
         raise KeyboardInterrupt
@@ -102,66 +109,47 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _recognize(
-    arguments: argparse.Namespace,
-    videos: Sequence[Source],
-    plots: Sequence[Path],
-    annotated: Sequence[Path],
-    single: bool,
+    arguments: argparse.Namespace, tasks: Sequence[ClipTask], single: bool
 ) -> tuple[list[tuple[People, float]], dict[Source, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
     from fan_fer.base.terminal import console
-    from fan_fer.base.timing import Profile
+    from fan_fer.base.workers import Lost, run_tasks
     from fan_fer.output.terminal import clip_progress, profile_report
-    from fan_fer.video.sources import open_clip
 
-    failures: dict[Source, str] = {}
-    # What is no video at all is found before the seconds that loading a network takes.
-    for video in videos:
-        try:
-            open_clip(video)
-        except FanFerError as error:
-            failures[video] = str(error)
-    if len(failures) == len(set(videos)):
-        return [], failures, False
-
-    with console(stderr=True).status("loading the network"):
-        recognizer = _load(arguments)
+    work = partial(ClipWork, arguments.weights, arguments.device, arguments.detector, arguments.faces == "all")
+    numbers = {task: number for number, task in enumerate(tasks, start=1)}
+    left = dict.fromkeys(task.video for task in tasks)
     done: list[tuple[People, float]] = []
+    failures: dict[Source, str] = {}
     interrupted = False
-    for number, video in enumerate(videos):
-        if video in failures:
-            continue
-        name = Path(video).name if single else f"{number + 1}/{len(videos)} {Path(video).name}"
-        start, profile = time.perf_counter(), Profile()
+
+    def progress(task: ClipTask, *stage: Any) -> None:
+        name = Path(task.video).name
+        bar(name if single else f"{numbers[task]}/{len(tasks)} {name}", *stage)
+
+    workers = WORKERS if len(tasks) > 1 else 0
+    with clip_progress() as bar, closing(run_tasks(work, tasks, workers, arguments.time_limit, progress)) as results:
         try:
-            with clip_progress(name) as progress:
-                if arguments.faces == "all":
-                    people = recognizer.predict_faces(video, progress, profile)
-                else:
-                    people = [recognizer.predict(video, progress, profile)]
-            done.append((people, time.perf_counter() - start))
-            if arguments.profile:
-                console(stderr=True).print(profile_report(profile, people[0], done[-1][1]))
-            if plots:
-                _plot(plots[number], people)
-            if annotated:
-                with clip_progress(name) as progress:
-                    _annotate(annotated[number], people, progress)
-        except FanFerError as error:
-            failures[video] = str(error)
+            for task, result in results:
+                left.pop(task.video, None)
+                if isinstance(result, Lost):
+                    failures[task.video] = f"{task}: {result.why}"
+                    continue
+                if result.people is not None:
+                    done.append((result.people, result.seconds))
+                    if arguments.profile:
+                        console(stderr=True).print(profile_report(result.profile, result.people[0], result.seconds))
+                if result.error:
+                    failures[task.video] = result.error
         except KeyboardInterrupt:
             interrupted = True
-            break
-    return done, {video: failures[video] for video in videos if video in failures}, interrupted
-
-
-def _load(arguments: argparse.Namespace) -> Recognizer:
-    from fan_fer.recognizer import load_recognizer
-
-    recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
-    _ = recognizer.detector  # one that cannot be loaded is found out before the work begins
-    return recognizer
+        except FanFerError as error:
+            if not done:
+                raise
+            failures |= dict.fromkeys(left, f"{len(left)} not read: {error}")
+    order = {task.video: failures[task.video] for task in tasks if task.video in failures}
+    return done, order, interrupted
 
 
 def _plan_outputs(
@@ -249,27 +237,6 @@ def _write(
         else:
             out.print(clip_report(*subjects[0]) if single else batch_table(subjects))
     _print(report.get(), stream)
-
-
-def _plot(path: Path, people: People) -> None:
-    from fan_fer.base.files import make_folder
-    from fan_fer.output.figure import strip_frames
-    from fan_fer.output.plot import video_faces, write_plot
-    from fan_fer.output.plot_people import track_faces, write_tracks_plot
-
-    make_folder(path.parent)
-    if people[0].track is not None:
-        write_tracks_plot(path, people, track_faces(people))
-    else:
-        write_plot(path, people[0], video_faces(people[0], strip_frames(people[0])))
-
-
-def _annotate(path: Path, people: People, progress: Progress) -> None:
-    from fan_fer.base.files import make_folder
-    from fan_fer.output.annotate import annotate_video
-
-    make_folder(path.parent)
-    annotate_video(people, path, progress)
 
 
 def _print(text: str, stream: IO[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="which class each label is: LABEL=CLASS,LABEL=- ('-': left out) or a JSON file",
     )
     many.add_argument("--retry-failed", action="store_true", help="do videos again that have an error so far")
+    add_time_limit(many)
     many.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
     many.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             label_map=parse_label_map(arguments.label_map) if arguments.label_map else None,
             retry_failed=arguments.retry_failed,
+            time_limit=arguments.time_limit,
         )
     except KeyboardInterrupt:
         print("fan-fer: what is done is kept; the same command goes on", file=sys.stderr)

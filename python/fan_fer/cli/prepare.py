@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.processes import cpus
+from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import DONE
 
 LISTED = 20  # warnings on the terminal
@@ -58,6 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prepare.add_argument(
         "--workers", type=int, default=cpus(), metavar="N", help="processes (default: one per core, %(default)s)"
     )
+    add_time_limit(prepare)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         detector=arguments.detector,
         folds=arguments.folds,
         workers=arguments.workers,
+        time_limit=arguments.time_limit,
     )
     console().print(summary(preparation, time.perf_counter() - start))
     odd = [f"{row['clip']}: {row['message']}" for row in preparation.clips if row["message"]]

@@ -37,13 +37,14 @@ class Task:
     size: int
     template: tuple[tuple[float, float], ...]
 
-    def extract(self, clip: SourceClip, detector: Detector, report: Callable[[int], None] | None = None) -> None:
-        """Writes the clip's crops and its record. ``report`` is called after every frame, and may raise.
+    def extract(self, clip: SourceClip, detector: Detector, report: Callable[..., None] | None = None) -> None:
+        """Writes the clip's crops and its record. ``report`` is called after every frame.
 
         Raises VideoError where no frame of the clip can be read, OutputError where the crops cannot be written.
         """
         frames = _open(self.root / clip.source, clip)
         partial = self.target / PARTIAL_FOLDER / clip.name
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that died
         try:
             partial.mkdir(parents=True, exist_ok=True)
             rows = self._extract(frames, detector, partial, report)
@@ -73,7 +74,7 @@ class Task:
         return record if wanted <= present else None
 
     def _extract(
-        self, clip: Clip, detector: Detector, folder: Path, report: Callable[[int], None] | None
+        self, clip: Clip, detector: Detector, folder: Path, report: Callable[..., None] | None
     ) -> list[dict[str, Any]]:
         """Writes the crops of the person whom a recognizer would choose; returns a row for every frame."""
         tracker = Tracker()

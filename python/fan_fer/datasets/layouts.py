@@ -38,6 +38,9 @@ class SourceClip:
     fold: int | None = None
     note: str = ""
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Source:

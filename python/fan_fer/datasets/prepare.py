@@ -13,6 +13,7 @@ from typing import Any
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import lock, make_folder
 from fan_fer.base.terminal import progress_bar
+from fan_fer.base.workers import TIME_LIMIT, check_time_limit
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task, done_clips
 from fan_fer.datasets.files import (
     CLIP_COLUMNS,
@@ -56,6 +57,7 @@ def prepare(
     detector: str | Detector = "mtcnn",
     folds: int | None = None,
     workers: int = 0,
+    time_limit: float = TIME_LIMIT,
 ) -> Preparation:
     """Finds, aligns and writes the faces of a data set; see docs/datasets.md.
 
@@ -63,13 +65,15 @@ def prepare(
         is fed. A network that is fed the very size sees what ``Recognizer.predict`` shows it.
     detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``.
     folds: how many folds of persons; None: ten for ckplus, none for the others.
-    workers: processes beside this one; 0: everything is done in this one. An object as detector must then be one that
-        pickles, and a script that calls this needs the usual ``if __name__ == "__main__":``.
+    workers: processes beside this one; 0: everything is done in this one. Beside it, a clip that no process survives
+        is one that cannot be read; an object as detector must then be one that pickles.
+    time_limit: seconds without a further frame after which a clip that holds its worker is given up.
 
     What an earlier run with the same settings has done is kept, so an interrupted one goes on. Raises DataError for a
     source that is not laid out as said, and for a target that is something else or was made with other settings;
-    DetectorError; OutputError where the target cannot be written; FanFerError where a worker process died.
+    DetectorError; OutputError where the target cannot be written; FanFerError where worker processes keep dying.
     """
+    check_time_limit(time_limit)
     source, target = Path(source), Path(target)
     if size is None:
         size = read_settings(target).size if (target / SETTINGS_FILE).exists() else SIZE
@@ -98,7 +102,7 @@ def prepare(
             _check_sources(source, target, listing, records)
             todo = [clip for clip in listing.clips if clip.name not in records]
             if workers and todo:
-                outcomes = extract_in_processes(task, detector, todo, min(workers, len(todo)))
+                outcomes = extract_in_processes(task, detector, todo, workers, time_limit)
             else:
                 outcomes = extract_here(task, finder, todo)
             unreadable: dict[str, str] = {}

@@ -1,19 +1,16 @@
-"""Clips worked on in several processes, which may be interrupted and may die."""
+"""The clips of a data set, worked on in this process or in several."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
+from functools import partial
 
 import cv2
 
 from fan_fer.base.errors import FanFerError, VideoError
-from fan_fer.base.processes import end_with_parent, interrupts_held
-from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task
+from fan_fer.base.workers import KeepDying, Lost, Report, run_tasks
+from fan_fer.datasets.extraction import Task
 from fan_fer.datasets.layouts import SourceClip
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
@@ -33,65 +30,41 @@ def extract_here(task: Task, detector: Detector, clips: Sequence[SourceClip]) ->
         cv2.setNumThreads(threads)
 
 
-def extract_in_processes(task: Task, detector: str | Detector, clips: Sequence[SourceClip], workers: int) -> Outcomes:
-    """Extracts the clips in ``workers`` processes, in no particular order.
+def extract_in_processes(
+    task: Task, detector: str | Detector, clips: Sequence[SourceClip], workers: int, time_limit: float
+) -> Outcomes:
+    """Extracts the clips in ``workers`` processes, in no particular order, as :func:`run_tasks` does.
 
     detector: its name, as for ``load_detector``, or a detector that can be pickled.
-    Raises what a worker raises, and FanFerError where a worker died; the other workers then leave the clips that they
-    are at, as they do when this process is interrupted or killed.
+    A clip whose process dies twice or hangs cannot be read. Raises what a worker raises, and FanFerError where
+    processes keep dying.
     """
-    context = multiprocessing.get_context("spawn")  # OpenCV and torch do not survive a fork
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _ExtractionWorker.start, (task, detector, stop))
     try:
-        with interrupts_held():
-            futures = {pool.submit(_ExtractionWorker.extract, clip): clip for clip in clips}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
+        for clip, outcome in run_tasks(partial(_Extract, task, detector), clips, workers, time_limit):
+            yield clip, outcome.why if isinstance(outcome, Lost) else outcome
+    except KeepDying as error:
         raise FanFerError(
-            f"a worker process died{_at_work(task, clips)}; perhaps memory ran out. What is done is kept: "
-            "the same command goes on, and needs less memory with fewer --workers"
+            f"{error}; perhaps memory ran out. What is done is kept: the same command goes on, and needs less memory "
+            "with fewer --workers"
         ) from None
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
 
 
-class _ExtractionWorker:
-    """What a worker process knows."""
+class _Extract:
+    """What a worker process does."""
 
-    task: Task
-    detector: str | Detector
-    stop: Event
-
-    @classmethod
-    def start(cls, task: Task, detector: str | Detector, stop: Event) -> None:
-        cls.task, cls.detector, cls.stop = task, detector, stop
-        end_with_parent()
+    def __init__(self, task: Task, detector: str | Detector) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"  # for torch, where the detector imports it
         cv2.setNumThreads(1)
+        self._task = task
+        self._detector = load_detector(detector) if isinstance(detector, str) else detector
 
-    @classmethod
-    def extract(cls, clip: SourceClip) -> str | None:
-        if isinstance(cls.detector, str):
-            cls.detector = load_detector(cls.detector)
-        return _extract(cls.task, cls.detector, clip, cls.stop)
+    def __call__(self, clip: SourceClip, report: Report) -> str | None:
+        return _extract(self._task, self._detector, clip, report)
 
 
-def _extract(task: Task, detector: Detector, clip: SourceClip, stop: Event | None = None) -> str | None:
-    def report(_: int) -> None:
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
-
+def _extract(task: Task, detector: Detector, clip: SourceClip, report: Report | None = None) -> str | None:
     try:
         task.extract(clip, detector, report)
     except VideoError as error:
         return task.shorten(str(error))
     return None
-
-
-def _at_work(task: Task, clips: Sequence[SourceClip]) -> str:
-    """The clips that workers had begun and not ended."""
-    names = [clip.name for clip in clips if (task.target / PARTIAL_FOLDER / clip.name).is_dir()]
-    return f" while at work on {' or '.join(names)}" if names else ""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fan_fer.attention.scoring import ClipScores, Floats, score_clips
 from fan_fer.base.csv_files import read_table
-from fan_fer.base.errors import DataError, FanFerError
+from fan_fer.base.errors import DataError, FanFerError, first_line
+from fan_fer.base.workers import TIME_LIMIT, Lost, Report, run_tasks
 from fan_fer.datasets.features import prepared_features
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
 from fan_fer.datasets.prepared import PreparedSet, find_partition
@@ -143,36 +147,52 @@ def evaluate_prepared(
 
 
 def predict_videos(
-    recognizer: Recognizer, clips: Sequence[EvaluatedClip], folder: Path, done: Callable[[], object]
+    recognizer: Recognizer,
+    clips: Sequence[EvaluatedClip],
+    folder: Path,
+    done: Callable[[], object],
+    workers: int = 0,
+    time_limit: float = TIME_LIMIT,
 ) -> tuple[list[EvaluatedClip], bool]:
     """What the recognizer says about videos named relative to ``folder``, and whether the user ended it early.
 
-    A video that cannot be read gets an error, and so do those that an interruption leaves.
+    A video that cannot be read gets an error, and so do those that an interruption leaves. ``done`` is called after
+    each. workers, time_limit: as for :func:`fan_fer.base.workers.run_tasks`.
     """
-    results: list[EvaluatedClip] = []
+    names = dict.fromkeys(clip.name for clip in clips)
+    told: dict[str, dict[str, Any]] = {}
+    left = ""
     try:
-        for clip in clips:
-            results.append(_predict(recognizer, clip, folder))
+        for name, result in run_tasks(partial(_Predict, recognizer, folder), names, workers, time_limit):
+            told[name] = {"error": result.why} if isinstance(result, Lost) else result
             done()
     except KeyboardInterrupt:
-        results += [replace(clip, error=INTERRUPTED) for clip in clips[len(results) :]]
-        return results, True
-    return results, False
-
-
-def _predict(recognizer: Recognizer, clip: EvaluatedClip, folder: Path) -> EvaluatedClip:
-    try:
-        prediction = recognizer.predict(folder / clip.name)
+        left = INTERRUPTED
     except FanFerError as error:
-        return replace(clip, error=str(error))
-    faces = [frame for frame in prediction.frames if frame.has_face]
-    return replace(
-        clip,
-        frames=prediction.frames_total,
-        scores=ClipScores(
+        if not told:
+            raise
+        left = f"not done: {error}"
+    return [replace(clip, **told.get(clip.name, {"error": left})) for clip in clips], left == INTERRUPTED
+
+
+class _Predict:
+    """What is found out about a video, in this process or in one beside it."""
+
+    def __init__(self, recognizer: Recognizer, folder: Path) -> None:
+        self._recognizer, self._folder = recognizer, folder
+
+    def __call__(self, name: str, report: Report) -> dict[str, Any]:
+        try:
+            prediction = self._recognizer.predict(os.path.join(self._folder, name), report)  # noqa: PTH118, any name will do
+        except FanFerError as error:
+            return {"error": str(error)}
+        except Exception as error:  # a fault that one video of many brings to light ends nothing
+            return {"error": f"{name}: {type(error).__name__}: {first_line(error)}"}
+        faces = [frame for frame in prediction.frames if frame.has_face]
+        scores = ClipScores(
             probabilities=np.array(list(prediction.probabilities.values())),
             weights=np.array([frame.weight for frame in faces]),
             own=np.array([list((frame.probabilities or {}).values()) for frame in faces]),
-        ),
-        numbers=tuple(frame.index for frame in faces),
-    )
+        )
+        numbers = tuple(frame.index for frame in faces)
+        return {"frames": prediction.frames_total, "scores": scores, "numbers": numbers}

@@ -9,6 +9,7 @@ from pathlib import Path
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.processes import cpus
+from fan_fer.base.workers import TIME_LIMIT, check_time_limit
 from fan_fer.evaluation.labels import LabelMap
 from fan_fer.evaluation.summary import Summary
 from fan_fer.faces.face import Detector
@@ -30,6 +31,7 @@ def predict_many(
     device: str = "cpu",
     label_map: LabelMap | None = None,
     retry_failed: bool = False,
+    time_limit: float = TIME_LIMIT,
 ) -> Summary:
     """Predicts every video of a CSV file and writes the CSV file ``out``; see docs/many-videos.md.
 
@@ -37,23 +39,24 @@ def predict_many(
     address: None for this machine; of a Ray cluster: "local" for one on this machine that ends with the work, "auto"
         or HOST:PORT for one that runs. A cluster that this process is connected to already is used in any case.
     workers: processes beside this one; None: one per core, at most four with cuda; 0: everything is done in this one.
-        A script that calls this needs the usual ``if __name__ == "__main__":``. On a cluster each takes one core, with
-        cuda also one GPU; None: as many as the cluster has of these.
+        On a cluster each takes one core, with cuda also one GPU; None: as many as the cluster has of these.
     weights, detector, device: as for ``load_recognizer``; a detector that is an object must be one that pickles. On a
         cluster videos, weights and YuNet's file must have the same absolute paths on all machines.
     label_map: which class each label is, None for labels that are left out.
     retry_failed: do those videos again that an earlier run could not do.
+    time_limit: seconds without a further frame after which a video that holds its worker is given up.
 
     Returns the rows and their scores. A video that cannot be done is a row with an error. What an earlier run with the
     same settings has done is kept. A worker that dies is replaced and its video done again. Raises DataError,
     WeightsError, DetectorError, OutputError, and FanFerError where worker processes keep dying or cannot be started,
     without Ray Data, and where the cluster cannot be reached.
     """
+    check_time_limit(time_limit)
     videos, out = Path(videos), Path(out)
     if address is not None:
         ray_workers.check(workers)
         work = make_work(videos, weights, detector, device, threads=1)
-        predict = partial(ray_workers.predict_on_cluster, work, address=address, workers=workers)
+        predict = partial(ray_workers.predict_on_cluster, work, address=address, workers=workers, time_limit=time_limit)
         return run_job(videos, out, work, predict, label_map, retry_failed)
     kind = find_device(device).type
     cores = cpus()
@@ -65,5 +68,5 @@ def predict_many(
         work = make_work(videos, weights, detector, device)
         return run_job(videos, out, work, partial(processes.predict_here, work), label_map, retry_failed)
     work = make_work(videos, weights, detector, device, threads=max(1, cores // workers))
-    predict = partial(processes.predict_in_processes, work, workers=workers)
+    predict = partial(processes.predict_in_processes, work, workers=workers, time_limit=time_limit)
     return run_job(videos, out, work, predict, label_map, retry_failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -34,13 +35,15 @@ def check(workers: int | None) -> None:
         raise FanFerError(f'Ray Data is not installed ({error}); pip install "fan_ext[ray]"') from None
 
 
-def predict_on_cluster(work: Work, videos: Sequence[str], address: str, workers: int | None) -> Outcomes:
+def predict_on_cluster(
+    work: Work, videos: Sequence[str], address: str, workers: int | None, time_limit: float
+) -> Outcomes:
     """Predicts the videos on the cluster at ``address``, which is started and ended here where that is "local".
 
     Raises FanFerError where the cluster cannot be reached, and where no worker can be started.
     """
     with _cluster(address, workers):
-        yield from _predict(work, videos, workers)
+        yield from _predict(work, videos, workers, time_limit)
 
 
 class _Attempts:
@@ -60,8 +63,10 @@ class _Attempts:
 class _ClusterWorker:
     """Lives in a process of its own on one of the machines. Where it dies, Ray starts another and repeats the call."""
 
-    def __init__(self, work: Work, attempts: Any) -> None:
+    def __init__(self, work: Work, attempts: Any, time_limit: float) -> None:
         self._work, self._attempts = work, attempts
+        self._time_limit = time_limit
+        self._nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115, as long as this lives
         self._fault = ""
         try:
             self._recognizer = work.load()
@@ -78,13 +83,21 @@ class _ClusterWorker:
 
         # Ray repeats without end, and there are videos that no worker survives.
         if ray.get(self._attempts.begin.remote(video)) > ATTEMPTS:
-            return failure(f"its worker died or was lost, {ATTEMPTS} times; perhaps memory ran out")
-        result = self._work.predict(self._recognizer, video)
+            return failure(f"its worker died, hung or was lost, {ATTEMPTS} times; perhaps memory ran out")
+        self._getting_on()
+        try:
+            result = self._work.predict(self._recognizer, video, self._getting_on)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         self._attempts.end.remote(video)
         return result
 
+    def _getting_on(self, *_: object) -> None:
+        """Ends this process when it is not called again in time, whatever a decoder holds."""
+        faulthandler.dump_traceback_later(self._time_limit, exit=True, file=self._nowhere)
 
-def _predict(work: Work, videos: Sequence[str], workers: int | None) -> Outcomes:
+
+def _predict(work: Work, videos: Sequence[str], workers: int | None, time_limit: float) -> Outcomes:
     import ray
     import ray.data
 
@@ -101,7 +114,7 @@ def _predict(work: Work, videos: Sequence[str], workers: int | None) -> Outcomes
     )
     outcomes = rows.map_batches(
         _ClusterWorker,
-        fn_constructor_args=(work, attempts),
+        fn_constructor_args=(work, attempts, time_limit),
         batch_size=None,
         # One block at a time, so that none waits at a worker while others are idle.
         compute=ray.data.ActorPoolStrategy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -19,7 +19,7 @@ from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.ahead import ahead
 from fan_fer.video.decoding import Video
 from fan_fer.video.encoding import Mp4Writer
-from fan_fer.video.frame import FALLBACK_FPS
+from fan_fer.video.frame import FALLBACK_FPS, Progress
 from fan_fer.video.sources import open_clip
 
 Image = NDArray[np.uint8]
@@ -39,7 +39,7 @@ def check_video(path: Path) -> None:
 def annotate_video(
     prediction: ClipPrediction | Sequence[ClipPrediction],
     out: str | os.PathLike[str],
-    progress: Callable[[str, int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Writes the prediction's video as MP4 (H.264, sound kept), with what was read drawn on every frame.
 

@@ -28,7 +28,7 @@ from fan_fer.output.figure import (
     strip_frames,
 )
 from fan_fer.prediction import ClipPrediction, FramePrediction
-from fan_fer.video.frame import read_frames
+from fan_fer.video.frame import Progress, read_frames, reporting
 from fan_fer.video.sources import open_clip
 
 if TYPE_CHECKING:
@@ -86,14 +86,17 @@ def write_plot(path: Path, prediction: ClipPrediction, faces: Mapping[int, NDArr
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)
 
 
-def video_faces(prediction: ClipPrediction, indices: Iterable[int | None]) -> dict[int, NDArray[np.uint8]]:
+def video_faces(
+    prediction: ClipPrediction, indices: Iterable[int | None], progress: Progress | None = None
+) -> dict[int, NDArray[np.uint8]]:
     """Crops of these frames' faces, decoded again from the prediction's video. Raises VideoError."""
     if prediction.video is None:
         raise ValueError("prediction: has no video; give the faces themselves")
     landmarks = {index: prediction.frames[index].landmarks for index in indices if index is not None}
+    frames = reporting(open_clip(prediction.video), "plot", len(prediction.frames), progress)
     return {
         index: align_face(image, np.array(landmarks[index], np.float32), FACE_SIZE)
-        for index, image in read_frames(open_clip(prediction.video), landmarks).items()
+        for index, image in read_frames(frames, landmarks).items()
     }
 
 

@@ -26,6 +26,7 @@ from fan_fer.output.figure import (
     strip_frames,
 )
 from fan_fer.prediction import ClipPrediction
+from fan_fer.video.frame import Progress, reporting
 from fan_fer.video.sources import open_clip
 
 if TYPE_CHECKING:
@@ -80,14 +81,16 @@ def write_tracks_plot(path: Path, tracks: Sequence[ClipPrediction], faces: Seque
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)
 
 
-def track_faces(tracks: Sequence[ClipPrediction]) -> list[dict[int, NDArray[np.uint8]]]:
+def track_faces(
+    tracks: Sequence[ClipPrediction], progress: Progress | None = None
+) -> list[dict[int, NDArray[np.uint8]]]:
     """The crops that the figure shows, decoded again from the predictions' video. Raises VideoError."""
     if tracks[0].video is None:
         raise ValueError("tracks: have no video; give the faces themselves")
     wanted = [{index for index in strip_frames(track) if index is not None} for track in tracks[:DRAWN]]
     faces: list[dict[int, NDArray[np.uint8]]] = [{} for _ in wanted]
     last = max(index for indices in wanted for index in indices)
-    for frame in open_clip(tracks[0].video):
+    for frame in reporting(open_clip(tracks[0].video), "plot", len(tracks[0].frames), progress):
         for track, indices, own in zip(tracks, wanted, faces, strict=False):
             if frame.index in indices:
                 landmarks = np.array(track.frames[frame.index].landmarks, np.float32)

@@ -19,27 +19,32 @@ from fan_fer.prediction import ClipPrediction, FramePrediction
 HEAVIEST = 5  # frames listed
 BAR = 30  # characters of a probability of 1
 
-_STAGES = {"faces": "reading faces", "annotate": "writing the video"}
+_STAGES = {
+    "load": "loading the network",
+    "faces": "reading faces",
+    "plot": "drawing",
+    "annotate": "writing the video",
+}
 
 
 @contextmanager
-def clip_progress(name: str) -> Iterator[_ClipProgress]:
-    """Shows the progress of one clip while the block runs, where there is a terminal."""
+def clip_progress() -> Iterator[ClipProgress]:
+    """Shows the progress of clips, one after the other, while the block runs and where there is a terminal."""
     with progress_bar() as bars:
-        yield _ClipProgress(bars, name)
+        yield ClipProgress(bars)
 
 
-class _ClipProgress:
-    """The callable that ``Recognizer.predict`` and ``annotate_video`` tell their progress."""
+class ClipProgress:
+    """Told the name of a clip, and what ``Recognizer.predict`` and ``annotate_video`` tell their progress."""
 
-    def __init__(self, bars: Progress, name: str) -> None:
-        self._bars, self._name, self._stage = bars, name, ""
-        self._task = bars.add_task(name, total=None)
+    def __init__(self, bars: Progress) -> None:
+        self._bars, self._shown = bars, ("", "")
+        self._task = bars.add_task("", total=None, visible=False)
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        if stage != self._stage:
-            self._stage = stage
-            self._bars.reset(self._task, description=f"{self._name}: {_STAGES.get(stage, stage)}")
+    def __call__(self, name: str, stage: str, done: int, total: int | None) -> None:
+        if (name, stage) != self._shown:
+            self._shown = name, stage
+            self._bars.reset(self._task, description=f"{name}: {_STAGES.get(stage, stage)}", visible=True)
         self._bars.update(self._task, completed=done, total=total)
 
 

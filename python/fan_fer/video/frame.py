@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol, runtime_checkable
@@ -58,6 +58,18 @@ class Clip(Protocol):
     @property
     def live(self) -> bool: ...
     def __iter__(self) -> Iterator[Frame]: ...
+
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Called after every frame with the stage, the frames done, and how many there are (None where nobody knows)."""
+
+
+def reporting(frames: Iterable[Frame], stage: str, total: int | None, progress: Progress | None) -> Iterator[Frame]:
+    """The frames, each of them told to ``progress``."""
+    for frame in frames:
+        yield frame
+        if progress is not None:
+            progress(stage, frame.index + 1, total)
 
 
 def read_frames(clip: Iterable[Frame], indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:

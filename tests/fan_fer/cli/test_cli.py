@@ -15,14 +15,18 @@ import cv2
 import jsonschema
 import pytest
 import torch
+from drawn_faces import DrawnFaces
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fan_fer import recognizer
+from fan_fer.cli import predict as predicting
+from fan_fer.cli.clip_work import ClipResult, ClipTask
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
+from fan_fer.video.frame import Clip
 
-from ..drawn_lists import random_weights
+from ..drawn_lists import draw_list, random_weights
 from ..fakes import SquareDetector, assert_one_error, every_nth, names, picture, turn, write_video
 
 FACE = [(10, 10, 30)]
@@ -42,6 +46,7 @@ def clip(tmp_path: Path) -> Path:
 def predict(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer predict` in this process, red squares being faces; gives exit code, stdout, stderr."""
     monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: SquareDetector())
+    monkeypatch.setattr(predicting, "WORKERS", 0)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         options = [] if "--weights" in arguments else ["--weights", str(weights)]
@@ -364,10 +369,10 @@ def test_interrupt_keeps_the_clips_that_are_done(
     second.write_bytes(clip.read_bytes())
     original = recognizer.Recognizer.predict
 
-    def interrupt_second(self, path: Path, *rest: object) -> object:
-        if Path(path).name == "second.mp4":
+    def interrupt_second(self, clip: Clip, *rest: object) -> object:
+        if clip.name == str(second):
             raise KeyboardInterrupt
-        return original(self, path, *rest)
+        return original(self, clip, *rest)
 
     monkeypatch.setattr(recognizer.Recognizer, "predict", interrupt_second)
     code, _, errors = predict(clip, second, "--json", tmp_path / "a.json")
@@ -375,6 +380,43 @@ def test_interrupt_keeps_the_clips_that_are_done(
     assert "interrupted" in errors
     (done,) = json.loads((tmp_path / "a.json").read_text())["clips"]
     assert done["video"] == str(clip)
+
+
+def test_a_clip_that_no_process_survives_costs_nothing_else(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = draw_list(tmp_path / "videos").parent
+    reader = recognizer.load_recognizer(weights, detector=DrawnFaces())
+    known = {name: [reader.predict(folder / name)] for name in ("happy.avi", "sad.avi")}
+
+    class Deadly:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def __call__(self, task: ClipTask, report: object) -> ClipResult:
+            import os
+            import signal
+            import time
+
+            if task.video.name == "deadly.avi":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if task.video.name == "endless.avi":
+                time.sleep(60)
+            return ClipResult(known[task.video.name], 1.0)
+
+    monkeypatch.setattr(predicting, "ClipWork", Deadly)
+    for name in ("deadly.avi", "endless.avi"):
+        (folder / name).write_bytes((folder / "sad.avi").read_bytes())
+    clips = [folder / name for name in ("happy.avi", "deadly.avi", "endless.avi", "sad.avi")]
+    out = tmp_path / "a.json"
+    options = ["--json", out, "--weights", weights, "--time-limit", 2]
+    code = main(["predict", *map(str, clips), *map(str, options)])
+    assert code == SOME_FAILED
+    content = json.loads(out.read_text())
+    assert [Path(clip["video"]).name for clip in content["clips"]] == ["happy.avi", "sad.avi"]
+    died, hung = capsys.readouterr().err.splitlines()
+    assert died == f"fan-fer: error: {clips[1]}: its process died (SIGSEGV), 2 times"
+    assert hung == f"fan-fer: error: {clips[2]}: got no further for 2 seconds, the time limit, and was given up"
 
 
 # In a process of its own

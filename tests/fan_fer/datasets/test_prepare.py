@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from drawn_faces import DrawnFaces, draw_face
 
-from fan_fer.base.errors import DataError, DetectorError, FanFerError, OutputError
+from fan_fer.base.errors import DataError, DetectorError, OutputError
 from fan_fer.cli import main as cli
 from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED
 from fan_fer.datasets import extraction, files
@@ -675,15 +675,21 @@ def test_the_number_of_workers_does_not_show(tmp_path: Path) -> None:
     assert tree(tmp_path / "0") == tree(tmp_path / "1") == tree(tmp_path / "2")
 
 
-def test_a_worker_that_dies_is_named_by_its_clip(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_replaced_and_a_deadly_clip_cannot_be_read(tmp_path: Path) -> None:
     source = draw_ckplus(tmp_path / "source", subjects=2, sequences=2)
     run("ckplus", source, tmp_path / "whole")
-    mortal = DrawnFaces(dies=tmp_path / "died")
-    with pytest.raises(FanFerError, match=r"^a worker process died while at work on S00\d/00\d.*goes on") as death:
-        run("ckplus", source, tmp_path / "set", detector=mortal, workers=1)
-    assert "\n" not in str(death.value)
-    run("ckplus", source, tmp_path / "set", detector=mortal, workers=1)
+    run("ckplus", source, tmp_path / "set", detector=DrawnFaces(dies=tmp_path / "died"), workers=1)
+    assert (tmp_path / "died").exists()
     assert tree(tmp_path / "set") == tree(tmp_path / "whole")
+
+    sequence = source / "cohn-kanade-images" / "S001" / "001"
+    for picture in sequence.iterdir():
+        cv2.imwrite(str(picture), np.full((80, 96, 3), 255, np.uint8))
+    clips = run("ckplus", source, tmp_path / "deadly", detector=DrawnFaces(deadly=True), workers=2).clips
+    (row,) = (row for row in clips if row["status"] != "ok")
+    assert (row["clip"], row["status"]) == ("S001/001", "unreadable")
+    assert row["message"] == "its process died (SIGKILL), 2 times; perhaps memory ran out"
+    assert not (tmp_path / "deadly" / ".partial").exists()
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -707,7 +713,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     monkeypatch.setattr(
         preparing,
         "extract_in_processes",
-        lambda task, _, clips, workers: preparing.extract_here(task, DrawnFaces(), clips),
+        lambda task, _, clips, workers, limit: preparing.extract_here(task, DrawnFaces(), clips),
     )
 
     def call(*arguments: object) -> tuple[int, str, str]:

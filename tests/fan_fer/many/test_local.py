@@ -15,6 +15,7 @@ import pytest
 from drawn_faces import DrawnFaces
 
 from fan_fer import load_recognizer
+from fan_fer.base import workers as base_workers
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError, FanFerError, OutputError, WeightsError
 from fan_fer.cli import main as cli
@@ -106,7 +107,7 @@ def test_processes_make_the_same_table_and_survive_deaths(run, listing: Path, tm
     run(deadly, "deaths.csv", workers=2, detector=DrawnFaces(dies=died, deadly=True))
     assert died.exists()
     *rows, last = read_rows(tmp_path / "deaths.csv")
-    assert last["error"] == "its process died, 2 times; perhaps memory ran out"
+    assert last["error"] == "its process died (SIGKILL), 2 times; perhaps memory ran out"
     for row, expected in zip(rows, read_rows(tmp_path / "out.csv"), strict=True):
         for name in (f"p_{emotion}" for emotion in EMOTIONS):  # the number of threads may show in the last digit
             assert float(row.pop(name) or 0) == pytest.approx(float(expected.pop(name) or 0), abs=1e-5)
@@ -118,12 +119,11 @@ def listed_rows(listing: Path) -> list[tuple[str, ...]]:
 
 
 def test_processes_that_keep_dying_end_the_work(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "DEATHS", 2)
+    monkeypatch.setattr(base_workers, "DEATHS", 2)
     draw_white(tmp_path / WHITE)
     listing = write_list(tmp_path / "list.csv", [(WHITE,)], "video")
-    with pytest.raises(
-        FanFerError, match=r"^worker processes keep dying, the last one while at work on white.avi.*--wor"
-    ):
+    message = r"^worker processes keep dying \(SIGKILL\), the last one while at work on white.avi; perhaps.*--workers$"
+    with pytest.raises(FanFerError, match=message):
         run(listing, workers=1, detector=DrawnFaces(deadly=True))
 
 
@@ -301,7 +301,7 @@ def command(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """Runs `fan-fer predict-many` in this process with drawn faces; gives exit code, stdout, stderr."""
     monkeypatch.setattr(work, "load_detector", lambda spec, device=None: DrawnFaces())
     monkeypatch.setattr("fan_fer.recognizer.load_detector", lambda spec, device=None: DrawnFaces())
-    here = lambda job, videos, workers: processes.predict_here(job, videos)  # noqa: E731
+    here = lambda job, videos, workers, time_limit: processes.predict_here(job, videos)  # noqa: E731
     monkeypatch.setattr(processes, "predict_in_processes", here)
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -360,6 +360,8 @@ def test_label_map(command, listing: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
+        (("LIST", "--out", "OUT", "--time-limit", "0"), "time limit 0: seconds above 0 are wanted"),
+        (("LIST", "--out", "OUT", "--time-limit", "nan"), "time limit nan: seconds above 0 are wanted"),
         (("none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
         (("LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),
         (("LIST", "--out", "OUT", "--device", "tpu"), 'device "tpu": unknown'),

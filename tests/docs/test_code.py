@@ -36,6 +36,11 @@ def real_clip(path: Path) -> None:
     writer.release()
 
 
+def listed_clip(path: Path) -> None:
+    real_clip(path.with_name("listed.mp4"))
+    path.write_text("video,label\nlisted.mp4,Sad\n")
+
+
 def prepared_set(path: Path) -> None:
     """Drawn faces of two emotions, two clips of two frames each in both splits."""
     source = path.with_name("drawn")
@@ -64,7 +69,12 @@ def compiled_package(path: Path) -> None:
     torch._inductor.aoti_compile_and_package(program, package_path=str(path))
 
 
-MAKE: dict[str, Callable[[Path], None]] = {"clip.mp4": real_clip, "DST": prepared_set, "fan.pt2": compiled_package}
+MAKE: dict[str, Callable[[Path], None]] = {
+    "clip.mp4": real_clip,
+    "videos.csv": listed_clip,
+    "DST": prepared_set,
+    "fan.pt2": compiled_package,
+}
 """How the files that the code reads come to be, by the names that it calls them."""
 
 

@@ -132,22 +132,29 @@ def frame_attention(
 
     Raises:
         RuntimeError: an argument has a wrong shape, dtype, device or value; the message names it.
+        TypeError: an argument is no tensor.
 
     Differentiable once, also through ``alpha`` and ``beta``, and in forward mode; torch.compile, torch.export and
     torch.func take it as it is (docs/operator.md has the list). Under autocast the features keep their dtype, as their
     sums are accumulated in float32 anyway. Devices without a fused kernel run the plain
     :func:`fan_ext.reference.frame_attention`.
     """
-    if features.is_nested:
-        parameters = (self_weight, relation_weight, self_bias, relation_bias)
-        return _jagged(features, parameters, mask, offsets, max_frames, return_weights)
-    device = features.device
-    for argument in (self_weight, relation_weight, self_bias, relation_bias, mask, offsets):
-        if argument is not None and argument.device != device:
-            raise RuntimeError(
-                f"fan_ext.frame_attention: an argument of shape {tuple(argument.shape)} is on {argument.device}, "
-                f"expected {device} like features"
-            )
+    others = (self_weight, relation_weight, self_bias, relation_bias, mask, offsets)
+    try:
+        if features.is_nested:
+            return _jagged(features, others[:4], mask, offsets, max_frames, return_weights)
+        device = features.device
+        for argument in others:
+            if argument is not None and argument.device != device:
+                raise RuntimeError(
+                    f"fan_ext.frame_attention: an argument of shape {tuple(argument.shape)} is on {argument.device}, "
+                    f"expected {device} like features"
+                )
+    except (AttributeError, RuntimeError):
+        _check_tensors(features, *others)  # not before: a short call would notice
+        raise
+    if self_weight is None:
+        _check_tensors(features, *others)
     if not (features.is_cpu and _FUSED_DEVICES) and not _fused_on(device):  # is_cpu is quicker than the device's type
         return reference.frame_attention(
             features,
@@ -196,6 +203,14 @@ def frame_attention(
     if single:
         alpha, beta, final = alpha.squeeze(0), beta.squeeze(0), final.squeeze(0)
     return out, FrameWeights(alpha, None if relation_weight is None else beta, final)
+
+
+def _check_tensors(features: object, *others: object) -> None:
+    """Raises TypeError for an argument that is no tensor."""
+    names = ("self_weight", "relation_weight", "self_bias", "relation_bias", "mask", "offsets")
+    for name, argument in (("features", features), *zip(names, others, strict=True)):
+        if not isinstance(argument, Tensor) and (argument is not None or name in ("features", "self_weight")):
+            raise TypeError(f"fan_ext.frame_attention: {name} is a {type(argument).__name__}, expected a tensor")
 
 
 def _jagged(

@@ -219,7 +219,10 @@ def _dense(
     accumulate = torch.float64 if features.dtype == torch.float64 else torch.float32
     if offsets is not None:
         lengths = offsets.diff().unsqueeze(-1)
-        longest = max_frames if max_frames is not None else int(lengths.max()) if len(lengths) else 0
+        if max_frames is not None:
+            longest = torch.sym_min(max_frames, len(features))
+        else:
+            longest = int(lengths.max()) if len(lengths) else 0
         absent = torch.arange(longest, device=features.device) >= lengths
         features = features[_places(offsets, longest, len(features))]
     elif mask is not None:

@@ -80,6 +80,18 @@ def test_names_the_argument(name: str, needs_grad: bool) -> None:
         fan_ext.frame_attention(*arguments, **layout)
 
 
+@pytest.mark.parametrize("name", ["features", "self_weight", "relation_weight", "self_bias", "mask", "offsets"])
+@pytest.mark.parametrize(
+    "value", [2, 0.5, "x", [1.0], F.numpy(), N], ids=["int", "float", "str", "list", "numpy", "None"]
+)
+def test_what_is_no_tensor(name: str, value: Any) -> None:
+    if value is None and name not in ("features", "self_weight"):
+        return
+    arguments = {"features": F, "self_weight": Q0, "relation_weight": Q1, name: value}
+    with pytest.raises(TypeError, match=rf"^fan_ext\.frame_attention: {name} is a \w+, expected a tensor$"):
+        fan_ext.frame_attention(**arguments)
+
+
 def test_device() -> None:
     with pytest.raises(RuntimeError, match=r"an argument of shape \(16,\) is on meta, expected cpu like features"):
         fan_ext.frame_attention(F, Q0, Q1.to("meta"))

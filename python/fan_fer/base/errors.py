@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class FanFerError(Exception):
-    """Base of all errors that the command line reports in one line, without a traceback."""
+    """Base of all errors that the command line reports in one line, without a traceback.
+
+    What a user calls a file or a column may hold line breaks; a message does not.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__("?".join(str(message).splitlines()))
 
 
 class VideoError(FanFerError):

@@ -139,7 +139,7 @@ def frame_attention(
     sums are accumulated in float32 anyway. Devices without a fused kernel run the plain
     :func:`fan_ext.reference.frame_attention`.
     """
-    others = (self_weight, relation_weight, self_bias, relation_bias, mask, offsets)
+    others: Any = (self_weight, relation_weight, self_bias, relation_bias, mask, offsets)
     try:
         if features.is_nested:
             return _jagged(features, others[:4], mask, offsets, max_frames, return_weights)
@@ -153,7 +153,7 @@ def frame_attention(
     except (AttributeError, RuntimeError):
         _check_tensors(features, *others)  # not before: a short call would notice
         raise
-    if self_weight is None:
+    if others[0] is None:
         _check_tensors(features, *others)
     if not (features.is_cpu and _FUSED_DEVICES) and not _fused_on(device):  # is_cpu is quicker than the device's type
         return reference.frame_attention(

@@ -7,7 +7,7 @@ whose sums neither overflow nor underflow: a sigmoid is normalised as ``softmax(
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -220,7 +220,7 @@ def _dense(
     if offsets is not None:
         lengths = offsets.diff().unsqueeze(-1)
         if max_frames is not None:
-            longest = torch.sym_min(max_frames, len(features))
+            longest: Any = torch.sym_min(max_frames, len(features))
         else:
             longest = int(lengths.max()) if len(lengths) else 0
         absent = torch.arange(longest, device=features.device) >= lengths

@@ -54,7 +54,7 @@ class Summary:
         for target, count in self.tried.items():
             yield f"{target}: {count}"
         yield f"{self.tried.total()} inputs in {self.seconds:.0f} s, {len(self.findings)} findings"
-        yield f"memory of a process after its first {BATCH} inputs of a kind and at its end: at most {self.growth:.0f} MB more"
+        yield f"a process grew by {self.growth:.0f} MB at most after its first batch of a kind"
 
 
 def fuzz(inputs: int = INPUTS, limit: float = LIMIT, seed: int = 0, targets: tuple[str, ...] = ()) -> Summary:

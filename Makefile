@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
 
-.PHONY: demo app docs test test-oldest bench bench-check gpu-check lint format native-asan mutation-check clean
+.PHONY: demo app docs test test-oldest fuzz bench bench-check gpu-check lint format native-asan mutation-check clean
 
 # The torch that is there is the torch built against, hence no build isolation.
 $(BIN)/.tools: pyproject.toml constraints.txt
@@ -74,6 +74,10 @@ test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/venv/bin/python $(OLDEST_TESTS) $(addprefix tests/fan_ext/test_,transforms.py parity.py rules.py arguments.py) \
 	  -k "not inductor and not 2048 and not (1000 and 512) and not 513"
 	PYTHONPATH=$(OLDEST)/newest $(OLDEST)/venv/bin/python $(OLDEST_TESTS) tests/fan_ext/test_parity.py -k 31
+
+# Ten thousand damaged files, lists, options and arguments: docs/robustness.md. At most ten minutes.
+fuzz: $(BIN)/.installed
+	PYTHONPATH=tests $(BIN)/python -P -m fuzz
 
 # Everything docs/benchmarks.md shows, on this machine, which should have nothing else to do. An hour on two cores.
 BENCH := build/bench

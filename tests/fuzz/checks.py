@@ -6,9 +6,8 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -30,6 +29,7 @@ from fuzz.inputs import (
     videos,
     words,
 )
+from fuzz.target import Target
 
 import fan_ext
 from fan_ext import reference
@@ -52,15 +52,6 @@ from fan_fer.training.recipe import load_recipe
 from fan_fer.video.sources import open_clip
 
 FRAMES = 100  # of a video that are looked at
-
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of input, and how many of ten thousand are of it."""
-
-    inputs: Callable[[], st.SearchStrategy[Any]]
-    check: Callable[[Any, Path], None]
-    share: int
 
 
 @contextmanager

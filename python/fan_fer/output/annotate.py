@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -120,14 +122,42 @@ def _draw_label(image: Image, text: str, corner: tuple[int, int], color: Color, 
     across, down = _text_size(text, unit)
     (x, y), pad = corner, 4 * unit
     cv2.rectangle(image, (x, y), (x + across, y + down), color, cv2.FILLED)
-    cv2.putText(image, text, (x + pad, y + down - pad - unit), FONT, 0.5 * unit, LIGHT, unit, cv2.LINE_AA)
+    if _opencv_has(text):
+        cv2.putText(image, text, (x + pad, y + down - pad - unit), FONT, 0.5 * unit, LIGHT, unit, cv2.LINE_AA)
+    else:
+        ground = image[y + pad :, x + pad :]
+        share = _own_drawing(text, unit)[: ground.shape[0], : ground.shape[1], None] / 255
+        ground = ground[: share.shape[0], : share.shape[1]]
+        ground[:] = (1 - share) * ground + share * LIGHT
     return down
 
 
 def _text_size(text: str, unit: int) -> tuple[int, int]:
     """Width and height in pixels of a label with this text."""
-    (across, down), _ = cv2.getTextSize(text, FONT, 0.5 * unit, unit)
+    if _opencv_has(text):
+        (across, down), _ = cv2.getTextSize(text, FONT, 0.5 * unit, unit)
+    else:
+        down, across = _own_drawing(text, unit).shape
     return int(across) + 8 * unit, int(down) + 9 * unit
+
+
+def _own_drawing(text: str, unit: int) -> NDArray[np.uint8]:
+    from fan_fer.output.fonts import draw_text  # matplotlib, for names that need it
+
+    return draw_text(text, 11 * unit)
+
+
+@lru_cache(1024)
+def _opencv_has(text: str) -> bool:
+    """Whether OpenCV writes all of a text. It has question marks for what it lacks, and writes from left to right."""
+
+    def drawn(char: str) -> bytes:
+        image = np.zeros((48, 96), np.uint8)
+        cv2.putText(image, char, (8, 36), FONT, 1.0, 255)
+        return image.tobytes()
+
+    other = {char for char in text if not char.isascii()}
+    return not any(unicodedata.bidirectional(char) in ("R", "AL") or drawn(char) == drawn("?") for char in other)
 
 
 def _unit(image: Image) -> int:

@@ -35,6 +35,10 @@ class ExportError(FanFerError):
     """A network that cannot be exported here, or whose exported form does not compute what torch does."""
 
 
+class LibraryError(FanFerError, ImportError):
+    """A library that is not installed, or cannot be loaded here."""
+
+
 class FanFerWarning(UserWarning):
     """What a user can mend and does not stop the work; the command line reports it in one line."""
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from fan_fer.base.errors import FanFerError, FanFerWarning
+from fan_fer.base.errors import FanFerError, FanFerWarning, first_line
 from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except FanFerError as error:
         complain(error)
+        return BAD_INPUT
+    except ImportError as error:
+        complain(f"a library cannot be loaded: {first_line(error)}")
         return BAD_INPUT
     except KeyboardInterrupt:
         print("fan-fer: interrupted", file=sys.stderr)

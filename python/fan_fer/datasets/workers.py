@@ -9,9 +9,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 
-import cv2
-
 from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.base.opencv import cv2
 from fan_fer.base.processes import end_with_parent, interrupts_held
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task
 from fan_fer.datasets.layouts import SourceClip

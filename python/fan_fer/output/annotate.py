@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.base.files import atomic_write
+from fan_fer.base.opencv import cv2
 from fan_fer.output.colors import rgb, track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.ahead import ahead
@@ -149,15 +149,16 @@ def _own_drawing(text: str, unit: int) -> NDArray[np.uint8]:
 
 @lru_cache(1024)
 def _opencv_has(text: str) -> bool:
-    """Whether OpenCV writes all of a text. It has question marks for what it lacks, and writes from left to right."""
+    """Whether OpenCV writes all of a text, and from left to right. For what it lacks it has question marks."""
 
-    def drawn(char: str) -> bytes:
-        image = np.zeros((48, 96), np.uint8)
-        cv2.putText(image, char, (8, 36), FONT, 1.0, 255)
+    def drawn(part: str) -> bytes:
+        image = np.zeros((48, 128), np.uint8)
+        cv2.putText(image, part, (8, 36), FONT, 1.0, 255)
         return image.tobytes()
 
+    lacking = {drawn("?" * count) for count in range(5)}  # one for the character, or for each of its bytes
     other = {char for char in text if not char.isascii()}
-    return not any(unicodedata.bidirectional(char) in ("R", "AL") or drawn(char) == drawn("?") for char in other)
+    return not any(unicodedata.bidirectional(char) in ("R", "AL") or drawn(char) in lacking for char in other)
 
 
 def _unit(image: Image) -> int:

@@ -21,7 +21,8 @@ assert "cv2" not in sys.modules and fan_fer.EMOTIONS and fan_ext.FrameAttention(
 try:
     fan_fer.load_recognizer()
 except ImportError as error:
-    assert isinstance(error, fan_fer.FanFerError) and error.__suppress_context__
+    assert isinstance(error, fan_fer.FanFerError)
+    assert error.__context__ is None or error.__suppress_context__
     print(error)
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -220,7 +221,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
 
 def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
     """found: sets of named tensors, by where they lie in the file. The one with most of a ResNet18's names is taken."""
-    expected = {n.removeprefix("backbone.") for n in FrameAttentionNetwork("self").state_dict() if "backbone." in n}
+    with torch.device("meta"):  # names alone
+        names = FrameAttentionNetwork("self").state_dict()
+    expected = {name.removeprefix("backbone.") for name in names if name.startswith("backbone.")}
     prefixes = {where: _prefix(tensors, expected) for where, tensors in found.items()}
     # Averaged weights come last of those that have as many.
     where = max(found, key=lambda where: (prefixes[where][1], "ema" not in where.lower()))

@@ -77,8 +77,7 @@ def test_published_backbone(container: Path) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
-@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize(("prefix", "bare"), [("", True), ("module.", False), ("backbone.", True)])
 def test_torchvision_names(tmp_path: Path, prefix: str, bare: bool) -> None:
     state = {prefix + name.removeprefix("module."): tensor for name, tensor in published_backbone(1000).items()}
     path = tmp_path / "resnet18.pth"
@@ -267,8 +266,13 @@ def test_what_is_refused_is_named(tmp_path: Path, beside: object, named: str, zi
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("under", ["model", "net", "model_state_dict", "ema", "checkpoint.model", "models.1"])
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.backbone.", "a.b.encoder."])
+@pytest.mark.parametrize(
+    ("under", "prefix"),
+    [
+        ("model", "_orig_mod."), ("net", "module._orig_mod."), ("model_state_dict", "model.backbone."),
+        ("ema", "a.b.encoder."), ("checkpoint.model", "_forward_module."), ("models.1", "net."),
+    ],
+)  # fmt: skip
 def test_backbones_are_found_wherever_they_lie(tmp_path: Path, under: str, prefix: str) -> None:
     content: object = {prefix + name.removeprefix("module."): value for name, value in SMALL.items()}
     for name in reversed(under.split(".")):

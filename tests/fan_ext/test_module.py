@@ -90,3 +90,52 @@ def test_types_tell_a_tensor_from_a_pair(tmp_path: Path) -> None:
         assert both.startswith(pair)
         assert "FrameWeights" in both
         assert either.startswith(f"{tensor} | {pair}")
+
+
+TRAINING = """
+import copy, os, sys
+import torch
+import torch.distributed as dist
+import fan_ext
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(16, 32), fan_ext.FrameAttention(32), torch.nn.Linear(64, 7))
+alone = copy.deepcopy(model)
+clips, labels = torch.randn(8, 5, 16), torch.arange(8) % 7
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+own = slice(4 * rank, 4 * rank + 4)
+scaler, optimizer = torch.amp.GradScaler("cpu", init_scale=1024.0), torch.optim.SGD(model.parameters(), 0.1)
+with torch.autocast("cpu", torch.float16):
+    loss = torch.nn.functional.cross_entropy(parallel(clips[own]), labels[own])
+scaler.scale(loss).backward()
+scaler.unscale_(optimizer)
+torch.nn.functional.cross_entropy(alone(clips), labels).backward()
+for (name, mine), theirs in zip(model.named_parameters(), alone.parameters()):
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=2e-2, atol=2e-3, msg=name)
+before = model[1].self_weight.detach().clone()
+scaler.step(optimizer)
+scaler.update()
+assert not torch.equal(model[1].self_weight, before)
+values = [torch.zeros_like(before) for _ in range(2)]
+dist.all_gather(values, model[1].self_weight.detach())
+assert torch.equal(*values)
+scaler.scale(parallel(clips[own]).sum() * float("inf")).backward()
+scaler.step(optimizer)  # is left out
+scaler.update()
+assert scaler.get_scale() == 512
+assert torch.equal(model[1].self_weight, values[rank])
+dist.destroy_process_group()
+"""
+
+
+def test_several_processes_and_scaled_gradients(tmp_path: Path) -> None:
+    """DistributedDataParallel and GradScaler: the gradients are those of all clips in one process."""
+    arguments = [sys.executable, "-c", TRAINING]
+    workers = [
+        subprocess.Popen([*arguments, str(rank), str(tmp_path / "store")], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], errors

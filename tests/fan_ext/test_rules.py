@@ -180,3 +180,30 @@ def test_same_bits_alone_and_in_any_batch(frames: int, dtype: torch.dtype, threa
         assert torch.equal(out[0], together["out"][clip])
         assert torch.equal(weights.final[0], together["final"][clip])
         assert torch.equal(gradient[0], together["grad features"][clip])
+
+
+@torch.no_grad()
+def test_more_elements_than_an_int_can_count() -> None:
+    """Repeated without being stored: a clip as a batch, a frame as clips back to back."""
+    torch.manual_seed(0)
+    module, clip = fan_ext.FrameAttention(512).bfloat16(), torch.randn(4096, 512, dtype=torch.bfloat16)
+    batch = clip.expand(2**31 // clip.numel() + 1, -1, -1)
+    assert batch.numel() > 2**31
+    out = module(batch)
+    assert torch.equal(out, module(clip[None]).expand_as(out))
+    frames = clip[:1].expand(2**31 // 512 + 3, -1)
+    assert frames.numel() > 2**31
+    out = module(frames, offsets=torch.tensor([0, len(frames) - 3, len(frames)]))
+    assert torch.equal(out, torch.cat([clip[:1], clip[:1]], 1).expand_as(out))
+
+
+def test_clips_further_apart_than_an_int_can_count() -> None:
+    torch.manual_seed(0)
+    stored = torch.empty(2**31 + 64 * 32, dtype=torch.bfloat16)  # of which little is ever touched
+    features = stored.as_strided((2, 64, 32), (2**31, 32, 1)).copy_(torch.randn(2, 64, 32)).requires_grad_()
+    module, near = fan_ext.FrameAttention(32), features.detach().clone().requires_grad_()
+    for clips in (features, near):
+        module(clips).float().square().sum().backward()
+    assert torch.equal(module(features), module(near))
+    assert features.grad is not None
+    assert torch.equal(features.grad, near.grad)

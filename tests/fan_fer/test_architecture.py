@@ -43,6 +43,11 @@ def test_nothing_is_imported_from_above_or_beside() -> None:
     assert len(MODULES) > 80
 
 
+def test_opencv_is_imported_in_one_place() -> None:
+    direct = re.compile(r"^\s*(import|from) cv2\b", re.MULTILINE)
+    assert [name for name, path in MODULES.items() if direct.search(path.read_text())] == ["fan_fer.base.opencv"]
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     TopologicalSorter({module: set(imports(path)) for module, path in MODULES.items()}).prepare()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, TooLarge, Upload
 from fan_fer.base.errors import VideoError, first_line
 from fan_fer.base.files import atomic_write, write_text
+from fan_fer.base.opencv import cv2
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.clip_faces import known_faces
 from fan_fer.output.figure import strip_frames

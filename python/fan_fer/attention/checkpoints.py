@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import pickle
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard
+from fan_fer.attention.torch_files import read_torch_file
+from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, as_floats, is_safetensors
 from fan_fer.base.errors import WeightsError, first_line
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.features.preprocessing import Preprocessing
@@ -120,22 +119,20 @@ class ImportReport:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The tensors of a .safetensors file, or of a torch checkpoint (opened with ``weights_only``).
+    """The tensors of a safetensors file, or of a torch checkpoint (opened with ``weights_only``).
 
-    Known are this project's networks and backbones; a ResNet18 under torchvision's names, in a ``state_dict`` and with
-    the prefix ``module.`` or not, such as the published ``Resnet18_FER+`` and ``MS1M`` ones; and trained published
-    networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
+    Known are this project's networks and backbones; a ResNet18 under torchvision's names, wherever it lies in the
+    checkpoint and whatever stands before its names, such as the published ``Resnet18_FER+`` and ``MS1M`` ones; and
+    trained published networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; a .safetensors file or a torch checkpoint is wanted")
-    card = None
-    if path.suffix == ".safetensors":
-        tensors, card = _read_safetensors(path)
-    else:
-        tensors = _read_torch(path)
+    if not is_safetensors(path):
+        return _rename(path, read_torch_file(path))
+    tensors, card = _read_safetensors(path)
     if card is not None:
         return Checkpoint(path, f'network of fan_fer, variant "{card.variant}"', tensors, card=card)
-    return _rename(path, tensors)
+    return _rename(path, {"": tensors})
 
 
 def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint, heads: bool) -> ImportReport:
@@ -157,17 +154,17 @@ def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint,
             skipped[name] = "only the backbone is wanted"
         elif name not in expected:
             skipped[name] = f'this network, variant "{network.variant}", has none'
-        elif tensor.shape != expected[name].shape:
+        elif (value := as_floats(checkpoint.path, name, tensor)).shape != expected[name].shape:
             if not name.startswith(_HEADS):
                 raise WeightsError(
                     f"{checkpoint.path}: {name} is {tuple(tensor.shape)}; {tuple(expected[name].shape)} is wanted, "
                     "as in torchvision's resnet18"
                 )
             skipped[name] = f"its shape {tuple(tensor.shape)} is not {tuple(expected[name].shape)}"
-        elif not tensor.isfinite().all():
+        elif not value.isfinite().all():
             raise WeightsError(f"{checkpoint.path}: NaN or infinite values in {name}")
         else:
-            loaded[name] = tensor
+            loaded[name] = value
     # Checkpoints of old versions of torch do not count batches; nothing depends on that number.
     absent = [n for n in expected if n not in loaded and not n.endswith("num_batches_tracked")]
     lacking = [name for name in absent if not name.startswith(_HEADS)]
@@ -215,65 +212,61 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         card = ModelCard.from_dict(json.loads(metadata["card"])) if "card" in metadata else None
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({first_line(error)[:160]})") from error
     return tensors, card
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    # Training scripts store their accuracy beside the tensors, sometimes as a number of numpy's.
-    scalar = getattr(np, "_core", None) or np.core  # numpy 2, numpy 1
-    harmless: list[Any] = [scalar.multiarray.scalar, np.dtype, type(np.dtype("f8")), type(np.dtype("f4"))]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        # What torch says of a pickle is how to run its code all the same.
-        unpickled = isinstance(error, pickle.UnpicklingError)
-        why = "it holds other objects of Python, or is damaged" if unpickled else first_line(error)[:160]
-        raise WeightsError(
-            f"{path}: not a torch checkpoint of tensors alone ({why}); a .safetensors file or a state_dict is wanted"
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(f"{path}: holds {type(content).__name__}, not named tensors; a state_dict is wanted")
-    return {str(name): tensor for name, tensor in content.items()}
-
-
-def _rename(path: Path, tensors: Mapping[str, Tensor]) -> Checkpoint:
-    backbone: dict[str, Tensor] = {}
-    heads: dict[str, Tensor] = {}
-    classifiers: dict[str, dict[str, Tensor]] = {}
-    unused: dict[str, str] = {}
-    backbone_names = {
-        n.removeprefix("backbone.") for n in FrameAttentionNetwork("self").state_dict() if "backbone." in n
-    }
-    for original, tensor in tensors.items():
-        name = original.removeprefix("module.")
-        layer, _, part = name.rpartition(".")
-        value = tensor.float() if tensor.is_floating_point() else tensor
-        if name.removeprefix("backbone.") in backbone_names:
-            backbone[f"backbone.{name.removeprefix('backbone.')}"] = value
-        elif name in _PUBLISHED_NAMES:
-            heads[_PUBLISHED_NAMES[name]] = value.reshape(-1)
-        elif name.startswith(_HEADS):
-            heads[name] = value
-        elif layer in _PUBLISHED_CLASSIFIERS and part in ("weight", "bias"):
-            classifiers.setdefault(_PUBLISHED_CLASSIFIERS[layer], {})[f"classifier.{part}"] = value
-        elif layer == "fc":
-            unused[original] = "the classifier of the data that the backbone was trained on"
-        else:
-            unused[original] = "unknown"
-    if not backbone:
+def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
+    """found: sets of named tensors, by where they lie in the file. The one with most of a ResNet18's names is taken."""
+    with torch.device("meta"):  # names alone
+        names = FrameAttentionNetwork("self").state_dict()
+    expected = {name.removeprefix("backbone.") for name in names if name.startswith("backbone.")}
+    prefixes = {where: _prefix(tensors, expected) for where, tensors in found.items()}
+    # Averaged weights come last of those that have as many.
+    where = max(found, key=lambda where: (prefixes[where][1], "ema" not in where.lower()))
+    tensors, (prefix, count) = found[where], prefixes[where]
+    if not count:
         raise WeightsError(
             f"{path}: none of its {len(tensors)} tensors has a name of torchvision's resnet18 "
             f"(it has {', '.join(list(tensors)[:3])}, ...)"
         )
+    same = [f"{other}.*" for other in found if other != where and prefixes[other][1] == count]
+    unused = dict.fromkeys(same, "another set of the same names")
+    backbone: dict[str, Tensor] = {}
+    heads: dict[str, Tensor] = {}
+    classifiers: dict[str, dict[str, Tensor]] = {}
+    for original, tensor in tensors.items():
+        name = original.removeprefix(prefix.partition("backbone.")[0])
+        layer, _, part = name.rpartition(".")
+        if original.startswith(prefix) and original[len(prefix) :] in expected:
+            backbone[f"backbone.{original[len(prefix) :]}"] = tensor
+        elif name in _PUBLISHED_NAMES:
+            heads[_PUBLISHED_NAMES[name]] = as_floats(path, name, tensor).reshape(-1)
+        elif name.startswith(_HEADS):
+            heads[name] = tensor
+        elif layer in _PUBLISHED_CLASSIFIERS and part in ("weight", "bias"):
+            classifiers.setdefault(_PUBLISHED_CLASSIFIERS[layer], {})[f"classifier.{part}"] = tensor
+        elif layer.removeprefix("backbone.") == "fc":
+            unused[original] = "the classifier of the data that the backbone was trained on"
+        else:
+            unused[original] = "unknown"
     kind = "a published frame attention network" if classifiers else "a ResNet18 backbone"
-    return Checkpoint(path, kind, backbone | heads, classifiers, unused)
+    lies = f", under {where}" if where not in ("", "state_dict") else ""
+    return Checkpoint(path, kind + lies, backbone | heads, classifiers, unused)
+
+
+def _prefix(tensors: Mapping[str, Tensor], expected: set[str]) -> tuple[str, int]:
+    """What stands before most of the expected names ("module.", "model.encoder.", ...), and how many those are."""
+    counts: Counter[str] = Counter()
+    for name in tensors:
+        parts = name.split(".")
+        for begin in range(len(parts)):
+            if ".".join(parts[begin:]) in expected:
+                counts["".join(f"{part}." for part in parts[:begin])] += 1
+    return counts.most_common(1)[0] if counts else ("", 0)
 
 
 def _grouped(names: tuple[str, ...] | list[str]) -> str:

@@ -102,9 +102,32 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
     ]
     if wrong:
         raise WeightsError(f"{path}: tensors of another shape: {_some(wrong)}")
+    tensors = {name: as_floats(path, name, value) for name, value in tensors.items()}
     _check_finite(path, tensors)
     network.load_state_dict(tensors)
     return network.eval(), card
+
+
+def is_safetensors(path: Path) -> bool:
+    """By what is in the file, whatever its name: its header's length in 8 bytes, then the header, which is JSON.
+
+    Raises WeightsError where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER
+
+
+def as_floats(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """The values as a network has them. Raises WeightsError for what is not plain numbers, or rounded to integers."""
+    plain = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_meta or tensor.is_nested)
+    if not plain or not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
+        kind = f"{tensor.dtype} {tensor.layout} on {tensor.device}".replace("torch.", "")
+        raise WeightsError(f"{path}: {name} is {kind}; floating-point numbers, each of them stored, are wanted")
+    return tensor.detach().float()
 
 
 def _check_container(path: Path) -> None:

@@ -25,8 +25,9 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | No
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = checkpoint["settings"]
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise FanFerError(f"{path}: no checkpoint of a run ({first_line(error)}); delete it to begin anew") from error
+    except Exception as error:  # what a damaged pickle raises can be anything
+        why = "damaged, or of another program" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        raise FanFerError(f"{path}: no checkpoint of a run ({why}); delete it to begin anew") from error
     check_settings(path, found, settings)
     return checkpoint
 

@@ -41,6 +41,14 @@ class ExportError(FanFerError):
     """A network that cannot be exported here, or whose exported form does not compute what torch does."""
 
 
+class LibraryError(FanFerError, ImportError):
+    """A library that is not installed, or cannot be loaded here."""
+
+
+class FanFerWarning(UserWarning):
+    """What a user can mend and does not stop the work; the command line reports it in one line."""
+
+
 def first_line(text: object) -> str:
     """The first line of a docstring or an error's message, or the error's name where it has none."""
     return (str(text).strip() or type(text).__name__).splitlines()[0]

@@ -25,9 +25,12 @@ def run_main(main: Callable[[], None]) -> None:
 
 
 def console(stderr: bool = False, **options: Any) -> Console:
-    """A console on standard output or error; ``options`` are rich's. Where there is no terminal, lines stay whole."""
+    """A console on standard output or error; ``options`` are rich's. Where there is no terminal, lines stay whole.
+
+    Texts are printed as they are: names with [brackets] or :colons: are no markup.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else LINE, **options)
+    return Console(stderr=stderr, width=None if stream.isatty() else LINE, markup=False, emoji=False, **options)
 
 
 _active: Progress | None = None

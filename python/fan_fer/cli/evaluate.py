@@ -153,12 +153,12 @@ def _check_video_options(arguments: argparse.Namespace) -> None:
 def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAttentionNetwork, ModelCard]:
     """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
-    from fan_fer.attention.weights import load_weights
+    from fan_fer.attention.weights import is_safetensors, load_weights
     from fan_fer.base.terminal import console
 
     screen = console(stderr=True)
     path = Path(arguments.model)
-    published = arguments.model != PACKAGED and path.suffix != ".safetensors" and path.is_file()
+    published = arguments.model != PACKAGED and path.is_file() and not is_safetensors(path)
     if arguments.classes and not published:
         raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
     with screen.status("loading the network"):

@@ -5,13 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from fan_fer.base.errors import FanFerError
+from fan_fer.base.errors import FanFerError, FanFerWarning, first_line
 from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
 COMMANDS = (predict, predict_many, live, app, prepare, train, evaluate, table, export, weights)
+_format_warning = warnings.formatwarning
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], *place: Any) -> str:
+    """A warning of ours as errors are printed; others as Python does."""
+    if issubclass(category, FanFerWarning):
+        return f"fan-fer: warning: {message}\n"
+    return _format_warning(message, category, *place)
+
+
+warnings.formatwarning = _in_one_line  # type: ignore[assignment]  # in workers too, which import this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except FanFerError as error:
         complain(error)
+        return BAD_INPUT
+    except ImportError as error:
+        complain(f"a library cannot be loaded: {first_line(error)}")
         return BAD_INPUT
     except KeyboardInterrupt:
         print("fan-fer: interrupted", file=sys.stderr)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from fan_fer.base.errors import OutputError, VideoError
+from fan_fer.base.opencv import cv2
 from fan_fer.datasets.files import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
 from fan_fer.datasets.layouts import SourceClip
 from fan_fer.datasets.prepared import crop_file

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import DataError
+from fan_fer.base.opencv import cv2
 from fan_fer.datasets.files import (
     CLIP_COLUMNS,
     CLIPS_FILE,

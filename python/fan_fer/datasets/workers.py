@@ -6,9 +6,8 @@ import os
 from collections.abc import Generator, Sequence
 from functools import partial
 
-import cv2
-
 from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.base.opencv import cv2
 from fan_fer.base.workers import KeepDying, Lost, Report, run_tasks
 from fan_fer.datasets.extraction import Task
 from fan_fer.datasets.layouts import SourceClip

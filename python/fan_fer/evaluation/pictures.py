@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from rich.cells import cell_len
 from scipy.stats import binned_statistic
 
 from fan_fer.evaluation.metrics import BINS, Floats, Labels, Scores, calibration_error, wilson_interval
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE
 from fan_fer.output.figure import HEAD, save_figure, style_axes
+from fan_fer.output.fonts import shorten
 
+LONGEST = 40  # columns of a class's name beside the cells
 _BLUES = LinearSegmentedColormap.from_list("blues", ["white", BLUE])
 
 
@@ -22,7 +24,9 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
     """Rows are the true classes: the share of a class's clips that was taken for each class, and how many."""
     count = len(scores.classes)
     cell = max(0.62, 5.0 / count)  # inches
-    left, bottom, top = 1.35, 1.0, 0.9
+    names = [shorten(name, LONGEST) for name in scores.classes]
+    longest = max(map(cell_len, names))
+    left, bottom, top = max(1.35, 0.5 + 0.09 * longest), max(1.0, 0.5 + 0.055 * longest), 0.9
     size = (left + count * cell + 0.3, bottom + count * cell + top)
     figure = Figure(figsize=size, facecolor="white")
     FigureCanvasAgg(figure)
@@ -39,8 +43,8 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
             share = f"{100 * shares[row, column]:.0f} %"
             axes.text(column, row - 0.1, share, ha="center", va="center", color=color, fontsize=10, fontweight=weight)
             axes.text(column, row + 0.23, str(clips), ha="center", va="center", color=color, fontsize=7.5)
-    axes.set_xticks(range(count), scores.classes, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), scores.classes)
+    axes.set_xticks(range(count), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), names)
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=GAP, lw=1.2)
@@ -51,7 +55,7 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
 
     edge, lines = 0.15 / size[0], (1 - 0.34 / size[1], 1 - 0.62 / size[1])
     width = int(7.8 * size[0])
-    figure.text(edge, lines[0], textwrap.shorten(title, width, placeholder=" ..."), **HEAD)
+    figure.text(edge, lines[0], shorten(title, width), **HEAD)
     figure.text(edge, lines[1], _subtitle(scores), fontsize=9, color=FAINT, va="center")
     return figure
 
@@ -91,7 +95,7 @@ def plot_reliability(labels: Labels, probabilities: Floats, title: str) -> Figur
     for part in (axes, below):
         style_axes(part)
     error = calibration_error(labels, probabilities)
-    figure.text(0.03, 0.945, textwrap.shorten(title, 48, placeholder=" ..."), **HEAD)
+    figure.text(0.03, 0.945, shorten(title, 40), **HEAD)
     figure.text(0.03, 0.885, f"calibration error {error:.3f}; on the line it would be 0", fontsize=9, color=FAINT)
     return figure
 

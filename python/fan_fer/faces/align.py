@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
+
+from fan_fer.base.opencv import cv2
 
 TEMPLATE = np.array([(331, 385), (669, 385), (500, 582), (372, 752), (655, 750)], np.float32) / 1000
 """Where the landmarks of a `Face` come to lie, as fractions of the square: their mean places in FER2013."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fan_fer.base.opencv import cv2
 from fan_fer.faces.face import Face
 
 CELLS = (4, 5)  # columns and rows of colours

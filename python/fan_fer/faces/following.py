@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 
+from fan_fer.base.opencv import cv2
 from fan_fer.faces.face import Detector, Face
 
 INTERVAL = 1 / 3  # seconds between two looks at the whole picture

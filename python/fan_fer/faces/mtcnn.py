@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import DetectorError
+from fan_fer.base.opencv import cv2
 from fan_fer.base.threads import one_thread
 from fan_fer.faces.face import Face
 

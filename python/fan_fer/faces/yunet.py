@@ -6,12 +6,11 @@ import os
 import threading
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fan_fer.base.errors import DetectorError
+from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.faces.face import Face
-from fan_fer.video.opencv import quiet_opencv
 
 
 class YuNet:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-import cv2
 import torch
 
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
 from fan_fer.base.errors import FanFerError, WeightsError, first_line
+from fan_fer.base.opencv import cv2
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
 from fan_fer.recognizer import Recognizer, load_recognizer

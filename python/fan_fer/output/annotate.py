@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.base.files import atomic_write
+from fan_fer.base.opencv import cv2
 from fan_fer.output.colors import rgb, track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.ahead import ahead
@@ -120,14 +122,43 @@ def _draw_label(image: Image, text: str, corner: tuple[int, int], color: Color, 
     across, down = _text_size(text, unit)
     (x, y), pad = corner, 4 * unit
     cv2.rectangle(image, (x, y), (x + across, y + down), color, cv2.FILLED)
-    cv2.putText(image, text, (x + pad, y + down - pad - unit), FONT, 0.5 * unit, LIGHT, unit, cv2.LINE_AA)
+    if _opencv_has(text):
+        cv2.putText(image, text, (x + pad, y + down - pad - unit), FONT, 0.5 * unit, LIGHT, unit, cv2.LINE_AA)
+    else:
+        ground = image[y + pad :, x + pad :]
+        share = _own_drawing(text, unit)[: ground.shape[0], : ground.shape[1], None] / 255
+        ground = ground[: share.shape[0], : share.shape[1]]
+        ground[:] = (1 - share) * ground + share * LIGHT
     return down
 
 
 def _text_size(text: str, unit: int) -> tuple[int, int]:
     """Width and height in pixels of a label with this text."""
-    (across, down), _ = cv2.getTextSize(text, FONT, 0.5 * unit, unit)
+    if _opencv_has(text):
+        (across, down), _ = cv2.getTextSize(text, FONT, 0.5 * unit, unit)
+    else:
+        down, across = _own_drawing(text, unit).shape
     return int(across) + 8 * unit, int(down) + 9 * unit
+
+
+def _own_drawing(text: str, unit: int) -> NDArray[np.uint8]:
+    from fan_fer.output.fonts import draw_text  # matplotlib, for names that need it
+
+    return draw_text(text, 11 * unit)
+
+
+@lru_cache(1024)
+def _opencv_has(text: str) -> bool:
+    """Whether OpenCV writes all of a text, and from left to right. For what it lacks it has question marks."""
+
+    def drawn(part: str) -> bytes:
+        image = np.zeros((48, 128), np.uint8)
+        cv2.putText(image, part, (8, 36), FONT, 1.0, 255)
+        return image.tobytes()
+
+    lacking = {drawn("?" * count) for count in range(5)}  # one for the character, or for each of its bytes
+    other = {char for char in text if not char.isascii()}
+    return not any(unicodedata.bidirectional(char) in ("R", "AL") or drawn(char) in lacking for char in other)
 
 
 def _unit(image: Image) -> int:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from fan_fer.base.errors import OutputError
 from fan_fer.base.files import atomic_write
 from fan_fer.output.colors import FAINT, INK
+from fan_fer.output.fonts import plain_text
 from fan_fer.prediction import ClipPrediction, FramePrediction
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(start), int(end) - 1) for start, end in zip(starts, ends, strict=True)]
 
 
-HEAD: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "va": "center", "parse_math": False}
+HEAD: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "va": "center"}
 
 
 def style_axes(axes: Axes) -> None:
@@ -85,6 +87,7 @@ def style_axes(axes: Axes) -> None:
 
 
 def save_figure(path: Path, figure: Figure) -> None:
+    """Writes it in the format of the suffix, whole or not at all. Raises OutputError."""
     check_picture(path)
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, plain_text(figure.findobj(Text)):
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)

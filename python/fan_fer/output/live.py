@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -105,12 +106,12 @@ class LivePanel:
 
     def _bar(self, name: str, prediction: ClipPrediction | None, width: int) -> Text:
         value = 0.0 if prediction is None else prediction.probabilities[name]
-        names = max(map(len, self._colors))
+        names = max(map(cell_len, self._colors))
         whole, eighths = divmod(round(8 * value * max(width - names - 8, 0)), 8)
         told = "" if prediction is None else f"{value:.1%}"
         bold = "bold" if prediction is not None and name == prediction.label else ""
         line = Text.assemble(
-            (f"{name:{names}}{told:>7} ", bold), (ACROSS[8] * whole + ACROSS[eighths], self._colors[name])
+            (f"{set_cell_size(name, names)}{told:>7} ", bold), (ACROSS[8] * whole + ACROSS[eighths], self._colors[name])
         )
         line.no_wrap, line.overflow = True, "crop"
         return line

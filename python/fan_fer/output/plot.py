@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
-from fan_fer.base.files import atomic_write
 from fan_fer.faces.align import align_face
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, class_colors
 from fan_fer.output.figure import (
@@ -25,8 +23,10 @@ from fan_fer.output.figure import (
     frame_edges,
     frame_positions,
     runs,
+    save_figure,
     strip_frames,
 )
+from fan_fer.output.fonts import shorten
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.frame import Progress, read_frames, reporting
 from fan_fer.video.sources import open_clip
@@ -81,9 +81,7 @@ def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.u
 def write_plot(path: Path, prediction: ClipPrediction, faces: Mapping[int, NDArray[np.uint8]]) -> None:
     """Writes the figure in the format of the suffix, whole or not at all. Raises OutputError."""
     check_picture(path)
-    figure = plot_prediction(prediction, faces)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)
+    save_figure(path, plot_prediction(prediction, faces))
 
 
 def video_faces(
@@ -258,5 +256,5 @@ def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
     figure.text(RIGHT, 0.953, rest, ha="right", fontsize=10, color=INK)
     faces = f"{prediction.frames_with_face} of {prediction.frames_total} frames show a face"
     if prediction.video is not None:
-        faces = textwrap.shorten(Path(prediction.video).name, 60, placeholder="...") + "  |  " + faces
-    figure.text(RIGHT, 0.918, faces, ha="right", fontsize=9, color=FAINT, parse_math=False)
+        faces = shorten(Path(prediction.video).name, 60) + "  |  " + faces
+    figure.text(RIGHT, 0.918, faces, ha="right", fontsize=9, color=FAINT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fan_fer.base.files import atomic_write
 from fan_fer.faces.align import align_face
 from fan_fer.output.colors import FAINT, GAP, INK, track_color
 from fan_fer.output.figure import (
@@ -23,8 +21,10 @@ from fan_fer.output.figure import (
     frame_edges,
     frame_positions,
     runs,
+    save_figure,
     strip_frames,
 )
+from fan_fer.output.fonts import shorten
 from fan_fer.prediction import ClipPrediction
 from fan_fer.video.frame import Progress, reporting
 from fan_fer.video.sources import open_clip
@@ -76,9 +76,7 @@ def plot_tracks(tracks: Sequence[ClipPrediction], faces: Sequence[Faces]) -> Fig
 def write_tracks_plot(path: Path, tracks: Sequence[ClipPrediction], faces: Sequence[Faces]) -> None:
     """Writes the figure in the format of the suffix, whole or not at all. Raises OutputError."""
     check_picture(path)
-    figure = plot_tracks(tracks, faces)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)
+    save_figure(path, plot_tracks(tracks, faces))
 
 
 def track_faces(
@@ -143,5 +141,5 @@ def _draw_head(figure: Figure, tracks: Sequence[ClipPrediction], y: float) -> No
     if len(tracks) > DRAWN:
         count += f", the {DRAWN} with the largest faces"
     if tracks[0].video is not None:
-        count = textwrap.shorten(Path(tracks[0].video).name, 60, placeholder="...") + "  |  " + count
-    figure.text(LEFT, y, count, fontsize=10, color=FAINT, va="center", parse_math=False)
+        count = shorten(Path(tracks[0].video).name, 60) + "  |  " + count
+    figure.text(LEFT, y, count, fontsize=10, color=FAINT, va="center")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
-import cv2
-
 from fan_fer.base.errors import OutputError
+from fan_fer.base.opencv import cv2
 from fan_fer.output.annotate import draw_face, draw_summary
 from fan_fer.prediction import ClipPrediction
 from fan_fer.video.frame import Frame
@@ -23,6 +23,8 @@ def check_window() -> None:
     """Raises OutputError where no window can be shown."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise OutputError("window: there is no display (DISPLAY is not set); --show terminal is wanted")
+    if re.search(r"GUI: +NONE", cv2.getBuildInformation()):
+        raise OutputError("window: opencv-python-headless has none; --show terminal, or opencv-python, is wanted")
     # Tried in another process, because Qt ends the one that cannot reach its display.
     trial = subprocess.run([sys.executable, "-c", TRIAL], env={**os.environ, **QUIET}, capture_output=True, check=False)
     if trial.returncode != 0:

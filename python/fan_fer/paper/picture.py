@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE
 from fan_fer.output.figure import HEAD, save_figure, style_axes
+from fan_fer.output.fonts import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def plot_table(table: Table) -> Figure:
     curves = figure.add_axes((0.6, 0.245, 0.385, 0.56))
     _draw_points(points, table)
     _draw_curves(curves, table)
-    figure.text(0.012, 0.935, textwrap.shorten(table.title, 90, placeholder=" ..."), **HEAD)
+    figure.text(0.012, 0.935, shorten(table.title, 90), **HEAD)
     figure.text(0.012, 0.875, table.subtitle, fontsize=9, color=FAINT, va="center")
     return figure
 

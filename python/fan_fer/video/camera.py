@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fan_fer.base.errors import VideoError
+from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import Frame
-from fan_fer.video.opencv import quiet_opencv
 
 SOONEST = 1e-6  # seconds between two pictures, where the clock is too coarse to tell
 

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fan_fer.base.opencv import cv2
 from fan_fer.video.paths import open_file
 
 TIME_BASE = Fraction(1, 90_000)  # of a frame's time, in seconds

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
+from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import FALLBACK_FPS, Frame
-from fan_fer.video.opencv import quiet_opencv
 from fan_fer.video.paths import one_line, open_file
 
 Image = NDArray[np.uint8]

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import cv2
 import pytest
 
+from fan_fer.base.opencv import quiet_opencv
 from fan_fer.video.decoding import Video
-from fan_fer.video.opencv import quiet_opencv
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install 'fan_ext[test]'")
 

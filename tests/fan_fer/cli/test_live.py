@@ -199,7 +199,16 @@ def test_a_key_or_closing_the_window_ends_it(live, clip: Path, shown: dict[str, 
 
 def test_where_qt_would_end_the_process_there_is_one_line(live, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":no-such-display")
-    assert_one_error(live(clip, "--show", "window"), "window: OpenCV cannot open one on this display")
+    told = "window: (OpenCV cannot open one on this display|opencv-python-headless has none); --show terminal"
+    assert_one_error(live(clip, "--show", "window"), told)
+
+
+def test_the_opencv_without_windows_is_named(live, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
+    assert_one_error(
+        live(clip, "--show", "window"), "window: opencv-python-headless has none; --show terminal, or open"
+    )
 
 
 # How it ends

@@ -343,7 +343,7 @@ def faces_of(prediction: ClipPrediction) -> list[Face | None]:
 
 
 def _check_known(faces: Faces | ClipPrediction) -> Faces:
-    """Raises TypeError that names what is no face."""
+    """Raises TypeError or ValueError that names what is no face."""
     if isinstance(faces, ClipPrediction):
         return faces_of(faces)
     for index, face in enumerate(faces):
@@ -351,6 +351,8 @@ def _check_known(faces: Faces | ClipPrediction) -> Faces:
             raise TypeError(
                 f"faces[{index}]: got {type(face).__name__}; a Face, or None for a frame without, is wanted"
             )
+        if face is not None and not face.is_finite:
+            raise ValueError(f"faces[{index}]: got {face}; finite numbers are wanted")
     return faces
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -200,7 +199,12 @@ def import_network(path: Path, classes: tuple[str, ...]) -> tuple[FrameAttention
     report = load_checkpoint_into(network, checkpoint, heads=True)
     if report.missing:
         raise WeightsError(f"{path}: without {', '.join(report.missing)}; a complete network is wanted")
-    card = checkpoint.card or ModelCard(variant, PUBLISHED_INPUT, classes=classes, trained_on="a published checkpoint")
+    try:
+        card = checkpoint.card or ModelCard(
+            variant, PUBLISHED_INPUT, classes=classes, trained_on="a published checkpoint"
+        )
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
     return network.eval(), card, report
 
 
@@ -216,7 +220,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
-        card = ModelCard.from_dict(json.loads(metadata["card"])) if "card" in metadata else None
+        card = ModelCard.from_json(metadata["card"]) if "card" in metadata else None
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({first_line(error)[:160]})") from error
     return tensors, card

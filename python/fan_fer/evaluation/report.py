@@ -23,7 +23,8 @@ def summary_report(summary: Summary) -> RenderableType:
     """Scores, classes, groups, attention, and what became of the clips that are not scored."""
     about = summary.about
     title = Text.assemble((about["model"]["file"], "bold"), "  on  ", (about["data"], "bold"))
-    parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim"), ""]
+    parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim")]
+    parts += [*(Text(note, style="dim") for note in summary.notes), ""]
     if summary.scores:
         parts += [_scores(summary.scores), "", _classes(summary.scores)]
     else:

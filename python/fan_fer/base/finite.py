@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+LARGEST = 3.4e38  # that float32 holds, in which networks compute
+
 
 def is_number(value: Any) -> bool:
-    """Whether the value is a number that a float can hold; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    """Whether the value is a number, at most LARGEST; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def not_finite(value: Any, name: str = "") -> str | None:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fan_fer.base.finite import LARGEST
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -25,7 +27,7 @@ class Preprocessing:
         if type(self.size) is not int or self.size < 1:
             raise ValueError(f"size: got {self.size!r}; pixels, a whole number from 1 on, are wanted")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if np.shape(values) != (3,) or not np.isfinite(values).all():
+            if np.shape(values) != (3,) or not (np.abs(values) <= LARGEST).all():
                 raise ValueError(f"{name}: got {values!r}; three finite numbers are wanted")
         if min(self.std) <= 0:
             raise ValueError(f"std: got {self.std!r}; numbers above 0 are wanted")

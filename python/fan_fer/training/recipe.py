@@ -62,7 +62,7 @@ _CHOICES = {
 _AT_LEAST_ONE = ("epochs", "batch_size", "step", "size")
 _BELOW_ONE = ("score_dropout", "dropout", "label_smoothing")
 _POSITIVE = ("lr", "gamma")
-LARGEST = 1_000_000  # whole number
+MOST = 1_000_000  # of whole numbers
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,10 @@ class Recipe:
             return value
         if not is_number(value) or (kind == "int" and not isinstance(value, int)):
             raise refuse("a whole number" if kind == "int" else "a number")
-        if kind == "int" and value > LARGEST:
-            raise refuse(f"at most {LARGEST}")
+        if kind == "int" and value > MOST:
+            raise refuse(f"at most {MOST}")
+        if key == "gamma" and value > 1:
+            raise refuse("at most 1")
         if key in _AT_LEAST_ONE and value < 1:
             raise refuse("1 or more")
         if key in _POSITIVE and value <= 0:

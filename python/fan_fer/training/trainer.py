@@ -134,14 +134,19 @@ class Trainer:
             set_learning_rate(self.optimizer, settings, self.epoch + step / len(batches))
             frames, mask, labels = (part.to(self.fabric.device) for part in batch)
             loss, right = self.module(frames, mask, labels, weight)
-            value = float(loss.detach())
+            value, where = float(loss.detach()), f"in step {step + 1} of {len(batches)}"
             if not math.isfinite(value):
-                raise self._diverged(f"the loss is {value}", f"in step {step + 1} of {len(batches)}")
+                raise self._diverged(f"the loss is {value}", where)
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
             if settings.clip_gradient > 0:
                 self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip_gradient)
-            self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except RuntimeError as error:
+                if "overflow" not in str(error):
+                    raise
+                raise self._diverged("a number of the optimizer overflows", where) from None
             self.seen += len(labels)
             totals += torch.tensor([value * len(batches[step]) / world, float(right)])
         if world > 1:
@@ -160,7 +165,7 @@ class Trainer:
         try:
             scores = self._evaluate()
         except WeightsError as error:  # of the backbone
-            raise self._diverged(str(error), "after the last step") from None
+            raise self._diverged(str(error).partition(";")[0], "after the last step") from None
         if not all(clip.is_finite for clip in scores):
             raise self._diverged("the scores of the test clips are not finite", "after the last step")
         return scores

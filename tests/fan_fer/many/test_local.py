@@ -394,7 +394,7 @@ def test_columns_that_the_results_have_too(command, listing: Path, tmp_path: Pat
     assert_one_error(result, r"list\.csv: has the column predicted, which the results have too")
     write_list(listing, [("sad.avi", "x")], "file,label")
     result = command(listing, "--out", tmp_path / "out.csv")
-    assert_one_error(result, r"list\.csv: has no column video")
+    assert_one_error(result, r"list\.csv: line 1 has no column video")
     assert names(tmp_path) == ["videos"]
 
 

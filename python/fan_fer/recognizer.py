@@ -352,7 +352,7 @@ def _check_known(faces: Faces | ClipPrediction) -> Faces:
                 f"faces[{index}]: got {type(face).__name__}; a Face, or None for a frame without, is wanted"
             )
         if face is not None and not face.is_finite:
-            raise ValueError(f"faces[{index}]: got {face}; finite numbers are wanted")
+            raise ValueError(f"faces[{index}]: has numbers that are not finite; finite ones are wanted")
     return faces
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,8 +28,9 @@ from fan_fer.datasets import prepare as preparing
 from fan_fer.datasets.files import CLIP_COLUMNS, FRAME_COLUMNS, read_rows
 from fan_fer.datasets.layouts import read_source
 from fan_fer.datasets.prepare import Preparation, prepare
-from fan_fer.datasets.prepared import open_prepared
+from fan_fer.datasets.prepared import find_partition, open_prepared
 from fan_fer.faces.align import align_face
+from fan_fer.faces.face import Face
 from fan_fer.video.decoding import Video
 
 from ..command_process import end_command, start_command, wait_for_workers
@@ -421,6 +424,16 @@ def test_damaged_images_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
     assert clip_rows(tmp_path / "set")["S000/001"]["status"] == "unreadable"
 
 
+def test_a_detector_whose_numbers_are_none_ends_the_work(tmp_path: Path) -> None:
+    class Broken(DrawnFaces):
+        def detect(self, image: np.ndarray) -> list[Face]:
+            return [replace(face, score=float("nan")) for face in super().detect(image)]
+
+    source = draw_ckplus(tmp_path / "source", subjects=2, sequences=1)
+    with pytest.raises(DetectorError, match=r"^detector .*: its face in frame 0 has numbers that are not finite$"):
+        run("ckplus", source, tmp_path / "set", detector=Broken())
+
+
 def test_no_face_anywhere(tmp_path: Path) -> None:
     (tmp_path / "source" / "a").mkdir(parents=True)
     blank(tmp_path / "source" / "a" / "clip.avi")
@@ -704,6 +717,29 @@ def test_rows_that_were_changed_are_refused(tmp_path: Path) -> None:
         path.write_text(text.replace(old, new, 1))
         with pytest.raises(DataError, match=message):
             open_prepared(folder)
+
+
+def test_no_number_of_a_set_is_none(tmp_path: Path) -> None:
+    folder = prepared_ckplus(tmp_path, subjects=2, sequences=1)
+    settings, frames = (folder / "set.json").read_text(), (folder / "frames.csv").read_text()
+    for number in ("NaN", "-Infinity", "1e999"):
+        (folder / "set.json").write_text(re.sub(r"0\.331[0-9]*", number, settings, count=1))
+        with pytest.raises(DataError, match=r"set\.json: damaged"):
+            open_prepared(folder)
+    (folder / "set.json").write_text(settings, "utf-8-sig")  # as some editors save it
+    assert len(open_prepared(folder).clips) == 2
+    for number in ("nan", "-inf"):
+        (folder / "frames.csv").write_text(re.sub(r"(,ok,)[^,]*", rf"\g<1>{number}", frames, count=1))
+        with pytest.raises(DataError, match=r"frames\.csv: S000/001: frame 0 has a number that is not finite"):
+            open_prepared(folder)
+
+
+def test_partitions_are_found_in_any_spelling(tmp_path: Path) -> None:
+    folds = open_prepared(prepared_ckplus(tmp_path, subjects=2, sequences=1))
+    assert {find_partition(folds, name).name for name in ("fold-2", "Fold-02", " fold 2")} == {"fold-2"}
+    for name, message in (("fold-3", "no fold 3"), ("fold-" + "9" * 5000, "no partition"), ("val", "it has fold-1")):
+        with pytest.raises(DataError, match=message):
+            find_partition(folds, name)
 
 
 def test_crops_that_cannot_be_read(tmp_path: Path) -> None:

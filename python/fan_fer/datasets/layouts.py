@@ -15,6 +15,7 @@ from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError
 from fan_fer.base.names import Spellings, name_key, person_key
 from fan_fer.base.texts import decode_text
+from fan_fer.video.paths import one_line
 from fan_fer.video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
@@ -174,11 +175,11 @@ def csv_list(path: Path) -> Source:
             raise DataError(f"{where}: split {split!r} is unknown; wanted train, val or test")
         real = os.path.normpath(path.parent / video)
         if real in lines:
-            raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
+            raise DataError(f"{where}: {one_line(video)} is listed in line {lines[real]} already; a clip has one row")
         lines[real] = line
         name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
         if name in (".", ".."):
-            raise DataError(f"{where}: {video} is no video; {wanted}")
+            raise DataError(f"{where}: {one_line(video)} is no video; {wanted}")
         folder = path.parent / video
         images = _images(folder) if folder.is_dir() else None
         clips.append(SourceClip(name, label, video, images, split_key(split) or None, subject or None))

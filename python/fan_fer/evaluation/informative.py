@@ -106,7 +106,7 @@ def load_truth(path: Path) -> FrameTruth:
             ) from None
         if number in frames.setdefault(row["clip"], {}):
             raise DataError(
-                f"{path}: line {line}: frame {number} of clip {row['clip']} has a row already; one is wanted"
+                f"{path}: line {line}: frame {number} of clip {row['clip']!r} has a row already; one is wanted"
             )
         frames[row["clip"]][number] = intensity > VISIBLE and not occluded
     return FrameTruth(path, frames)

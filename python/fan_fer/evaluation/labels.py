@@ -65,9 +65,10 @@ def match_labels(
         else:
             unknown.append(label)
     if unknown:
+        first = tidy(unknown[0])
         raise DataError(
             f"the model has no class {quoted(unknown)}; it has {', '.join(classes)}. --label-map says which class a "
-            f'label is, or leaves it out: "{unknown[0]}={classes[0]}" or "{unknown[0]}=-"'
+            f'label is, or leaves it out: "{first}={classes[0]}" or "{first}=-"'
         )
     return found
 

@@ -28,7 +28,7 @@ def summary_report(summary: Summary) -> RenderableType:
     if summary.scores:
         parts += [_scores(summary.scores), "", _classes(summary.scores)]
     else:
-        parts.append("no clip has both a label and a prediction: nothing to score")
+        parts.append(Text(f"no clip has both a label and a prediction: nothing to score{_columns(summary)}"))
     if summary.groups:
         parts += ["", _groups(summary)]
     if summary.attention:
@@ -51,6 +51,11 @@ def predictions_report(summary: Summary) -> RenderableType:
     for index, name in enumerate(summary.classes):
         table.add_row(Text(name), str(predicted[index]), f"{predicted[index] / max(1, predicted.total()):.1%}")
     return Group(table, *_failures(summary))
+
+
+def _columns(summary: Summary) -> str:
+    """What there is in place of labels."""
+    return "" if any(clip.label for clip in summary.clips) else f"; the columns are {', '.join(summary.clips[0].about)}"
 
 
 def _counts(summary: Summary) -> str:

@@ -194,10 +194,10 @@ def test_list_of_videos(evaluate, videos: Path, tmp_path: Path) -> None:
 
 
 def test_list_without_labels_is_predicted(evaluate, videos: Path, tmp_path: Path) -> None:
-    videos.write_text("video\na.mp4\n")
+    videos.write_text("video,emotion\na.mp4,Sad\n")
     code, out, _ = evaluate(videos, "--out", tmp_path / "out")
     assert code == DONE
-    assert "nothing to score" in out
+    assert "no clip has both a label and a prediction: nothing to score; the columns are video, emotion\n" in out
     assert names(tmp_path / "out") == ["metrics.json", "predictions.csv"]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["scores"] is None
 

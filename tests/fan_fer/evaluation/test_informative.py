@@ -70,7 +70,7 @@ def test_what_the_truth_lacks_is_named(truth: Path) -> None:
         ),
         (HEADER + "a,0,inf,0,0\n", r"line 2: frame '0', intensity 'inf'"),
         (HEADER + "a,0,1,2,0\n", r"line 2: frame '0', intensity '1', occluded '2'"),
-        (HEADER + "a,0,1,0,0\nb,0,1,0,0\na,0,0,0,0\n", r"line 4: frame 0 of clip a has a row already; one is wanted"),
+        (HEADER + "a,0,1,0,0\nb,0,1,0,0\na,0,0,0,0\n", r"line 4: frame 0 of clip 'a' has a row already; one is wanted"),
         (HEADER.replace("yaw", "Clip"), r'line 1 has the columns "clip" and "Clip", which are one'),
         ("clip,frame\xff", r"not a CSV file in UTF-8"),
     ],

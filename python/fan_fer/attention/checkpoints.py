@@ -16,6 +16,7 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard
 from fan_fer.base.errors import WeightsError, first_line
+from fan_fer.base.names import name_key
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.features.preprocessing import Preprocessing
 
@@ -76,9 +77,11 @@ class Checkpoint:
         """
         if not self.classifiers and "classifier.weight" not in self.tensors:
             return self
-        published = next((names for names in PUBLISHED_CLASSES.values() if set(names) == set(classes)), ())
+        keys = [name_key(name) for name in classes]
+        published = next((names for names in PUBLISHED_CLASSES.values() if set(map(name_key, names)) == set(keys)), ())
         own = self.card.classes if self.card is not None else published if self.classifiers else ()
-        if sorted(own) != sorted(classes):
+        places = {name_key(name): place for place, name in enumerate(own)}
+        if sorted(places) != sorted(keys):
             known = f"is for {', '.join(own)}" if own else "does not say which classes it is for"
             raise WeightsError(
                 f"{self.path}: its classifier {known}; the set has {', '.join(classes)}; take the backbone alone"
@@ -86,7 +89,7 @@ class Checkpoint:
 
         def order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
-                name: tensor[[own.index(label) for label in classes]]
+                name: tensor[[places[key] for key in keys]]
                 if name.startswith("classifier.") and len(tensor) == len(own)
                 else tensor
                 for name, tensor in tensors.items()

@@ -146,11 +146,10 @@ def _check_container(path: Path) -> None:
     if size < 8 + length:
         raise WeightsError(f"{path}: truncated within its header ({size} bytes); {wanted}")
     try:
-        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        ends = [entry["data_offsets"][1] for entry in entries.values()]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        entries = {name: entry for name, entry in parse_json(header).items() if name != "__metadata__"}
+        complete = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise WeightsError(f"{path}: not a safetensors file; {wanted}") from error
-    complete = 8 + length + max(ends, default=0)
     if size < complete:
         raise WeightsError(f"{path}: truncated, {size} of {complete} bytes; get the file again")
 

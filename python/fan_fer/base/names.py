@@ -21,12 +21,11 @@ def tidy(name: str) -> str:
 
 def strip_hidden(text: str) -> str:
     """The text without blanks and marks that cannot be seen at its ends, as copying leaves them."""
-    start, end = 0, len(text)
-    while start < end and (text[start].isspace() or _is_hidden(text[start])):
-        start += 1
-    while start < end and (text[end - 1].isspace() or _is_hidden(text[end - 1])):
-        end -= 1
-    return text[start:end]
+    text = text.strip()
+    if text.isprintable():
+        return text
+    seen = [place for place, mark in enumerate(text) if not (mark.isspace() or _is_hidden(mark))]
+    return text[seen[0] : seen[-1] + 1] if seen else ""
 
 
 @lru_cache(10_000)

@@ -101,7 +101,17 @@ def test_pickles_are_refused_unopened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"weights, honestly, all of them", b"\x02\0\0\0\0\0\0\0[]", b"\x03\0\0\0\0\0\0\0{x}"]
+    "content",
+    [
+        b"weights, honestly, all of them",
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x03\0\0\0\0\0\0\0{x}",
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+        (30).to_bytes(8, "little") + b'{"x":{"data_offsets":[0,"1"]}}',
+        (32).to_bytes(8, "little") + b'{"x":{"data_offsets":[0,1e999]}}',
+        (26).to_bytes(8, "little") + b'{"x":{"data_offsets":[0]}}',
+    ],
+    ids=range(7),
 )
 def test_not_safetensors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"

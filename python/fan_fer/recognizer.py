@@ -340,7 +340,7 @@ def faces_of(prediction: ClipPrediction) -> list[Face | None]:
 
 
 def _check_known(faces: Faces | ClipPrediction) -> Faces:
-    """Raises TypeError that names what is no face."""
+    """Raises TypeError or ValueError that names what is no face."""
     if isinstance(faces, ClipPrediction):
         return faces_of(faces)
     for index, face in enumerate(faces):
@@ -348,6 +348,8 @@ def _check_known(faces: Faces | ClipPrediction) -> Faces:
             raise TypeError(
                 f"faces[{index}]: got {type(face).__name__}; a Face, or None for a frame without, is wanted"
             )
+        if face is not None and not face.is_finite:
+            raise ValueError(f"faces[{index}]: has numbers that are not finite; finite ones are wanted")
     return faces
 
 

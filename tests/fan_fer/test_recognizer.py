@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import fan_fer
 from fan_fer import EMOTIONS, ClipPrediction, FanFerError, FrameAttentionNetwork, Recognizer
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard
-from fan_fer.base.errors import DetectorError, VideoError
+from fan_fer.base.errors import DetectorError, VideoError, WeightsError
 from fan_fer.faces.face import Face
 
 from .fakes import PREPROCESSING, SquareDetector, every_nth, write_video
@@ -269,3 +270,67 @@ def test_a_smile_reads_as_happy(trained: Recognizer, clips: Path, tmp_path: Path
     assert smiling.count("Happy") >= 0.9 * len(smiling) > 0, smiling
     assert clip.label == "Happy"
     assert clip.frames_with_face == clip.frames_total
+
+
+# Numbers that break
+
+
+class BrokenDetector(SquareDetector):
+    """Gives a number that is none in the frames from the third on."""
+
+    def __init__(self, **broken: object) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        found = super().detect(image)
+        return [replace(face, **self.broken) for face in found] if self.calls > 2 else found
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"box": (1.0, math.nan, 20.0, 20.0)}, {"score": math.inf}, {"landmarks": np.full((5, 2), np.nan, np.float32)}],
+    ids=["box", "score", "landmarks"],
+)
+def test_a_detector_whose_numbers_are_none_is_named(broken: dict[str, object]) -> None:
+    images = np.full((4, 64, 96, 3), 128, np.uint8)
+    images[:, 8:40, 10:42] = (250, 10, 10)
+    recognizer = make_recognizer(detector=BrokenDetector(**broken))
+    message = r"^detector squares: its face in frame 2 has numbers that are not finite$"
+    for read in (recognizer.predict, recognizer.predict_faces, lambda clip: list(recognizer.stream(clip))):
+        recognizer.detector.calls = 0
+        with pytest.raises(DetectorError, match=message):
+            read(images)
+    face = replace(SquareDetector().detect(images[0])[0], **broken)
+    with pytest.raises(ValueError, match=r"^faces\[0\]: has numbers that are not finite; finite ones are"):
+        recognizer.predict(images, faces=[face])
+
+
+def overflowing(variant: str, part: str) -> Recognizer:
+    """A network of finite weights whose numbers overflow all the same."""
+    recognizer = make_recognizer(variant)
+    with torch.no_grad():
+        if part == "classifier":
+            recognizer.network.classifier.weight.fill_(3e38)
+            recognizer.network.classifier.weight[0] = -3e38
+        else:
+            recognizer.network.backbone.layer4[1].conv2.weight.fill_(3e38)
+    return Recognizer(recognizer.network, recognizer.card, weights_file="w", detector=SquareDetector())
+
+
+@pytest.mark.parametrize("variant", ["fan", "self", "score-fusion"])
+@pytest.mark.parametrize("part", ["classifier", "backbone"])
+def test_a_network_that_overflows_has_no_label(crops: np.ndarray, variant: str, part: str) -> None:
+    recognizer = overflowing(variant, part)
+    images = np.full((4, 64, 96, 3), 128, np.uint8)
+    images[:, 8:40, 10:42] = (250, 10, 10)
+    calls = (
+        lambda: recognizer.predict(images),
+        lambda: recognizer.predict_faces(images),
+        lambda: list(recognizer.stream(images)),
+        lambda: recognizer.classify_clip(crops),
+        lambda: recognizer.classify_faces(crops),
+    )
+    for call in calls:
+        with pytest.raises(WeightsError, match=r"^the (backbone|network).* not finite; other weights are wanted$"):
+            call()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.torch_files import read_torch_file
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, as_floats, is_safetensors
 from fan_fer.base.errors import WeightsError, first_line
+from fan_fer.base.names import name_key
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.features.preprocessing import Preprocessing
 
@@ -76,9 +76,11 @@ class Checkpoint:
         """
         if not self.classifiers and "classifier.weight" not in self.tensors:
             return self
-        published = next((names for names in PUBLISHED_CLASSES.values() if set(names) == set(classes)), ())
+        keys = [name_key(name) for name in classes]
+        published = next((names for names in PUBLISHED_CLASSES.values() if set(map(name_key, names)) == set(keys)), ())
         own = self.card.classes if self.card is not None else published if self.classifiers else ()
-        if sorted(own) != sorted(classes):
+        places = {name_key(name): place for place, name in enumerate(own)}
+        if sorted(places) != sorted(keys):
             known = f"is for {', '.join(own)}" if own else "does not say which classes it is for"
             raise WeightsError(
                 f"{self.path}: its classifier {known}; the set has {', '.join(classes)}; take the backbone alone"
@@ -86,7 +88,7 @@ class Checkpoint:
 
         def order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {
-                name: tensor[[own.index(label) for label in classes]]
+                name: tensor[[places[key] for key in keys]]
                 if name.startswith("classifier.") and len(tensor) == len(own)
                 else tensor
                 for name, tensor in tensors.items()
@@ -197,7 +199,12 @@ def import_network(path: Path, classes: tuple[str, ...]) -> tuple[FrameAttention
     report = load_checkpoint_into(network, checkpoint, heads=True)
     if report.missing:
         raise WeightsError(f"{path}: without {', '.join(report.missing)}; a complete network is wanted")
-    card = checkpoint.card or ModelCard(variant, PUBLISHED_INPUT, classes=classes, trained_on="a published checkpoint")
+    try:
+        card = checkpoint.card or ModelCard(
+            variant, PUBLISHED_INPUT, classes=classes, trained_on="a published checkpoint"
+        )
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
     return network.eval(), card, report
 
 
@@ -213,7 +220,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        card = ModelCard.from_dict(json.loads(metadata["card"])) if "card" in metadata else None
+        card = ModelCard.from_json(metadata["card"]) if "card" in metadata else None
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({first_line(error)[:160]})") from error
     return tensors, card

@@ -28,6 +28,7 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard
 from fan_fer.base.errors import ExportError
 from fan_fer.base.files import atomic_write
+from fan_fer.base.finite import not_finite
 from fan_fer.features.embedding import folded
 from fan_fer.features.preprocessing import Preprocessing
 
@@ -49,6 +50,7 @@ def export_onnx(path: Path, network: FrameAttentionNetwork, card: ModelCard, fra
     file is then not written.
     """
     _need("onnx", "onnxscript")
+    _check_finite(path, network)
     module = _ClipModule(network, card.preprocessing, frames)
     # The mask's axes are named with those of the frames, being the same.
     axes = ({0: "batch", 1: "frames"}, {0: None, 1: None})
@@ -82,6 +84,7 @@ def export_aot(path: Path, network: FrameAttentionNetwork, card: ModelCard, fram
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
+    _check_finite(path, network)
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler:
@@ -193,6 +196,12 @@ def _compare(path: Path, module: _ClipModule, run: _Run) -> float:
             if name == "logits":
                 largest = max(largest, float(abs(got - wanted).max()))
     return largest
+
+
+def _check_finite(path: Path, network: FrameAttentionNetwork) -> None:
+    broken = not_finite(network.state_dict())
+    if broken is not None:
+        raise ExportError(f"{path}: not written, as {broken} is not finite")
 
 
 def _need(*libraries: str) -> None:

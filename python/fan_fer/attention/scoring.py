@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.base.errors import WeightsError
 
+NOT_FINITE = "the network's probabilities for this clip are not finite; other weights are wanted"
 FRAMES = 1 << 16  # scored at a time
 ALONE = 1024  # frames taken as clips of their own at a time: their pooled features are larger than the frames'
 
@@ -35,6 +37,12 @@ class ClipScores:
     alpha: Floats | None = None
     beta: Floats | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether they say anything: a network whose numbers overflow has no most probable class."""
+        parts = (self.probabilities, self.weights, self.own, self.alpha, self.beta)
+        return all(bool(np.isfinite(part).all()) for part in parts if part is not None)
+
 
 @dataclass(frozen=True)
 class PackedFeatures:
@@ -56,15 +64,18 @@ class PackedFeatures:
 
 
 def score_clip(network: FrameAttentionNetwork, features: Tensor, formula: str = "paper") -> ClipScores:
-    """The scores of one clip of ``features`` (n, D), n at least 1."""
+    """The scores of one clip of ``features`` (n, D), n at least 1. Raises WeightsError where they are not finite."""
     packed = PackedFeatures(features, torch.tensor([0, len(features)], device="cpu"))
-    return score_clips(network, packed, [0], formula)[0]
+    scores = score_clips(network, packed, [0], formula)[0]
+    if not scores.is_finite:
+        raise WeightsError(NOT_FINITE)
+    return scores
 
 
 def score_clips(
     network: FrameAttentionNetwork, packed: PackedFeatures, clips: Sequence[int], formula: str = "paper"
 ) -> list[ClipScores]:
-    """The scores of these clips, all frames of each."""
+    """The scores of these clips, all frames of each; not finite where the network's numbers overflow."""
     network.eval()
     device = network.classifier.weight.device
     scores = []

@@ -17,6 +17,8 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError, WeightsError, first_line
 from fan_fer.base.files import atomic_write
+from fan_fer.base.finite import is_number
+from fan_fer.base.texts import parse_json
 from fan_fer.features.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -26,7 +28,7 @@ DEFAULT_WEIGHTS = Path(__file__).parents[1] / "data" / "fan_resnet18.safetensors
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a weights file says about itself."""
+    """What a weights file says about itself. Raises ValueError for classes and numbers that cannot be."""
 
     variant: str
     preprocessing: Preprocessing
@@ -37,6 +39,15 @@ class ModelCard:
     license: str = ""
     temperature: float = 1.0  # that the trained logits were divided by; the stored classifier includes it
 
+    def __post_init__(self) -> None:
+        if not self.classes or not all(isinstance(name, str) and name for name in self.classes):
+            raise ValueError(f"classes: got {self.classes!r}; names are wanted")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes: got {', '.join(self.classes)}; every name once is wanted")
+        for name, value in {**self.scores, "temperature": self.temperature}.items():
+            if not is_number(value):
+                raise ValueError(f"{name}: got {value!r}; a finite number is wanted")
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelCard:
         """The inverse of ``dataclasses.asdict``, also after a trip through JSON, which knows no tuples."""
@@ -45,6 +56,11 @@ class ModelCard:
         settings["template"] = tuple((float(x), float(y)) for x, y in settings["template"])
         lists = {"classes": tuple(values["classes"]), "preprocessing": Preprocessing(**settings)}
         return cls(**(values | lists))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Raises KeyError, TypeError or ValueError for what is no card."""
+        return cls.from_dict(parse_json(text.encode()))
 
 
 def save_weights(
@@ -83,7 +99,7 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: _as_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: not a safetensors file ({first_line(error)})") from error
 
@@ -153,11 +169,10 @@ def _check_container(path: Path) -> None:
     if size < 8 + length:
         raise WeightsError(f"{path}: truncated within its header ({size} bytes); {wanted}")
     try:
-        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        ends = [entry["data_offsets"][1] for entry in entries.values()]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        entries = {name: entry for name, entry in parse_json(header).items() if name != "__metadata__"}
+        complete = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise WeightsError(f"{path}: not a safetensors file; {wanted}") from error
-    complete = 8 + length + max(ends, default=0)
     if size < complete:
         raise WeightsError(f"{path}: truncated, {size} of {complete} bytes; get the file again")
 
@@ -171,7 +186,7 @@ def _read_card(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor])
     if metadata["fan_fer"] != str(FORMAT_VERSION):
         raise WeightsError(f"{path}: format {metadata['fan_fer']}; this version of fan_fer reads {FORMAT_VERSION}")
     try:
-        return ModelCard.from_dict(json.loads(metadata["card"]))
+        return ModelCard.from_json(metadata["card"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its model card cannot be read ({first_line(error)})") from error
 
@@ -185,6 +200,10 @@ def _check_names(path: Path, tensors: dict[str, Tensor], expected: dict[str, Ten
     unknown = [name for name in tensors if name not in expected]
     if unknown:
         raise WeightsError(f"{path}: tensors that this network does not have: {_some(unknown)}")
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 
-from fan_fer.base.errors import FanFerError, first_line
+from fan_fer.base.errors import FanFerError, OutputError, first_line
 from fan_fer.base.files import atomic_write
+from fan_fer.base.finite import not_finite
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """A kill while it writes leaves the old file or the new one, nothing between."""
+    """A kill while it writes leaves the old file or the new one, nothing between.
+
+    Raises OutputError, also for a number that is not finite.
+    """
+    broken = not_finite(checkpoint)
+    if broken is not None:
+        raise OutputError(f"{path}: not written, as {broken} is not finite")
     with atomic_write(path) as temporary:
         torch.save(checkpoint, temporary)
 
@@ -28,6 +35,9 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | No
     except Exception as error:  # what a damaged pickle raises can be anything
         why = "damaged, or of another program" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise FanFerError(f"{path}: no checkpoint of a run ({why}); delete it to begin anew") from error
+    broken = not_finite(checkpoint)
+    if broken is not None:
+        raise FanFerError(f"{path}: {broken} is not finite; delete it to begin anew")
     check_settings(path, found, settings)
     return checkpoint
 

@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.by:
         arguments.by = check_column(clips, arguments.by)
     check_time_limit(arguments.time_limit)
-    label_map = parse_label_map(arguments.label_map) if arguments.label_map else None
+    label_map = None if arguments.label_map is None else parse_label_map(arguments.label_map)
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
     device = find_device(arguments.device)
     if arguments.out:
@@ -154,6 +154,7 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
     from fan_fer.attention.weights import is_safetensors, load_weights
+    from fan_fer.base.names import name_key, tidy
     from fan_fer.base.terminal import console
 
     screen = console(stderr=True)
@@ -164,12 +165,12 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     with screen.status("loading the network"):
         if not published:
             return load_weights(None if arguments.model == PACKAGED else path)
-        names = arguments.classes or layout
-        if names is None or (names not in PUBLISHED_CLASSES and "," not in names):
+        names = name_key(arguments.classes or layout or "")
+        if names not in PUBLISHED_CLASSES and "," not in names:
             raise WeightsError(
                 f"{path}: does not say which classes it has; --classes ckplus, afew, or NAME,NAME,... is wanted"
             )
-        classes = PUBLISHED_CLASSES.get(names) or tuple(name.strip() for name in names.split(","))
+        classes = PUBLISHED_CLASSES.get(names) or tuple(map(tidy, arguments.classes.split(",")))
         network, card, report = import_network(path, classes)
     for line in report.lines():
         screen.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             weights=arguments.weights,
             detector=arguments.detector,
             device=arguments.device,
-            label_map=parse_label_map(arguments.label_map) if arguments.label_map else None,
+            label_map=None if arguments.label_map is None else parse_label_map(arguments.label_map),
             retry_failed=arguments.retry_failed,
             time_limit=arguments.time_limit,
         )

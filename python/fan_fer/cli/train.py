@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def _partitions(prepared: PreparedSet, fold: str | None) -> list[str]:
         return [partition.name for partition in prepared.partitions()]
     if fold == "all":
         return [partition.name for partition in prepared.partitions()]
-    if fold is None or not fold.isdigit():
+    if fold is None or not re.fullmatch("[0-9]{1,9}", fold):
         raise TrainingError(f"--fold {fold or 'is missing'}; 1 to {prepared.folds}, or all, is wanted")
     return [prepared.fold(int(fold)).name]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.base.opencv import cv2
+from fan_fer.base.texts import parse_json, to_json
 from fan_fer.datasets.files import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
 from fan_fer.datasets.layouts import SourceClip
 from fan_fer.datasets.prepared import crop_file
@@ -50,7 +50,7 @@ class Task:
             notes = [clip.note] if clip.note else []
             notes += [*frames.warnings, *frames.damaged.values()]
             record = {"source": clip.source, "notes": [self.shorten(note) for note in notes], "frames": rows}
-            (partial / _RECORD).write_text(json.dumps(record), "utf-8")
+            (partial / _RECORD).write_text(to_json(record), "utf-8")
             self._put(partial, clip)
         except OSError as error:
             raise OutputError(f"{error.filename or partial}: cannot be written ({error.strerror})") from None
@@ -65,7 +65,7 @@ class Task:
         """What was found in a clip that is done: ``source``, ``notes``, ``frames``. None if it is not done."""
         folder = self.target / CROPS_FOLDER / clip.name
         try:
-            record: dict[str, Any] = json.loads((folder / _RECORD).read_text("utf-8"))
+            record: dict[str, Any] = parse_json((folder / _RECORD).read_bytes())
             present = set(os.listdir(folder))  # noqa: PTH208, names alone are wanted
         except (OSError, ValueError):
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from fan_fer.base.csv_files import read_table, write_table
 from fan_fer.base.errors import DataError
-from fan_fer.base.files import write_text
+from fan_fer.base.texts import parse_json, write_json
 from fan_fer.faces.face import LANDMARKS
 
 FORMAT_VERSION = 1
@@ -51,8 +50,7 @@ def write_settings(folder: Path, settings: SetSettings) -> None:
     """Raises OutputError."""
     content = {"format_version": FORMAT_VERSION, **asdict(settings)}
     # A file system may hold names that are not text; they go through as they are.
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    write_text(folder / SETTINGS_FILE, text + "\n", errors="surrogateescape")
+    write_json(folder / SETTINGS_FILE, content, indent=2, errors="surrogateescape", ensure_ascii=False)
 
 
 def read_settings(folder: Path) -> SetSettings:
@@ -61,7 +59,7 @@ def read_settings(folder: Path) -> SetSettings:
     if not path.is_file():
         raise DataError(f"{folder}: is no prepared set (it has no {SETTINGS_FILE}); fan-fer prepare makes one")
     try:
-        content = json.loads(path.read_text("utf-8", "surrogateescape"))
+        content = parse_json(path.read_bytes(), "surrogateescape")
         version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise DataError(f"{path}: has format version {version}; this fan-fer reads {FORMAT_VERSION}; prepare again")
@@ -77,7 +75,11 @@ def _parse_settings(content: dict[str, Any]) -> SetSettings:
     classes = tuple(str(name) for name in content.pop("classes"))
     settings = SetSettings(**content, template=template, classes=classes)
     numbers = (settings.size, settings.without_label, settings.folds or 0)
-    if not all(isinstance(number, int) for number in numbers) or not isinstance(settings.complete, bool):
+    if (
+        len(template) != 5
+        or not all(isinstance(number, int) for number in numbers)
+        or not isinstance(settings.complete, bool)
+    ):
         raise ValueError("wrong types")
     return settings
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError
+from fan_fer.base.names import Spellings, name_key, person_key
+from fan_fer.base.texts import decode_text
+from fan_fer.video.paths import one_line
 from fan_fer.video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
@@ -44,13 +47,18 @@ class SourceClip:
 
 @dataclass(frozen=True)
 class Source:
-    """The clips of a data set, in the order in which the source lists them."""
+    """The clips of a data set, in the order in which the source lists them.
+
+    classes: in the order that networks use; of a layout that has none of its own empty, until its labels are known.
+    notes: which spellings of labels and persons were taken for one.
+    """
 
     root: Path
     classes: tuple[str, ...]
     clips: tuple[SourceClip, ...]
     folds: int | None = None
     without_label: int = 0  # clips left out because the source gives them no label
+    notes: tuple[str, ...] = ()
 
 
 def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
@@ -70,6 +78,7 @@ def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
         source = LAYOUTS[layout](path)
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
+    source = _join_spellings(path, source)
     _check_names(path, source.clips)
     if folds is None and layout == "ckplus":
         folds = CKPLUS_FOLDS
@@ -83,8 +92,8 @@ def ckplus(root: Path) -> Source:
     if pictures is None or emotion is None:
         missing = "cohn-kanade-images" if pictures is None else "Emotion"
         raise DataError(f"{root}: not the ckplus layout, there is no folder {missing}; {wanted}; {_found(root)}")
-    labels = {_sequence(folder): file for folder in _grandchildren(emotion) if (file := _label_file(folder))}
-    sequences = {_sequence(folder): folder for folder in _grandchildren(pictures)}
+    labels = {key: file for key, folder in _sequences(emotion).items() if (file := _label_file(folder))}
+    sequences = _sequences(pictures)
     if not labels or not sequences:
         empty, what = (emotion, "label file") if not labels else (pictures, "sequence")
         raise DataError(f"{empty}: not the ckplus layout, there is no {what} in it; {wanted}; {_found(empty)}")
@@ -97,12 +106,12 @@ def ckplus(root: Path) -> Source:
         frame = file.stem.lower().removesuffix("_emotion")
         if images and Path(images[-1]).stem.lower() != frame:
             note = f"the label is that of {frame}, the last image is {images[-1]}"
-        names = folder.parts[-2:] if folder else key
+        names = (folder or file.parent).parts[-2:]
         clips.append(
             SourceClip(
                 name="/".join(names),
                 label=CKPLUS_CODES[_ckplus_code(file)],
-                source=(folder or pictures.joinpath(*key)).relative_to(root).as_posix(),
+                source=(folder or pictures.joinpath(*names)).relative_to(root).as_posix(),
                 images=images,
                 subject=names[0],
                 note=note,
@@ -122,14 +131,13 @@ def afew(root: Path) -> Source:
             raise DataError(f"{root}: not the afew layout, there is no folder {name}; {wanted}; {_found(root)}")
         found = len(clips)
         for emotion in _folders(folder):
-            label = emotion.name.capitalize()
             videos = _videos(emotion)
-            if videos and label not in EMOTIONS:
+            label = next((known for known in EMOTIONS if name_key(known) == name_key(emotion.name)), None)
+            if videos and label is None:
                 raise DataError(f"{emotion}: is not named after an emotion; wanted: {', '.join(EMOTIONS)}")
-            clips += [
-                SourceClip(f"{name}/{label}/{video.name}", label, video.relative_to(root).as_posix(), split=split)
-                for video in videos
-            ]
+            for video in videos:
+                source = video.relative_to(root).as_posix()
+                clips.append(SourceClip(f"{name}/{label}/{video.name}", emotion.name, source, split=split))
         if len(clips) == found:
             raise DataError(f"{folder}: not the afew layout, there is no video in it; {wanted}; {_found(folder)}")
     return Source(root, EMOTIONS, _short_names(clips))
@@ -138,18 +146,18 @@ def afew(root: Path) -> Source:
 def folders(root: Path) -> Source:
     """A folder of videos, or of folders with images, for every class; perhaps below train, val and test."""
     tops = _folders(root)
-    splits = [top for top in tops if top.name.lower() in SPLITS]
+    splits = [top for top in tops if split_key(top.name) in SPLITS]
     others = [top for top in tops if top not in splits and _class_clips(root, top)]
     if splits and others:
         raise DataError(f"{root}: holds {splits[0].name}, a split, beside {others[0].name}, a class; {_FOLDERS}")
     clips: list[SourceClip] = []
     for top in splits or [root]:
-        split = SPLITS[top.name.lower()] if splits else None
+        split = split_key(top.name) if splits else None
         for folder in _folders(top):
             clips += [replace(clip, split=split) for clip in _class_clips(root, folder)]
     if not clips:
         raise DataError(f"{root}: not the folders layout, no folder in it holds clips; {_FOLDERS}; {_found(root)}")
-    return Source(root, _classes(root, clips), _short_names(clips))
+    return Source(root, (), _short_names(clips))
 
 
 def csv_list(path: Path) -> Source:
@@ -158,7 +166,7 @@ def csv_list(path: Path) -> Source:
     clips: list[SourceClip] = []
     lines: dict[str, int] = {}
     without_label = 0
-    for line, row in read_table(path, ("video", "label"), wanted).rows:
+    for line, row in read_table(path, ("video", "label"), wanted, ("split", "subject")).rows:
         where = f"{path}: line {line}"
         video, label, split, subject = (row.get(name, "") for name in ("video", "label", "split", "subject"))
         if not video:
@@ -166,18 +174,18 @@ def csv_list(path: Path) -> Source:
         if not label:
             without_label += 1
             continue
-        if split and split.lower() not in SPLITS:
+        if split and split_key(split) not in SPLITS:
             raise DataError(f"{where}: split {split!r} is unknown; wanted train, val or test")
         real = os.path.normpath(path.parent / video)
         if real in lines:
-            raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
+            raise DataError(f"{where}: {one_line(video)} is listed in line {lines[real]} already; a clip has one row")
         lines[real] = line
         name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
         if name in (".", ".."):
-            raise DataError(f"{where}: {video} is no video; {wanted}")
+            raise DataError(f"{where}: {one_line(video)} is no video; {wanted}")
         folder = path.parent / video
         images = _images(folder) if folder.is_dir() else None
-        clips.append(SourceClip(name, label, video, images, SPLITS.get(split.lower()), subject or None))
+        clips.append(SourceClip(name, label, video, images, split_key(split) or None, subject or None))
     if not clips:
         raise DataError(f"{path}: lists no video with a label; {wanted}")
     if not any((path.parent / clip.source).exists() for clip in clips):
@@ -185,7 +193,7 @@ def csv_list(path: Path) -> Source:
             f"{path}: none of its {len(clips)} videos exists ({path.parent / clips[0].source}, ...); "
             "paths are relative to the CSV's folder"
         )
-    return Source(path.parent, _classes(path, clips), _short_names(clips), without_label=without_label)
+    return Source(path.parent, (), _short_names(clips), without_label=without_label)
 
 
 LAYOUTS: dict[str, Callable[[Path], Source]] = {"ckplus": ckplus, "afew": afew, "folders": folders, "csv": csv_list}
@@ -193,7 +201,27 @@ LAYOUTS: dict[str, Callable[[Path], Source]] = {"ckplus": ckplus, "afew": afew, 
 
 def natural(name: str) -> list[object]:
     """A key that sorts names with numbers by the numbers: frame2 before frame10."""
-    return [[int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)], name]
+    parts = re.split(r"(\d+)", name)
+    return [[(len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else part.lower() for part in parts], name]
+
+
+def split_key(name: str) -> str:
+    """What the names of splits are compared by: "train", "val" or "test" for each of their names."""
+    key = name_key(name)
+    return SPLITS.get(key, key)
+
+
+def _join_spellings(path: Path, source: Source) -> Source:
+    """Labels and persons that are written in several ways are one each, in the first spelling."""
+    labels, persons = Spellings("labels", known=source.classes), Spellings("persons", person_key)
+    clips = []
+    for clip in source.clips:
+        if not name_key(clip.label):
+            raise DataError(f"{path}: the label {clip.label!r} of {clip.name} shows nothing; a name is wanted")
+        subject = None if clip.subject is None else persons.keep(clip.subject)
+        clips.append(replace(clip, label=labels.keep(clip.label), subject=subject))
+    classes = source.classes or tuple(sorted({clip.label for clip in clips}))
+    return replace(source, classes=classes, clips=tuple(clips), notes=(*labels.notes(), *persons.notes()))
 
 
 def _by_person(path: Path, source: Source, folds: int) -> Source:
@@ -212,7 +240,7 @@ def _by_person(path: Path, source: Source, folds: int) -> Source:
 
 
 def _ckplus_code(file: Path) -> int:
-    text = file.read_text("utf-8", "replace").strip()
+    text = decode_text(file.read_bytes(), "replace").strip()
     try:
         code = float(text)
     except ValueError:
@@ -230,9 +258,15 @@ def _label_file(folder: Path) -> Path | None:
     return files[0] if files else None
 
 
-def _sequence(folder: Path) -> tuple[str, str]:
-    """Subject and sequence, which may be written in other cases among the labels than among the images."""
-    return folder.parent.name.upper(), folder.name.upper()
+def _sequences(folder: Path) -> dict[tuple[str, str], Path]:
+    """Folders by subject and sequence, which may be written otherwise among the labels than among the images."""
+    found: dict[tuple[str, str], Path] = {}
+    for subject in _folders(folder):
+        for sequence in _folders(subject):
+            first = found.setdefault((person_key(subject.name), name_key(sequence.name)), sequence)
+            if first != sequence:
+                raise DataError(f"{sequence}: is the same sequence as {first}; one of them is wanted")
+    return found
 
 
 def _class_clips(root: Path, folder: Path) -> list[SourceClip]:
@@ -251,15 +285,6 @@ def _class_clips(root: Path, folder: Path) -> list[SourceClip]:
 def _clip(root: Path, path: Path, label: str, images: tuple[str, ...] | None = None) -> SourceClip:
     source = path.relative_to(root).as_posix()
     return SourceClip(source, label, source, images)
-
-
-def _classes(path: Path, clips: Sequence[SourceClip]) -> tuple[str, ...]:
-    """The labels in order. Two that differ in case alone are one class, spelt in two ways by mistake."""
-    names = sorted({clip.label for clip in clips})
-    for first, second in pairwise(sorted(names, key=str.lower)):
-        if first.lower() == second.lower():
-            raise DataError(f"{path}: the labels {first} and {second} differ in case alone; one spelling is wanted")
-    return tuple(names)
 
 
 def _short_names(clips: Sequence[SourceClip]) -> tuple[SourceClip, ...]:
@@ -282,11 +307,13 @@ def _find_folder(root: Path, name: str) -> Path | None:
     """The folder of that name in ``root`` or one level down, in any case: archives are unpacked in either way."""
     children = _folders(root)
     below = [folder for child in children for folder in _folders(child)]
-    return next((folder for folder in (*children, *below) if folder.name.lower() == name.lower()), None)
-
-
-def _grandchildren(folder: Path) -> list[Path]:
-    return [below for child in _folders(folder) for below in _folders(child)]
+    for level in (children, below):
+        found = [folder for folder in level if name_key(folder.name) == name_key(name)]
+        if len(found) > 1:
+            raise DataError(f"{found[1]}: bears the same name as {found[0]}; one folder {name} is wanted")
+        if found:
+            return found[0]
+    return None
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -41,11 +41,12 @@ SIZE = 128  # of the crops, as the network that ships takes them
 
 @dataclass(frozen=True)
 class Preparation:
-    """What came of it: the set's settings, and the rows of clips.csv."""
+    """What came of it: the set's settings, the rows of clips.csv, and which spellings of names were taken for one."""
 
     settings: SetSettings
     clips: tuple[dict[str, Any], ...]
     found_done: int  # clips that an earlier run had done
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -123,7 +124,7 @@ def prepare(
             raise DataError(f"{source}: {finder.name} finds no face in any of the {len(rows)} clips; see {CLIPS_FILE}")
         settings = replace(settings, complete=True)
         write_settings(target, settings)
-    return Preparation(settings, tuple(rows), found_done)
+    return Preparation(settings, tuple(rows), found_done, listing.notes)
 
 
 def _check_target(source: Path, target: Path, settings: SetSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import DataError
+from fan_fer.base.names import person_key
 from fan_fer.base.opencv import cv2
 from fan_fer.datasets.files import (
     CLIP_COLUMNS,
     CLIPS_FILE,
     CROPS_FOLDER,
+    FACE_COLUMNS,
     FRAME_COLUMNS,
     FRAMES_FILE,
     OK,
@@ -24,6 +27,8 @@ from fan_fer.datasets.files import (
     read_rows,
     read_settings,
 )
+
+_NOT_FINITE = frozenset(("nan", "NaN", "inf", "Inf", "-inf", "-Inf"))
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ def open_prepared(folder: str | os.PathLike[str]) -> PreparedSet:
         for row in read_rows(folder / FRAMES_FILE, FRAME_COLUMNS):
             if row["status"] == OK:
                 numbers.setdefault(row["clip"], []).append(int(row["frame"]))
+                _check_numbers(row)
         for row in read_rows(folder / CLIPS_FILE, CLIP_COLUMNS):
             if row["status"] == OK:
                 clips.append(_clip(row, numbers.get(row["clip"], []), settings.classes))
@@ -196,6 +202,12 @@ def _clip(row: dict[str, str], numbers: list[int], classes: tuple[str, ...]) -> 
     )
 
 
+def _check_numbers(row: dict[str, str]) -> None:
+    """Raises ValueError where a row of frames.csv holds a number that is not finite, as Python or pandas writes it."""
+    if not _NOT_FINITE.isdisjoint([row["time"], *list(row.values())[-len(FACE_COLUMNS) :]]):
+        raise ValueError(f"{FRAMES_FILE}: {row['clip']}: frame {row['frame']} has a number that is not finite")
+
+
 def _check_crops(folder: Path, clips: list[Clip]) -> None:
     """Looks into every clip's folder once: a stat of every crop would take far longer on a network drive."""
     for clip in clips:
@@ -210,11 +222,13 @@ def _check_crops(folder: Path, clips: list[Clip]) -> None:
 
 def find_partition(prepared: PreparedSet, name: str) -> Partition:
     """Raises DataError that names the partitions there are."""
-    if prepared.folds is not None and name.startswith("fold-") and name[5:].isdigit():
-        return prepared.fold(int(name[5:]))
+    key = person_key(name)
+    fold = re.fullmatch("fold-([0-9]{1,9})", key)
+    if prepared.folds is not None and fold is not None:
+        return prepared.fold(int(fold[1]))
     partitions = prepared.partitions()
     for partition in partitions:
-        if partition.name == name:
+        if person_key(partition.name) == key:
             return partition
     names = ", ".join(partition.name for partition in partitions)
     raise DataError(f"{prepared.folder}: has no partition {name!r}; it has {names}")

@@ -23,6 +23,7 @@ def summary(preparation: Preparation, seconds: float) -> RenderableType:
     parts: list[RenderableType] = [_classes(settings.classes, clips), ""]
     if settings.folds is not None:
         parts += [_folds(settings.folds, clips), ""]
+    parts += [Text(note) for note in preparation.notes]
     if settings.without_label:
         parts.append(Text(f"{settings.without_label} skipped, the source gives them no label"))
     for status, what in ((NO_FACE, "without a face"), (UNREADABLE, "unreadable")):

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from fan_fer.attention.scoring import ClipScores, Floats, score_clips
+from fan_fer.attention.scoring import NOT_FINITE, ClipScores, Floats, score_clips
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError, FanFerError, first_line
+from fan_fer.base.names import Spellings, name_key, person_key
 from fan_fer.base.workers import TIME_LIMIT, Lost, Report, run_tasks
 from fan_fer.datasets.features import prepared_features
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
+from fan_fer.datasets.layouts import split_key
 from fan_fer.datasets.prepared import PreparedSet, find_partition
 from fan_fer.evaluation.labels import LabelMap, match_labels
 from fan_fer.recognizer import Recognizer
@@ -69,7 +71,7 @@ def read_videos(path: Path) -> list[EvaluatedClip]:
 
     Videos are named relative to the folder of the CSV. Raises DataError.
     """
-    table = read_table(path, ("video",), "video[,label,...] is wanted")
+    table = read_table(path, ("video",), "video[,label,...] is wanted", ("label", "split", "subject"))
     clips = []
     for line, row in table.rows:
         if not row["video"]:
@@ -118,17 +120,26 @@ def choose_videos(path: Path, split: str | None = None) -> tuple[str, list[Evalu
 
 def find_column(clips: Sequence[EvaluatedClip], name: str) -> str | None:
     """The column of that name as the clips spell it; None where they have none."""
-    return next((column for clip in clips[:1] for column in clip.about if column.lower() == name.lower()), None)
+    key = name_key(name)
+    return next((column for clip in clips[:1] for column in clip.about if name_key(column) == key), None)
+
+
+def column_key(column: str) -> Callable[[str], str]:
+    """What the values of a column are compared by."""
+    return {"split": split_key, "subject": person_key}.get(name_key(column), name_key)
 
 
 def only(clips: Sequence[EvaluatedClip], column: str, value: str) -> list[EvaluatedClip]:
     """The clips with this value in a column. Raises DataError where there are none, with the values that there are."""
     column = find_column(clips, column) or column
-    values = sorted({clip.about.get(column, "") for clip in clips} - {""})
-    if value not in values:
+    key = column_key(column)
+    chosen = [clip for clip in clips if key(clip.about.get(column, "")) == key(value)]
+    if not chosen or not key(value):
+        spellings = Spellings(column, key)
+        values = sorted({spellings.keep(clip.about[column]) for clip in clips if clip.about.get(column)})
         there = f"there are {', '.join(values)}" if values else "no clip has one"
         raise DataError(f"no clip has {column} {value!r}; {there}")
-    return [clip for clip in clips if clip.about.get(column) == value]
+    return chosen
 
 
 def evaluate_prepared(
@@ -142,7 +153,10 @@ def evaluate_prepared(
     scores = score_clips(recognizer.network, packed, chosen, formula)
     done = list(clips)
     for row, index, clip in zip(rows, chosen, scores, strict=True):
-        done[row] = replace(clips[row], scores=clip, numbers=prepared.clips[index].numbers)
+        if clip.is_finite:
+            done[row] = replace(clips[row], scores=clip, numbers=prepared.clips[index].numbers)
+        else:
+            done[row] = replace(clips[row], error=NOT_FINITE)
     return done
 
 

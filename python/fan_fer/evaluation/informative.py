@@ -6,8 +6,11 @@ informative frame outweighs another; 0.5 is chance.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError
+from fan_fer.base.names import name_key
 from fan_fer.evaluation.metrics import Interval, bootstrap_interval
 
 VISIBLE = 0.2  # a weaker emotion does not count as visible
@@ -30,6 +34,12 @@ class FrameTruth:
     path: Path
     frames: Mapping[str, Mapping[int, bool]]  # clip -> frame number -> informative
 
+    @cached_property
+    def _by_key(self) -> dict[str, str]:
+        """The clips by what their names are compared by, where that tells them apart."""
+        keys = Counter(map(name_key, self.frames))
+        return {name_key(name): name for name in self.frames if keys[name_key(name)] == 1}
+
     def check_clips(self, names: Iterable[str]) -> None:
         """Raises DataError where one of the clips is unknown."""
         missing = [name for name in names if self._find(name) is None]
@@ -40,7 +50,8 @@ class FrameTruth:
     def informative(self, name: str, numbers: Sequence[int]) -> NDArray[np.bool_]:
         """(n,): which of the frames ``numbers`` of a clip show its emotion. Raises DataError for unknown ones.
 
-        A clip may be named with more of its path, or with its suffix: "Val_AFEW/Happy/1.avi" finds "Happy/1".
+        A clip may be named with more of its path, or with its suffix: "Val_AFEW/Happy/1.avi" finds "Happy/1". Spellings
+        of one name find each other.
         """
         frames = self._find(name)
         if frames is None:
@@ -53,9 +64,10 @@ class FrameTruth:
     def _find(self, name: str) -> Mapping[int, bool] | None:
         for path in (PurePath(name), PurePath(name).with_suffix("")):
             for start in range(len(path.parts)):
-                found = self.frames.get("/".join(path.parts[start:]))
+                part = "/".join(path.parts[start:])
+                found = part if part in self.frames else self._by_key.get(name_key(part))
                 if found is not None:
-                    return found
+                    return self.frames[found]
         return None
 
 
@@ -84,13 +96,19 @@ def load_truth(path: Path) -> FrameTruth:
     frames: dict[str, dict[int, bool]] = {}
     for line, row in read_table(path, COLUMNS, f"{','.join(COLUMNS)}, a row per frame, is wanted").rows:
         try:
-            shown = float(row["intensity"]) > VISIBLE and not int(row["occluded"])
-            frames.setdefault(row["clip"], {})[int(row["frame"])] = shown
+            number, intensity, occluded = int(row["frame"]), float(row["intensity"]), int(row["occluded"])
+            if not math.isfinite(intensity) or occluded not in (0, 1):
+                raise ValueError
         except ValueError:
             raise DataError(
                 f"{path}: line {line}: frame {row['frame']!r}, intensity {row['intensity']!r}, "
                 f"occluded {row['occluded']!r}; a whole number, a number, and 0 or 1 are wanted"
             ) from None
+        if number in frames.setdefault(row["clip"], {}):
+            raise DataError(
+                f"{path}: line {line}: frame {number} of clip {row['clip']!r} has a row already; one is wanted"
+            )
+        frames[row["clip"]][number] = intensity > VISIBLE and not occluded
     return FrameTruth(path, frames)
 
 
@@ -147,4 +165,4 @@ def clip_areas(
 
 def neutral_class(classes: Sequence[str]) -> int | None:
     """Which of the classes is neutral, if one is."""
-    return next((index for index, name in enumerate(classes) if name.casefold() == "neutral"), None)
+    return next((index for index, name in enumerate(classes) if name_key(name) == "neutral"), None)

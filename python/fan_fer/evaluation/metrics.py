@@ -79,7 +79,7 @@ class Difference:
 def score(classes: Sequence[str], labels: Labels, probabilities: Floats) -> Scores:
     """Scores of the probabilities (S, n, C) that networks of S seeds give n clips with true classes ``labels`` (n,).
 
-    Raises ValueError without a clip, or where the shapes do not fit each other.
+    Raises ValueError without a clip, where the shapes do not fit each other, and for probabilities that are not finite.
     """
     probabilities = np.asarray(probabilities, np.float64)
     labels = np.asarray(labels, np.int64)
@@ -88,6 +88,8 @@ def score(classes: Sequence[str], labels: Labels, probabilities: Floats) -> Scor
     if probabilities.ndim != 3 or probabilities.shape[1:] != (len(labels), len(classes)):
         wanted = f"(seeds, {len(labels)}, {len(classes)})"
         raise ValueError(f"probabilities: got shape {probabilities.shape}; wanted {wanted}")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities: got NaN or infinite values; finite ones are wanted")
     predicted = probabilities.argmax(-1)
     right = predicted == labels
     rate = right.mean(0)

@@ -23,11 +23,12 @@ def summary_report(summary: Summary) -> RenderableType:
     """Scores, classes, groups, attention, and what became of the clips that are not scored."""
     about = summary.about
     title = Text.assemble((about["model"]["file"], "bold"), "  on  ", (about["data"], "bold"))
-    parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim"), ""]
+    parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim")]
+    parts += [*(Text(note, style="dim") for note in summary.notes), ""]
     if summary.scores:
         parts += [_scores(summary.scores), "", _classes(summary.scores)]
     else:
-        parts.append("no clip has both a label and a prediction: nothing to score")
+        parts.append(Text(f"no clip has both a label and a prediction: nothing to score{_columns(summary)}"))
     if summary.groups:
         parts += ["", _groups(summary)]
     if summary.attention:
@@ -50,6 +51,11 @@ def predictions_report(summary: Summary) -> RenderableType:
     for index, name in enumerate(summary.classes):
         table.add_row(Text(name), str(predicted[index]), f"{predicted[index] / max(1, predicted.total()):.1%}")
     return Group(table, *_failures(summary))
+
+
+def _columns(summary: Summary) -> str:
+    """What there is in place of labels."""
+    return "" if any(clip.label for clip in summary.clips) else f"; the columns are {', '.join(summary.clips[0].about)}"
 
 
 def _counts(summary: Summary) -> str:

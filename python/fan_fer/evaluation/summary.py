@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError
-from fan_fer.base.files import write_text
-from fan_fer.evaluation.clips import EvaluatedClip, find_column
+from fan_fer.base.names import Spellings, name_key
+from fan_fer.base.texts import write_json
+from fan_fer.evaluation.clips import EvaluatedClip, column_key, find_column
 from fan_fer.evaluation.informative import (
     Attention,
     FrameTruth,
@@ -29,7 +29,10 @@ FILES = (PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE)
 
 @dataclass(frozen=True)
 class Summary:
-    """Scores over the clips that have a true class and a prediction; None where there is no such clip."""
+    """Scores over the clips that have a true class and a prediction; None where there is no such clip.
+
+    notes: which spellings of labels, and of the values of column ``by``, were taken for one.
+    """
 
     about: dict[str, Any]  # the model, the data, the settings
     classes: tuple[str, ...]
@@ -38,6 +41,7 @@ class Summary:
     by: str | None
     groups: dict[str, Scores]
     attention: Attention | None
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """How many clips there are, and where they went; the last four add up to the first."""
@@ -54,6 +58,7 @@ class Summary:
         return {
             "format": FORMAT_VERSION,
             **self.about,
+            "notes": list(self.notes),
             "counts": self.counts(),
             "scores": None if self.scores is None else self.scores.to_dict(),
             "by": self.by,
@@ -73,8 +78,12 @@ def summarise(
     clips = tuple(clips)
     scored = [clip for clip in clips if clip.scored]
     groups: dict[str, list[EvaluatedClip]] = {}
+    labels, values = Spellings("labels"), Spellings(f"values of {by}", column_key(by or ""))
+    for clip in clips:
+        if clip.label:
+            labels.keep(clip.label)
     for clip in scored if by else []:
-        groups.setdefault(clip.about[by or ""], []).append(clip)
+        groups.setdefault(values.keep(clip.about[by or ""]), []).append(clip)
     return Summary(
         about=about,
         classes=tuple(classes),
@@ -83,6 +92,7 @@ def summarise(
         by=by,
         groups={name: _score(classes, groups[name]) for name in sorted(groups)},
         attention=_attention(classes, scored, truth) if truth else None,
+        notes=(*labels.notes(), *values.notes()),
     )
 
 
@@ -98,7 +108,7 @@ def write_summary(folder: Path, summary: Summary) -> None:
     """metrics.json and, where there are scores, confusion.png. Raises OutputError."""
     from fan_fer.evaluation.pictures import write_confusion
 
-    write_text(folder / METRICS_FILE, json.dumps(summary.to_dict(), indent=2) + "\n", errors="backslashreplace")
+    write_json(folder / METRICS_FILE, summary.to_dict(), indent=2, errors="backslashreplace")
     if summary.scores:
         title = f"{Path(summary.about['model']['file']).name} on {Path(summary.about['data']).name}"
         write_confusion(folder / CONFUSION_FILE, summary.scores, title)
@@ -107,7 +117,7 @@ def write_summary(folder: Path, summary: Summary) -> None:
 def write_predictions(folder: Path, clips: Sequence[EvaluatedClip], classes: Sequence[str]) -> None:
     """predictions.csv: a row per clip, its own columns first but for those of the same names. Raises OutputError."""
     ours = ("class", "predicted", "right", *(f"p_{name}" for name in classes), "frames", "faces", "error")
-    kept = [name for name in clips[0].about if name.lower() not in {column.lower() for column in ours}]
+    kept = [name for name in clips[0].about if name_key(name) not in set(map(name_key, ours))]
     rows = []
     for clip in clips:
         row: dict[str, Any] = {name: clip.about[name] for name in kept}

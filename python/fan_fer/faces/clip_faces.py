@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from fan_fer.base.errors import DetectorError
 from fan_fer.base.timing import Profile
 from fan_fer.faces.align import align_face
 from fan_fer.faces.appearance import Appearance, appearance
@@ -50,6 +51,7 @@ def find_faces(
     size, template: as for ``fan_fer.faces.align.align_face``.
     at_once: each frame before the next one is read, even where the detector is quicker with several; and of a live clip
         not those that a newer one has overtaken.
+    Raises DetectorError where the detector gives numbers that are not finite.
     """
     profile = profile or Profile()
     finder = FaceFinder(detector, clip.consecutive)
@@ -58,6 +60,10 @@ def find_faces(
         for frame, found in _searched(frames, detector, profile, at_once):
             with profile.measure("detect"):
                 found = finder(frame.image, frame.time, found)
+            if not all(face.is_finite for face in found):
+                raise DetectorError(
+                    f"detector {detector.name}: its face in frame {frame.index} has numbers that are not finite"
+                )
             with profile.measure("align"):
                 faces, crops = _cut_out(frame.image, found, size, template)
                 looks = [appearance(frame.image, face) for face in faces]

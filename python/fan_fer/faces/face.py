@@ -24,6 +24,11 @@ class Face:
     landmarks: np.ndarray
     score: float
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is one."""
+        return bool(np.isfinite([*self.box, self.score]).all() and np.isfinite(self.landmarks).all())
+
 
 class Detector(Protocol):
     """Finds faces in uint8 RGB images (H, W, 3). No face gives an empty list. Every number is finite."""

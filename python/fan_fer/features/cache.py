@@ -12,20 +12,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from fan_fer.base.errors import OutputError
 from fan_fer.base.files import atomic_write
+from fan_fer.base.finite import not_finite
 
 
 def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors at ``path`` if they were stored under the same ``key``; otherwise computed and stored.
 
-    A damaged file counts as none. None for the path: computed, not stored.
+    A damaged file counts as none, and so does one with numbers that are not finite. None for the path: computed, not
+    stored. Raises OutputError where the file cannot be written, and for tensors that are not finite.
     """
     if path is None:
         return compute()
     with suppress(FileNotFoundError, SafetensorError), safe_open(path, framework="pt") as file:
         if (file.metadata() or {}).get("key") == key:
-            return load_file(path)
+            tensors = load_file(path)
+            if not_finite(tensors) is None:
+                return tensors
     tensors = compute()
+    broken = not_finite(tensors)
+    if broken is not None:
+        raise OutputError(f"{path}: not written, as {broken} is not finite")
     with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, {"key": key}))
     return tensors

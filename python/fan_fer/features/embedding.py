@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fan_fer.base.errors import WeightsError
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.timing import Profile
 from fan_fer.features.cache import fingerprint
@@ -68,17 +69,26 @@ class Embedder:
         return fingerprint(digest.hexdigest(), asdict(self.preprocessing), self.precision)
 
     def embed(self, crops: Sequence[Image], mirror: bool = False) -> Tensor:
-        """Features (n, D), float32 on the CPU, of n RGB crops (H, W, 3) of any sizes, or of their mirror images."""
+        """Features (n, D), float32 on the CPU, of n RGB crops (H, W, 3) of any sizes, or of their mirror images.
+
+        Raises WeightsError where the backbone does not give finite numbers.
+        """
         # One by one, because the crops may differ in size.
         faces = torch.cat([self.preprocessing(crop[None]) for crop in crops])
         return self.embed_preprocessed(faces.flip(-1) if mirror else faces)
 
     def embed_preprocessed(self, faces: Tensor) -> Tensor:
-        """Features (n, D), float32 on the CPU, of faces (n, 3, S, S) as the network takes them."""
+        """Features (n, D), float32 on the CPU, of faces (n, 3, S, S) as the network takes them.
+
+        Raises WeightsError where the backbone does not give finite numbers.
+        """
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             faces = faces.to(self.device, self._dtype).contiguous(memory_format=torch.channels_last)
             features: Tensor = self._backbone(faces)
-            return features.float().cpu()
+            features = features.float().cpu()
+        if not features.isfinite().all():
+            raise WeightsError("the backbone turns a face into numbers that are not finite; other weights are wanted")
+        return features
 
     def embed_all(self, crops: Iterable[Image], what: str, count: int | None = None, mirror: bool = False) -> Tensor:
         """Features (n, D) of as many crops as there are, with a progress bar that says ``what`` they are."""

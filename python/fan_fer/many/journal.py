@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any
 from fan_fer.base.checkpoint import check_settings
 from fan_fer.base.errors import DataError, OutputError
 from fan_fer.base.files import lock
+from fan_fer.base.texts import parse_json, to_json
 from fan_fer.many.work import Result
 
 FORMAT_VERSION = 1
@@ -65,12 +65,12 @@ class Journal:
             return
         first, *lines = whole.splitlines()
         try:
-            found = json.loads(first)
+            found = parse_json(first)
             if not isinstance(found, dict) or found.get("format") != FORMAT_VERSION:
                 raise self._foreign()
             check_settings(self.path, found, settings)
             for line in lines:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 self.results[entry["video"]] = entry["result"]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise self._foreign() from None
@@ -98,4 +98,4 @@ def relative_folder(folder: str, table: Path) -> str:
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
+    return to_json(entry).encode() + b"\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError
+from fan_fer.base.texts import to_json
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.evaluation.informative import Attention, FrameTruth, Ranking, clip_areas, neutral_class, rank
@@ -155,7 +155,7 @@ class Table:
         }
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+        return to_json(self.to_dict(), indent=2) + "\n"
 
 
 def plan_runs(variants: Sequence[str], partitions: Sequence[str], seeds: int) -> list[RunKey]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from fan_fer.attention.network import VARIANTS
-from fan_fer.base.errors import TrainingError
+from fan_fer.base.errors import TrainingError, first_line
+from fan_fer.base.finite import is_number
+from fan_fer.base.texts import decode_text
 from fan_fer.datasets.layouts import LAYOUTS
 
 if sys.version_info >= (3, 11):
@@ -61,6 +62,7 @@ _CHOICES = {
 _AT_LEAST_ONE = ("epochs", "batch_size", "step", "size")
 _BELOW_ONE = ("score_dropout", "dropout", "label_smoothing")
 _POSITIVE = ("lr", "gamma")
+MOST = 1_000_000  # of whole numbers
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Recipe:
             return TrainingError(f"{self.source}: {key} is {value!r}; {wanted} is wanted")
 
         if kind.startswith("tuple"):
-            if not (isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_number, value))):
+            if not (isinstance(value, (list, tuple)) and len(value) == 3 and all(map(is_number, value))):
                 raise refuse("a list of three numbers")
             if key == "std" and min(value) <= 0:
                 raise refuse("a list of three numbers above 0")
@@ -136,8 +138,12 @@ class Recipe:
             if not isinstance(value, bool):
                 raise refuse("true or false")
             return value
-        if not _is_number(value) or (kind == "int" and not isinstance(value, int)):
+        if not is_number(value) or (kind == "int" and not isinstance(value, int)):
             raise refuse("a whole number" if kind == "int" else "a number")
+        if kind == "int" and value > MOST:
+            raise refuse(f"at most {MOST}")
+        if key == "gamma" and value > 1:
+            raise refuse("at most 1")
         if key in _AT_LEAST_ONE and value < 1:
             raise refuse("1 or more")
         if key in _POSITIVE and value <= 0:
@@ -150,21 +156,19 @@ class Recipe:
 def load_recipe(name: str) -> Recipe:
     """The recipe of that name in the package ("paper", "fast"), or in the file of that name.
 
-    Raises TrainingError for another name, and for a file that is no TOML.
+    Raises TrainingError for another name, and for a file that is no TOML, in UTF-8 or UTF-16.
     """
     path = _FOLDER / f"{name}.toml" if name in RECIPES else Path(name)
     if not path.is_file():
         raise TrainingError(f"recipe {name!r}: no such file, and none of the recipes {', '.join(RECIPES)}")
     try:
-        with path.open("rb") as file:
-            return Recipe(path.stem, str(name), tomllib.load(file))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(f"recipe {name}: not a TOML file ({error})") from error
+        values = tomllib.loads(decode_text(path.read_bytes()))
+    except OSError as error:
+        raise TrainingError(f"recipe {name}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"recipe {name}: not a TOML file ({first_line(error)})") from None
+    return Recipe(path.stem, str(name), values)
 
 
 def _table(values: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", values.get(kind, {}).get(name, {}))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from safetensors.torch import load_file, save
 
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError
-from fan_fer.base.files import atomic_write, write_text
+from fan_fer.base.files import atomic_write
+from fan_fer.base.finite import not_finite
+from fan_fer.base.texts import parse_json, write_json
 
 FORMAT = 1
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
@@ -33,7 +34,7 @@ class RunResult:
         """Raises TrainingError for a file that is missing, damaged or of another version."""
         path = folder / RESULT_FILE
         try:
-            values = json.loads(path.read_text())
+            values = parse_json(path.read_bytes())
             version = values["format"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{path}: not the result of a training run ({error})") from error
@@ -50,9 +51,12 @@ class RunResult:
             tensors[f"{which}.probabilities"] = torch.from_numpy(np.stack([clip.probabilities for clip in clips]))
             tensors[f"{which}.weights"] = torch.from_numpy(np.concatenate([clip.weights for clip in clips]))
             tensors[f"{which}.frame_probabilities"] = torch.from_numpy(np.concatenate([clip.own for clip in clips]))
+        broken = not_finite(tensors)
+        if broken is not None:
+            raise TrainingError(f"{folder / SCORES_FILE}: not written, as {broken} is not finite")
         with atomic_write(folder / SCORES_FILE) as temporary:
             temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        write_text(folder / RESULT_FILE, json.dumps({"format": FORMAT, **values}, indent=1) + "\n")
+        write_json(folder / RESULT_FILE, {"format": FORMAT, **values}, indent=1)
         return cls.load(folder)
 
     @property
@@ -71,6 +75,9 @@ class RunResult:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{path}: cannot be read ({error}); delete the folder and train again") from error
+        broken = not_finite(tensors)
+        if broken is not None:
+            raise TrainingError(f"{path}: {broken} is not finite; delete the folder and train again")
         lengths = tensors["offsets"].diff().tolist()
         parts = (
             tensors[f"{which}.probabilities"],

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.scoring import ClipScores, PackedFeatures, score_clips
 from fan_fer.base.checkpoint import save_checkpoint
-from fan_fer.base.errors import TrainingError
+from fan_fer.base.errors import TrainingError, WeightsError
+from fan_fer.base.finite import not_finite
 from fan_fer.datasets.features import prepared_features
 from fan_fer.datasets.prepared import PreparedSet, find_partition
 from fan_fer.features.embedding import Embedder
@@ -104,10 +105,13 @@ class Trainer:
         return FeatureSource(self.items, self.features, self._features(mirror=True) if self.settings.mirror else None)
 
     def run_epoch(self) -> dict[str, Any]:
-        """One epoch, and the entry of the history that it makes."""
+        """One epoch, and the entry of the history that it makes. Raises TrainingError where a number is not finite."""
         begin = time.perf_counter()
         loss, train_accuracy = self._train_epoch()
         self.seconds += time.perf_counter() - begin
+        broken = not_finite({"network": self.learnt(), "optimizer": self.optimizer.state_dict()})
+        if broken is not None:
+            raise self._diverged(f"{broken} is not finite", "after the last step")
         accuracy = self.accuracy(self.evaluate())
         self.epoch += 1
         if accuracy > self.best["accuracy"]:
@@ -130,17 +134,19 @@ class Trainer:
             set_learning_rate(self.optimizer, settings, self.epoch + step / len(batches))
             frames, mask, labels = (part.to(self.fabric.device) for part in batch)
             loss, right = self.module(frames, mask, labels, weight)
-            value = float(loss.detach())
+            value, where = float(loss.detach()), f"in step {step + 1} of {len(batches)}"
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} in epoch {self.epoch + 1}; a lower lr in the recipe, "
-                    "or clip_gradient, is wanted"
-                )
+                raise self._diverged(f"the loss is {value}", where)
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
             if settings.clip_gradient > 0:
                 self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip_gradient)
-            self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except RuntimeError as error:
+                if "overflow" not in str(error):
+                    raise
+                raise self._diverged("a number of the optimizer overflows", where) from None
             self.seen += len(labels)
             totals += torch.tensor([value * len(batches[step]) / world, float(right)])
         if world > 1:
@@ -148,8 +154,23 @@ class Trainer:
         totals /= len(self.items)
         return float(totals[0]), float(totals[1])
 
+    def _diverged(self, what: str, step: str) -> TrainingError:
+        kept = f"; the checkpoint of epoch {self.epoch} is kept" if self.epoch else ""
+        return TrainingError(
+            f"{what} {step} of epoch {self.epoch + 1}; a lower lr in the recipe, or clip_gradient, is wanted{kept}"
+        )
+
     def evaluate(self) -> list[ClipScores]:
-        """Scores of the test clips, all frames of each."""
+        """Scores of the test clips, all frames of each. Raises TrainingError where they are not finite."""
+        try:
+            scores = self._evaluate()
+        except WeightsError as error:  # of the backbone
+            raise self._diverged(str(error).partition(";")[0], "after the last step") from None
+        if not all(clip.is_finite for clip in scores):
+            raise self._diverged("the scores of the test clips are not finite", "after the last step")
+        return scores
+
+    def _evaluate(self) -> list[ClipScores]:
         test = self.partition.test
         if self.features is not None:
             return score_clips(self.network, self.features, test)

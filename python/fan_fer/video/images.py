@@ -120,6 +120,8 @@ class Array:
         if not len(images):
             raise ValueError(f"clip: got no image; {WANTED} (N, H, W, 3)")
         check_image(images[0], "clip[0]")
+        if not 0 < fps < math.inf:
+            raise ValueError(f"fps: got {fps}; frames a second, above 0, are wanted")
         self._images = images
         self.fps = fps
         self.frame_count = len(images)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,15 @@ def test_standard_operators_of_one_opset(exported: dict[str, Path], variant: str
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", export.OPSET)]
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
+
+
+@pytest.mark.parametrize("write", [export.export_onnx, export.export_aot])
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, write: Callable[..., object]) -> None:
+    network = make_network("fan")
+    network.classifier.bias.data[0] = float("nan")
+    with pytest.raises(ExportError, match=r"x\.onnx: not written, as classifier\.bias is not finite$"):
+        write(tmp_path / "x.onnx", network, make_card("fan"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_differs_from_torch_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from fan_fer.attention.checkpoints import read_checkpoint
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights, save_weights
 from fan_fer.base.emotions import EMOTIONS
@@ -99,7 +101,17 @@ def test_pickles_are_refused_unopened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"weights, honestly, all of them", b"\x02\0\0\0\0\0\0\0[]", b"\x03\0\0\0\0\0\0\0{x}"]
+    "content",
+    [
+        b"weights, honestly, all of them",
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x03\0\0\0\0\0\0\0{x}",
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+        (30).to_bytes(8, "little") + b'{"x":{"data_offsets":[0,"1"]}}',
+        (32).to_bytes(8, "little") + b'{"x":{"data_offsets":[0,1e999]}}',
+        (26).to_bytes(8, "little") + b'{"x":{"data_offsets":[0]}}',
+    ],
+    ids=range(7),
 )
 def test_not_safetensors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"
@@ -137,6 +149,44 @@ def test_other_cards(saved: Path, tmp_path: Path) -> None:
     assert "model card" in refusal(change(saved, tmp_path / "bare", metadata=metadata | {"card": "{}"}))
     card = json.dumps(json.loads(metadata["card"]) | {"backbone": "vgg"})
     assert "'vgg'" in refusal(change(saved, tmp_path / "vgg", metadata=metadata | {"card": card}))
+
+
+@pytest.mark.parametrize(
+    ("change_to", "message"),
+    [
+        ({"temperature": math.nan}, "temperature is not finite"),
+        ({"scores": {"valid": math.inf}}, "scores.valid is not finite"),
+        ({"scores": {"valid": "0.5"}}, "valid: got '0.5'; a finite number"),
+        ({"preprocessing": {"mean": [0.5, math.nan, 0.5]}}, "preprocessing.mean.1 is not finite"),
+        ({"preprocessing": {"mean": [0.5]}}, "mean: got .*three finite numbers"),
+        ({"preprocessing": {"std": [0.25, 0, 0.25]}}, "std: got .*above 0"),
+        ({"preprocessing": {"std": [1, 1, 1e300]}}, "std: got .*three finite numbers"),
+        ({"preprocessing": {"size": "64"}}, "size: got '64'"),
+        ({"preprocessing": {"size": 0}}, "size: got 0"),
+        ({"preprocessing": {"template": [[0.3, 0.4]]}}, "template: got .*five points"),
+        ({"preprocessing": {"template": [[0.3, math.nan]] * 5}}, "preprocessing.template.0.1 is not finite"),
+        ({"classes": list("AABCDEF")}, "classes: got A, A, B.*every name once"),
+        ({"classes": [1, 2, 3, 4, 5, 6, 7]}, "classes: got .*names are wanted"),
+    ],
+)
+def test_cards_with_values_that_cannot_be(saved: Path, tmp_path: Path, change_to: dict, message: str) -> None:
+    with safe_open(saved, framework="pt") as file:
+        card = json.loads(file.metadata()["card"])
+    card |= {key: card[key] | value if key == "preprocessing" else value for key, value in change_to.items()}
+    path = tmp_path / "w.safetensors"
+    change(saved, path, metadata={"fan_fer": "1", "card": json.dumps(card).replace("Infinity", "1e999")})
+    assert re.search(rf"its model card cannot be read \({message}", refusal(path))
+    with pytest.raises(WeightsError, match="not a safetensors file, or a damaged one"):
+        read_checkpoint(path)
+
+
+def test_numbers_beyond_float32_are_not_finite(saved: Path, tmp_path: Path) -> None:
+    bias = torch.full((7,), 1e300, dtype=torch.float64)
+    assert "NaN or infinite values in classifier.bias" in refusal(
+        change(saved, tmp_path / "w", **{"classifier.bias": bias})
+    )
+    with pytest.raises(ValueError, match="temperature: got nan; a finite number is wanted"):
+        replace(CARD, temperature=math.nan)
 
 
 def test_nothing_is_half_written(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,11 +18,13 @@ import torch
 
 from fan_fer import FrameAttentionNetwork, recognizer
 from fan_fer.attention.network import NetworkOutput
+from fan_fer.attention.scoring import ClipScores
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.cli.main import main
-from fan_fer.cli.outcome import DONE, INTERRUPTED, SOME_FAILED
+from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.datasets.prepared import open_prepared
+from fan_fer.evaluation import clips
 from fan_fer.faces.align import TEMPLATE
 
 from ..drawn_sets import prepared_afew, prepared_ckplus
@@ -192,10 +195,10 @@ def test_list_of_videos(evaluate, videos: Path, tmp_path: Path) -> None:
 
 
 def test_list_without_labels_is_predicted(evaluate, videos: Path, tmp_path: Path) -> None:
-    videos.write_text("video\na.mp4\n")
+    videos.write_text("video,emotion\na.mp4,Sad\n")
     code, out, _ = evaluate(videos, "--out", tmp_path / "out")
     assert code == DONE
-    assert "nothing to score" in out
+    assert "no clip has both a label and a prediction: nothing to score; the columns are video, emotion\n" in out
     assert names(tmp_path / "out") == ["metrics.json", "predictions.csv"]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["scores"] is None
 
@@ -205,6 +208,47 @@ def test_split_and_left_out_labels(evaluate, videos: Path, tmp_path: Path) -> No
     code, out, _ = evaluate(videos, "--split", "val", "--label-map", "joy=-")
     assert code == DONE
     assert "split val; 1 of 2 clips scored, 1 left out by the label map" in out
+
+
+@pytest.mark.parametrize(
+    "header", ["video, label", "video,Label", "Video,LABEL", "video,label\u00a0", "\ufeffvideo,\u200blabel"]
+)
+def test_a_label_is_seen_however_its_column_is_written(evaluate, videos: Path, header: str) -> None:
+    videos.write_text(f"{header}\na.mp4,Happy\nb.mp4,Sad\n", "utf-8")
+    code, out, _ = evaluate(videos)
+    assert code == DONE
+    assert "all videos; 2 of 2 clips scored\n" in out
+
+
+def test_spellings_are_one_and_said(evaluate, videos: Path, tmp_path: Path) -> None:
+    rows = ["a.mp4,Fe\u0301roce, VAL,p1,A", "b.mp4,F\u00e9roce,validation,P01,a\u200b", "c.mp4,Happy ,val,2,b"]
+    videos.write_text("\n".join(["Video,Label,Split,Subject,Generator", *rows, "grey.mp4,happy,train,3,b"]), "utf-8")
+    options = ("--label-map", "f\u00e9roce=ANGRY", "--by", "subject", "--out", tmp_path / "out")
+    code, out, err = evaluate(videos, "--split", " Val", *options)
+    assert (code, err) == (DONE, "")
+    assert "split  Val; 3 of 3 clips scored\n" in out
+    assert 'labels "Fe\\u0301roce", "F\u00e9roce": taken for one, F\u00e9roce\n' in out
+    assert 'values of Subject "p1", "P01": taken for one, p1\n' in out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {name: scores["clips"] for name, scores in metrics["groups"].items()} == {"p1": 2, "2": 1}
+    assert len(metrics["notes"]) == 2
+    assert [row["class"] for row in read(tmp_path / "out" / "predictions.csv")] == ["Angry", "Angry", "Happy"]
+    _, out, _ = evaluate(videos, "--label-map", "feroce=Sad,f\u00e9roce=Angry", "--by", "GENERATOR")
+    assert re.search(r"^A +2 ", out, re.MULTILINE)
+    assert "labels" in out
+    assert 'values of Generator "A", "a": taken for one, A\n' in out
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [
+        ("joy=Happy,Joy=Sad", r'label map: "joy" and "Joy" are one label, mapped twice'),
+        ("", r"label map '': cannot be read"),
+        ("joy=Joyful", r'label map: "Joyful": no class of the model'),
+    ],
+)
+def test_maps_that_are_refused(evaluate, videos: Path, label_map: str, message: str) -> None:
+    assert_one_error(evaluate(videos, "--label-map", label_map), message)
 
 
 def test_weights_against_the_frames_of_videos(evaluate, videos: Path, tmp_path: Path) -> None:
@@ -260,6 +304,18 @@ def test_published_checkpoint_takes_the_classes_of_the_layout(evaluate, publishe
     assert "a published frame attention network" in err
     classes = json.loads((tmp_path / "out" / "metrics.json").read_text())["model"]["classes"]
     assert classes == ["Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise"]
+
+
+def test_classes_of_a_published_checkpoint_in_any_spelling(evaluate, published: Path, videos: Path) -> None:
+    videos.write_text("video,label\na.mp4,Happy\n")
+    assert evaluate(videos, "--classes", " AFEW", model=published)[0] == DONE
+    for classes, message in (
+        ("Happy,happy,C,D,E,F,G", r'classes "Happy" and "happy" are spellings of one'),
+        ("Happy,,C,D,E,F,G", r"classes: got .*; names are wanted"),
+    ):
+        code, out, err = evaluate(videos, "--classes", classes, model=published)
+        assert (code, out) == (BAD_INPUT, "")
+        assert re.search(rf"^fan-fer: error: .*{message}.*$", err, re.MULTILINE), err
 
 
 def test_published_checkpoint_needs_classes_for_videos(evaluate, published: Path, videos: Path) -> None:
@@ -374,3 +430,37 @@ def test_help_does_not_wait_for_torch(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert f"fan-fer {command} " in done.stdout
     assert done.stdout.endswith("[]\n")
+
+
+# Numbers that break
+
+
+def test_a_network_that_overflows_is_never_scored(
+    evaluate, afew: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = FrameAttentionNetwork()
+    torch.nn.init.constant_(network.classifier.weight, 3e38)
+    torch.nn.init.constant_(network.classifier.weight[0], -3e38)
+    path = tmp_path / "loud.safetensors"
+    save_weights(path, network, ModelCard("fan", PREPROCESSING))
+    broken = r"none of the \d clips could be done; the first: the network's probabilities for this clip are not finite"
+    for data in (afew, videos):
+        options = () if data is afew else ("--label-map", "joy=Happy")
+        assert_one_error(evaluate(data, *options, "--out", tmp_path / "out", model=path), broken)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_clip_that_overflows_is_a_row_of_its_own(evaluate, afew: Path, tmp_path: Path, monkeypatch) -> None:
+    original = clips.score_clips
+
+    def one_broken(*arguments: object) -> list[ClipScores]:
+        first, *others = original(*arguments)
+        return [replace(first, probabilities=np.full(7, np.nan)), *others]
+
+    monkeypatch.setattr(clips, "score_clips", one_broken)
+    code, out, _ = evaluate(afew, "--out", tmp_path / "out")
+    assert code == DONE
+    assert "6 of 7 clips scored, 1 without a prediction" in out
+    row = read(tmp_path / "out" / "predictions.csv")[0]
+    assert (row["predicted"], row["right"], row["p_Happy"]) == ("", "", "")
+    assert row["error"].startswith("the network's probabilities for this clip are not finite")

@@ -31,6 +31,16 @@ def test_clips_are_found_by_the_end_of_their_path(truth: Path, name: str) -> Non
     assert load_truth(truth).informative(name, [4]).tolist() == [True]
 
 
+def test_a_clip_is_found_in_any_spelling(tmp_path: Path) -> None:
+    path = tmp_path / "frames.csv"
+    path.write_text(HEADER + "Fe\u0301roce/1,0,1,0,0\nA,0,1,0,0\na,0,0,0,0\n", "utf-8")
+    found = load_truth(path)
+    assert found.informative("x/F\u00e9roce/1.avi", [0]).tolist() == [True]
+    assert [found.informative(name, [0]).tolist() for name in ("A", "a")] == [[True], [False]]  # a name of its own
+    with pytest.raises(DataError, match="has no row for clip \uff21"):
+        found.informative("\uff21", [0])
+
+
 def test_a_dot_in_a_name_is_no_suffix(truth: Path) -> None:
     found = load_truth(truth)
     assert found.informative("Sad/2.b", [0]).tolist() == [True]
@@ -54,6 +64,14 @@ def test_what_the_truth_lacks_is_named(truth: Path) -> None:
         ("", r"no column clip, frame, intensity, occluded \(it is empty\)"),
         (HEADER + "a,0,0.5,0,0\na,x,0.5,0,0\n", r"line 3: frame 'x', intensity '0.5', occluded '0'"),
         (HEADER + "a,0\n", r"line 2: frame '0', intensity ''"),
+        (
+            HEADER + "a,0,nan,0,0\n",
+            r"line 2: frame '0', intensity 'nan', occluded '0'; a whole number, a number, and 0",
+        ),
+        (HEADER + "a,0,inf,0,0\n", r"line 2: frame '0', intensity 'inf'"),
+        (HEADER + "a,0,1,2,0\n", r"line 2: frame '0', intensity '1', occluded '2'"),
+        (HEADER + "a,0,1,0,0\nb,0,1,0,0\na,0,0,0,0\n", r"line 4: frame 0 of clip 'a' has a row already; one is wanted"),
+        (HEADER.replace("yaw", "Clip"), r'line 1 has the columns "clip" and "Clip", which are one'),
         ("clip,frame\xff", r"not a CSV file in UTF-8"),
     ],
 )

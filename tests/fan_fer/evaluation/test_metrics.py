@@ -129,3 +129,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         score(CLASSES, np.zeros(0, int), np.zeros((1, 0, 3)))
     with pytest.raises(ValueError, match=r"probabilities: got shape \(2, 3\); wanted \(seeds, 2, 3\)"):
         score(CLASSES, np.zeros(2, int), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none_are_never_scored(value: float) -> None:
+    probabilities = sure(0, 1)[None]
+    probabilities[0, 1, 2] = value
+    with pytest.raises(ValueError, match=r"^probabilities: got NaN or infinite values; finite ones are wanted$"):
+        score("abc", np.array([0, 1]), probabilities)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fan_fer.base.errors import OutputError, WeightsError
 from fan_fer.features import embedding
+from fan_fer.features.cache import cached
 from fan_fer.features.embedding import Embedder, Features
 
 from ..fakes import PREPROCESSING
@@ -82,3 +87,27 @@ def test_a_face_is_embedded_alike_in_any_batch_and_mirrored() -> None:
     assert embedder.key == Embedder(backbone, 5, PREPROCESSING, precision="float32").key
     with pytest.raises(ValueError, match=r"^precision: got 'half'; wanted one of auto, float32, bfloat16$"):
         Embedder(backbone, 5, PREPROCESSING, precision="half")
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    class Flat(nn.Module):
+        def forward(self, faces: Tensor) -> Tensor:
+            return faces.mean((2, 3)) / (faces.mean((2, 3)) - faces.mean((2, 3)))
+
+    features = Features(Embedder(Flat(), 3, PREPROCESSING))
+    features.add(faces(3))
+    with pytest.raises(
+        WeightsError, match=r"^the backbone turns a face into numbers that are not finite; other weights"
+    ):
+        features.all()
+
+
+def test_a_cache_holds_finite_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    for broken in (math.nan, math.inf):
+        with pytest.raises(OutputError, match=r"features\.safetensors: not written, as x is not finite$"):
+            cached(path, "key", lambda: {"x": torch.tensor([1.0, broken])})  # noqa: B023, called at once
+    assert not path.exists()
+    save_file({"x": torch.tensor([math.nan])}, path, {"key": "key"})
+    assert cached(path, "key", lambda: {"x": torch.tensor([3.0])})["x"].tolist() == [3]
+    assert cached(path, "key", pytest.fail)["x"].tolist() == [3]

@@ -12,9 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from drawn_faces import DrawnFaces
 
-from fan_fer import load_recognizer
+from fan_fer import FrameAttentionNetwork, load_recognizer
+from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base import workers as base_workers
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError, FanFerError, OutputError, WeightsError
@@ -29,7 +31,7 @@ from fan_fer.recognizer import Recognizer
 
 from ..command_process import end_command, start_command, wait_for_workers
 from ..drawn_lists import FAILING, VIDEOS, WHITE, draw_list, draw_white, random_weights, read_rows, write_list
-from ..fakes import assert_one_error, every_nth, names
+from ..fakes import PREPROCESSING, assert_one_error, every_nth, names
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,29 @@ def test_a_row_for_every_row_of_the_list(run, listing: Path, weights: Path, tmp_
     right = sum(row["label"] == row["predicted"] for row in rows if row["label"] and row["predicted"])
     assert summary.scores is not None
     assert summary.scores.accuracy == right / 4
+
+
+def test_spellings_of_columns_and_labels(run, listing: Path, tmp_path: Path) -> None:
+    rows = [("happy.avi", "Happy", ""), ("sad.avi", "SAD\u00a0", ""), ("angry.avi", "sad", "")]
+    write_list(listing, rows, "Video,\u200bLabel , Note")
+    summary = run(listing)
+    assert summary.counts()["scored"] == 3
+    assert summary.notes == ('labels "SAD", "sad": taken for one, SAD',)
+    assert list(read_rows(tmp_path / "out.csv")[0])[:3] == ["Video", "Label", "Note"]
+    with pytest.raises(DataError, match='label map: "joy" and "JOY" are one label, mapped twice'):
+        run(listing, "other.csv", label_map={"joy": "Happy", "JOY": "Sad"})
+
+
+def test_a_network_that_overflows_gives_errors_and_no_labels(run, listing: Path, tmp_path: Path) -> None:
+    network = FrameAttentionNetwork()
+    torch.nn.init.constant_(network.classifier.weight, 3e38)
+    torch.nn.init.constant_(network.classifier.weight[0], -3e38)
+    save_weights(tmp_path / "loud.safetensors", network, ModelCard("fan", PREPROCESSING))
+    summary = run(listing, weights=tmp_path / "loud.safetensors")
+    assert (summary.scores, summary.counts()["failed"]) == (None, 8)
+    errors = {row["video"]: row["error"] for row in read_rows(tmp_path / "out.csv") if not row["predicted"]}
+    assert len(errors) == 7
+    assert all(errors[video].startswith("the network's probabilities for this clip are not") for video in VIDEOS)
 
 
 def test_processes_make_the_same_table_and_survive_deaths(run, listing: Path, tmp_path: Path) -> None:
@@ -396,7 +421,7 @@ def test_columns_that_the_results_have_too(command, listing: Path, tmp_path: Pat
     assert_one_error(result, r"list\.csv: has the column predicted, which the results have too")
     write_list(listing, [("sad.avi", "x")], "file,label")
     result = command(listing, "--out", tmp_path / "out.csv")
-    assert_one_error(result, r"list\.csv: has no column video")
+    assert_one_error(result, r"list\.csv: line 1 has no column video")
     assert names(tmp_path) == ["videos"]
 
 

@@ -77,6 +77,16 @@ def test_the_more_specific_table_wins(tmp_path: Path) -> None:
         ("epochs = 5\nlr = 1\nframes = -1", "frames is -1; 0 or more"),
         ("epochs = ", "not a TOML file"),
         ("epochs = 5\nlr = nan", "lr is nan; a number"),
+        ("epochs = 5\nlr = -inf", "lr is -inf; a number"),
+        ("epochs = 5\nlr = 1e400", "lr is inf; a number"),
+        ("epochs = 5\nlr = 1e300", r"lr is 1e\+300; a number"),
+        pytest.param(f"epochs = 5\nlr = 1{'0' * 400}", "lr is 10+; a number", id="a long lr"),
+        pytest.param(f"epochs = 5\nlr = 1{'0' * 5000}", "not a TOML file", id="a very long lr"),
+        ("epochs = 5\nlr = 1\nmean = [0.5, nan, 0.5]", "mean is .*nan.*; a list of three numbers"),
+        ("epochs = 5\nlr = 1\nstd = [1, inf, 1]", "std is .*inf.*; a list of three numbers"),
+        ("epochs = 5\nlr = 1\nbatch_size = 10000000", "batch_size is 10000000; at most 1000000"),
+        ("epochs = 5\nlr = 1\ngamma = 2", "gamma is 2; at most 1"),
+        pytest.param(f"x = {'[' * 100_000}", "not a TOML file", id="nested"),
         ('epochs = 5\nlr = 1\nlayout = "afew"', r"layout is no table that is known; \[layout.ckplus\], "),
         ("epochs = 5\nlr = 1\nvariant.fan = 3", r"variant fan is no table that is known; \[variant.fan\], "),
         ("epochs = 5\nlr = 1\n[variant.FAN]\nlr = 2", r"\[variant.FAN\] is no table that is known; \[variant.fan\], "),
@@ -94,6 +104,16 @@ def test_mistakes_in_a_recipe(tmp_path: Path, text: str, message: str) -> None:
         load_recipe(str(path)).settings("afew", "fan")
     assert "own.toml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_recipe_is_read_whatever_wrote_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_bytes("# für uns\r\nepochs = 5\r\nlr = 0.1\r\n".encode(encoding))
+    assert load_recipe(str(path)).settings("afew", "fan").epochs == 5
+    path.write_bytes("epochs = 5 # für uns".encode("latin-1"))
+    with pytest.raises(TrainingError, match=r"own\.toml: not a TOML file \('utf-8' codec can't decode"):
+        load_recipe(str(path))
 
 
 def test_unknown_recipe() -> None:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fan_fer.attention.network import VARIANTS, FrameAttentionNetwork
+from fan_fer.attention.scoring import ClipScores
 from fan_fer.attention.weights import ModelCard, load_weights, save_weights
+from fan_fer.base.checkpoint import save_checkpoint
 from fan_fer.base.errors import DataError, FanFerError, OutputError, TrainingError, WeightsError
+from fan_fer.base.finite import not_finite
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, DONE
 from fan_fer.datasets.prepared import PreparedSet, open_prepared
 from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.recognizer import load_recognizer
-from fan_fer.training.recipe import Recipe
+from fan_fer.training import trainer
+from fan_fer.training.recipe import Recipe, TrainingSettings
 from fan_fer.training.result import RunResult
 from fan_fer.training.run import run_folder, train_run
 from fan_fer.training.spec import RunSpec
@@ -257,9 +264,88 @@ def test_other_classes_in_init_heads(ckplus: PreparedSet, backbone: Path, tmp_pa
         train_run(ckplus, run, tmp_path, "cpu")
 
 
+WANTED = "a lower lr in the recipe, or clip_gradient, is wanted"
+
+
 def test_a_loss_that_explodes(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch \d; a lower lr"):
+    with pytest.raises(TrainingError, match=rf"the loss is (nan|inf) in step \d of 3 of epoch \d; {WANTED}"):
         train_run(afew, spec("fan", backbone, optimizer="sgd", lr=1e38), tmp_path, "cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_torch_refuses(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    for values in ({"optimizer": "adamw"}, {"optimizer": "sgd", "attention_lr": 1e38}):
+        with pytest.raises(TrainingError, match=rf"the optimizer overflows in step 1 of 3 of epoch 1; {WANTED}$"):
+            train_run(afew, spec("fan", backbone, lr=1e38, **values), tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_last_step_that_explodes(afew: PreparedSet, backbone: Path, tmp_path: Path, variant: str) -> None:
+    """No step comes after it whose loss would tell."""
+    run = spec(variant, backbone, optimizer="sgd", lr=1e38, batch_size=1000, epochs=1)
+    with pytest.raises(TrainingError, match=rf"finite after the last step of epoch 1; {WANTED}$") as refusal:
+        train_run(afew, run, tmp_path, "cpu", keep_networks=variant != "fan")
+    assert "\n" not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_explosion_keeps_the_epochs_before(
+    afew: PreparedSet, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = trainer.set_learning_rate
+
+    def late_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, epoch: float) -> None:
+        rate(optimizer, replace(settings, lr=1e38) if epoch >= 2 else settings, epoch)
+
+    monkeypatch.setattr(trainer, "set_learning_rate", late_rate)
+    late = {"optimizer": "sgd", "batch_size": 1000, "epochs": 4}
+    message = rf"of epoch 3; {WANTED}; the checkpoint of epoch 2 is kept$"
+    for _ in range(2):  # it goes on, to the same end
+        with pytest.raises(TrainingError, match=message):
+            train_run(afew, spec("fan", backbone, **late), tmp_path, "cpu")
+        assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+        checkpoint = torch.load(tmp_path / "last.pt", weights_only=True)
+        assert checkpoint["epoch"] == 2
+        assert not_finite(checkpoint) is None
+
+
+def test_a_whole_network_that_explodes(afew: PreparedSet, tmp_path: Path) -> None:
+    values = WHOLE | {"epochs": 1, "lr": 1e38, "batch_size": 1000}
+    with pytest.raises(TrainingError, match=rf"not finite after the last step of epoch 1; {WANTED}"):
+        train_run(afew, RunSpec("fan", "val", 0, Recipe("test", "test", values)), tmp_path, "cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_of_a_run_holds_a_number_that_is_none(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    """Whoever wrote it."""
+    run = spec("fan", backbone, epochs=1)
+    result = train_run(afew, run, tmp_path, "cpu")
+    text = (tmp_path / "result.json").read_text()
+    for number in ("NaN", "1e999", "-Infinity"):
+        (tmp_path / "result.json").write_text(re.sub(r'"loss": [^,]*', f'"loss": {number}', text))
+        with pytest.raises(TrainingError, match=r"result\.json: not .* \(epochs\.0\.loss is not finite\)$"):
+            train_run(afew, run, tmp_path, "cpu")
+    (tmp_path / "result.json").write_text(text, "utf-8-sig")
+    tensors = load_file(tmp_path / "scores.safetensors")
+    tensors["last.probabilities"][0, 0] = math.nan
+    save_file(tensors, tmp_path / "scores.safetensors")
+    with pytest.raises(
+        TrainingError, match=r"scores\.safetensors: last\.probabilities is not finite; delete the folder"
+    ):
+        train_run(afew, run, tmp_path, "cpu").scores("last")
+    scores = ClipScores(np.full(7, math.nan), np.ones(1), np.zeros((1, 7)))
+    with pytest.raises(TrainingError, match=r"scores\.safetensors: not written, as last\.probabilities is not finite"):
+        RunResult.save(tmp_path, result.values, {"last": [scores], "best": [scores]})
+    (tmp_path / "result.json").unlink()
+    checkpoint = torch.load(tmp_path / "last.pt", weights_only=True)
+    checkpoint["network"]["classifier.bias"][0] = math.inf
+    with pytest.raises(OutputError, match=r"last\.pt: not written, as network\.classifier\.bias is not finite$"):
+        save_checkpoint(tmp_path / "last.pt", checkpoint)
+    torch.save(checkpoint, tmp_path / "last.pt")
+    with pytest.raises(
+        FanFerError, match=r"last\.pt: network\.classifier\.bias is not finite; delete it to begin anew$"
+    ):
+        train_run(afew, run, tmp_path, "cpu")
 
 
 # The command
@@ -391,6 +477,16 @@ def test_two_processes_equal_one(afew: PreparedSet, backbone: Path, tmp_path: Pa
     assert results[0].values["clips"] == results[1].values["clips"]
     probabilities = [[clip.probabilities for clip in result.scores("last")] for result in results]
     assert np.allclose(*probabilities, atol=1e-3)
+
+
+def test_command_explosion(train: Command, afew: PreparedSet, tmp_path: Path) -> None:
+    (tmp_path / "quick.toml").write_text(
+        'epochs = 2\nlr = 1e38\nfreeze_backbone = true\nbatch_size = 1000\noptimizer = "sgd"\n', "utf-8-sig"
+    )
+    code, _, err = train(afew.folder, "--out", tmp_path / "run")
+    assert code == BAD_INPUT
+    assert re.fullmatch(rf"fan-fer: error: .* not finite after the last step of epoch 1; {WANTED}\n", err), err
+    assert not (tmp_path / "run" / "last.pt").exists()
 
 
 def test_default_folder_of_a_run() -> None:

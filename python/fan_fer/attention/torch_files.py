@@ -40,7 +40,7 @@ def read_torch_file(path: Path) -> dict[str, dict[str, Tensor]]:
                 content = torch.load(file, map_location="cpu", weights_only=True)
             except pickle.UnpicklingError as error:
                 # What torch says of a pickle is how to run its code all the same.
-                raise WeightsError(f"{path}: {_refusal(path, str(error))}") from error
+                raise WeightsError(_refusal(path, str(error))) from error
     except WeightsError:
         raise
     except OSError as error:
@@ -80,13 +80,14 @@ def _refusal(path: Path, message: str) -> str:
     """What torch, with its message, does not take: the class that it met first, and two more."""
     found = re.search(r"GLOBAL (\S+)|<class '([^']+)'>", message)
     if found is None:
-        return f"damaged, or of a pickle protocol other than torch's; {WANTED}"
+        return f"{path}: damaged, or of a pickle protocol other than torch's; {WANTED}"
     named = [found[1] or found[2]]
     with contextlib.suppress(Exception):  # torch cannot tell of old files
         others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         named += sorted(name for name in others if name.removeprefix("builtins.") not in named)
+    objects = ", ".join([*named[:3], *(["..."] if len(named) > 3 else [])])
     return (
-        f"not opened: it holds {', '.join(named[:3])}{', ...' if len(named) > 3 else ''}, which could run code; "
+        f"{path}: not opened: it holds {objects}, which could run code; "
         "where it was made, torch.save(model.state_dict(), FILE) writes the tensors alone"
     )
 

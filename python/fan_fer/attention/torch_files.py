@@ -71,9 +71,9 @@ def _other_container(path: Path) -> str | None:
         names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
         return "a program of TorchScript, whose tensors are torch.jit.load(FILE).state_dict()"
-    return (
-        None if any(name.endswith("/data.pkl") for name in names) else f"a zip archive of {', '.join(names[:2])}, ..."
-    )
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    return f"a zip archive of {', '.join(names[:2])}, ..."
 
 
 def _refusal(path: Path, message: str) -> str:
@@ -109,14 +109,16 @@ def _plain_data() -> list[Any]:
 def _tensor_sets(content: object) -> dict[str, dict[str, Tensor]]:
     """Each mapping or list that holds tensors, however deep; the outermost first."""
     found: dict[str, dict[str, Tensor]] = {}
-    parts, seen = [("", content)], set()
+    seen: set[int] = set()
+    parts = [("", content)] if isinstance(content, (Mapping, list, tuple)) else []
     for where, part in parts:  # which grows
-        if id(part) in seen or not isinstance(part, (Mapping, list, tuple)):
+        if id(part) in seen:  # one may hold itself
             continue
-        seen.add(id(part))  # it may hold itself
+        seen.add(id(part))
         members = dict(part) if isinstance(part, Mapping) else dict(enumerate(part))
-        tensors = {str(name): value for name, value in members.items() if isinstance(value, Tensor)}
-        if tensors:
-            found[where] = tensors
-        parts += [(f"{where}.{name}" if where else str(name), value) for name, value in members.items()]
+        for name, value in members.items():
+            if isinstance(value, Tensor):
+                found.setdefault(where, {})[str(name)] = value
+            elif isinstance(value, (Mapping, list, tuple)):
+                parts.append((f"{where}.{name}" if where else str(name), value))
     return found

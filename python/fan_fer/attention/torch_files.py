@@ -40,7 +40,7 @@ def read_torch_file(path: Path) -> dict[str, dict[str, Tensor]]:
                 content = torch.load(file, map_location="cpu", weights_only=True)
             except pickle.UnpicklingError as error:
                 # What torch says of a pickle is how to run its code all the same.
-                raise WeightsError(f"{path}: {_refusal(path, str(error))}") from error
+                raise WeightsError(_refusal(path, str(error))) from error
     except WeightsError:
         raise
     except OSError as error:
@@ -71,22 +71,23 @@ def _other_container(path: Path) -> str | None:
         names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
         return "a program of TorchScript, whose tensors are torch.jit.load(FILE).state_dict()"
-    return (
-        None if any(name.endswith("/data.pkl") for name in names) else f"a zip archive of {', '.join(names[:2])}, ..."
-    )
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    return f"a zip archive of {', '.join(names[:2])}, ..."
 
 
 def _refusal(path: Path, message: str) -> str:
     """What torch, with its message, does not take: the class that it met first, and two more."""
     found = re.search(r"GLOBAL (\S+)|<class '([^']+)'>", message)
     if found is None:
-        return f"damaged, or of a pickle protocol other than torch's; {WANTED}"
+        return f"{path}: damaged, or of a pickle protocol other than torch's; {WANTED}"
     named = [found[1] or found[2]]
     with contextlib.suppress(Exception):  # torch cannot tell of old files
         others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         named += sorted(name for name in others if name.removeprefix("builtins.") not in named)
+    objects = ", ".join([*named[:3], *(["..."] if len(named) > 3 else [])])
     return (
-        f"not opened: it holds {', '.join(named[:3])}{', ...' if len(named) > 3 else ''}, which could run code; "
+        f"{path}: not opened: it holds {objects}, which could run code; "
         "where it was made, torch.save(model.state_dict(), FILE) writes the tensors alone"
     )
 
@@ -108,14 +109,16 @@ def _plain_data() -> list[Any]:
 def _tensor_sets(content: object) -> dict[str, dict[str, Tensor]]:
     """Each mapping or list that holds tensors, however deep; the outermost first."""
     found: dict[str, dict[str, Tensor]] = {}
-    parts, seen = [("", content)], set()
+    seen: set[int] = set()
+    parts = [("", content)] if isinstance(content, (Mapping, list, tuple)) else []
     for where, part in parts:  # which grows
-        if id(part) in seen or not isinstance(part, (Mapping, list, tuple)):
+        if id(part) in seen:  # one may hold itself
             continue
-        seen.add(id(part))  # it may hold itself
+        seen.add(id(part))
         members = dict(part) if isinstance(part, Mapping) else dict(enumerate(part))
-        tensors = {str(name): value for name, value in members.items() if isinstance(value, Tensor)}
-        if tensors:
-            found[where] = tensors
-        parts += [(f"{where}.{name}" if where else str(name), value) for name, value in members.items()]
+        for name, value in members.items():
+            if isinstance(value, Tensor):
+                found.setdefault(where, {})[str(name)] = value
+            elif isinstance(value, (Mapping, list, tuple)):
+                parts.append((f"{where}.{name}" if where else str(name), value))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
-from fan_fer.video.codecs import codec_name
+from fan_fer.video.containers import codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import decode_images, is_image
 from fan_fer.video.paths import one_line, open_file
@@ -26,9 +26,11 @@ from fan_fer.video.upright import Converter
 HIGHEST_FPS = 1000.0
 PLAUSIBLE_FPS = 120.0  # beyond it, a rate may be how finely the file counts time
 TIMEOUT = (20.0, 30.0)  # seconds without an answer from another machine: to open, to read
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
 HEAD = 65536  # bytes that say what a file is
+SEQUENCE = b"\0\0\1\xb3"  # of MPEG-1 and MPEG-2, with the size of the pictures behind it
 RETRIES = 100  # errors of the container in a row, after which the rest is given up
-WHOLE = 0.95  # counts and durations of good files are a little off
+CODEC_HELP = "cannot be decoded here; as H.264 they can: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 
 class Video:
@@ -64,6 +66,10 @@ class Video:
         if self._is_image:
             self.frame_count = len(self._images())
             return
+        self._stream: int | None = None
+        if self.name is None or self.path is not None:
+            with self._open() as decoding:
+                self._stream = decoding.moving()
         with self._open() as decoding:
             self.fps, self.frame_count, self.duration = decoding.header()
             self.live = self.name is not None and self.path is None and decoding.live()
@@ -81,7 +87,7 @@ class Video:
             for index, (time, image) in enumerate(decoding.images()):
                 yield Frame(index, time, image)
             if decoding.incomplete():
-                count = f"{index + 1} of {self.frame_count}" if index < (self.frame_count or 0) else f"{index + 1}"
+                count = f"{index + 1} of {self.frame_count}" if index + 1 < (self.frame_count or 0) else f"{index + 1}"
                 self.warnings.append(f"{self._shown}: incomplete or damaged: {count} frames could be read")
 
     def read(self, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
@@ -111,11 +117,11 @@ class Video:
         try:
             source, timeout = (self.name, TIMEOUT) if file is None else (file, None)
             with av.open(source, metadata_errors="replace", timeout=timeout) as container:
-                yield _Decoding(container, self._shown)
+                yield _Decoding(container, self._shown, file, self._stream)
         except _Undecodable:
             codec = None if file is None else codec_name(file)
             named = f" ({codec})" if codec else ""
-            raise VideoError(f"{self._shown}: its pictures are in a format{named} that cannot be decoded") from None
+            raise VideoError(f"{self._shown}: its pictures are in a format{named} that {CODEC_HELP}") from None
         except av.FFmpegError as error:
             if file is None:
                 raise VideoError(f"{self._shown}: cannot be opened ({error.strerror})") from None
@@ -137,25 +143,55 @@ class _Undecodable(Exception):
 
 
 class _Decoding:
-    """A video that is open, decoded once."""
+    """A video that is open, decoded once.
 
-    def __init__(self, container: Any, shown: str) -> None:
+    file: what it is read from, None for an address.
+    stream: which of its streams, None for the first that holds pictures other than a cover.
+    """
+
+    def __init__(self, container: Any, shown: str, file: io.BufferedIOBase | None, stream: int | None) -> None:
         self._container = container
+        self._shown = shown
+        self._file = file
         covers = Disposition.attached_pic
         pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
         if not pictures or container.format.name == "tty":
-            if container.streams.audio:
-                raise VideoError(f"{shown}: only sound in it")
-            raise VideoError(f"{shown}: not a video, or a damaged one")
-        self._stream = pictures[0]
-        if self._stream.codec_context is None:
+            self._refuse()
+        self._pictures = pictures
+        self._stream = pictures[0] if stream is None else container.streams[stream]
+        self._codec = self._stream.codec_context
+        if self._codec is None:
             raise _Undecodable
+        if self._stream.disposition & Disposition.dependent and container.format.name == MP4:
+            raise VideoError(f"{shown}: a picture in tiles, which cannot be read; as JPEG or PNG it can")
         self._stream.thread_type = "AUTO"
-        # Files that count no frames give the seconds of the longest stream.
-        self._timed = not self._stream.frames and container.format.name in ("matroska,webm", "flv")
-        self._streams = [self._stream, *(container.streams.audio if self._timed else ())]
+        # Of the container, or else of the codec; what the codec says later takes the place of what it said first.
+        self._aspect = self._stream.sample_aspect_ratio
+        self._first_aspect = self._codec.sample_aspect_ratio
+        self._sequence: bytes | None = None
         self._damage = self._packets = 0
-        self._end = 0.0
+
+    def _refuse(self) -> None:
+        sound, covers = self._container.streams.audio, self._container.streams.video
+        if sound:
+            raise VideoError(f"{self._shown}: no video in it, only sound{' and a cover picture' if covers else ''}")
+        raise VideoError(f"{self._shown}: not a video, or a damaged one")
+
+    def moving(self) -> int:
+        """Which stream is the video: beside others, or beside sound, the first that has two pictures.
+
+        Raises VideoError where the only picture is the cover of a piece of sound.
+        """
+        streams = self._pictures
+        if len(streams) > 1 or self._container.streams.audio:
+            seen = dict.fromkeys((stream.index for stream in streams), 0)
+            for packet in self._demux(streams):
+                seen[packet.stream.index] += packet.size > 0
+                if seen[packet.stream.index] == 2:
+                    return int(packet.stream.index)
+            if self._container.streams.audio and max(seen.values()) == 1:
+                self._refuse()
+        return int(streams[0].index)
 
     def header(self) -> tuple[float, int | None, float | None]:
         """Frames per second, how many there are, and their seconds."""
@@ -178,10 +214,9 @@ class _Decoding:
     def images(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """The time of every frame and its image."""
         converter = Converter()
-        for time, frame in increasing(self._stamped(), 1 / self.header()[0]):
-            aspect = self._stream.sample_aspect_ratio or 1  # of the container, or else of the codec
+        for time, (frame, aspect) in increasing(self._stamped(), 1 / self.header()[0]):
             try:
-                image = converter.image(frame, float(aspect))
+                image = converter.image(frame, aspect)
             except av.FFmpegError:
                 self._damage += 1
             else:
@@ -189,29 +224,18 @@ class _Decoding:
 
     def frames(self) -> Iterator[Any]:
         """The decoded frames. What is damaged is left out, as players do."""
-        packets = self._container.demux(self._streams)
-        errors = decoded = 0
-        while errors < (RETRIES if self._container.file else 1):
-            try:
-                packet = next(packets, None)
-            except IndexError:  # PyAV's, at the end of a file in which a stream began midway
-                break
-            except av.FFmpegError:
-                errors += 1
-                packets = self._container.demux(self._streams)
-                continue
-            if packet is None:
-                break
-            errors = 0
-            if self._timed and packet.pts is not None:
-                self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream != self._stream:
-                continue
+        decoded = 0
+        for packet in self._demux([self._stream]):
             self._packets += packet.size > 0
             try:
-                frames = packet.decode()
+                frames = self._decode(packet)
             except EOFError:
                 break
+            except (av.error.NotImplementedError, av.error.PatchWelcomeError) as error:
+                if not decoded:
+                    raise _Undecodable from error
+                self._damage += 1
+                continue
             except av.FFmpegError:
                 # A recording that was cut out of another begins with pictures that lack those before.
                 self._damage += decoded > 0
@@ -220,16 +244,50 @@ class _Decoding:
                 decoded += 1
                 self._damage += frame.is_corrupt
                 yield frame
-        self._damage += errors
 
     def incomplete(self) -> bool:
-        """Whether something was damaged, or the file ended before its end; known after the last frame."""
-        if self._damage > 0 or self._packets < WHOLE * self._stream.frames - 1:
-            return True
-        return self._timed and self._end < WHOLE * (self._container.duration or 0) / 1e6 - 1
+        """Whether something was damaged, or the file ends before its end; known after the last frame."""
+        if self._damage or self._file is None or not ends_early(self._file):
+            return self._damage > 0
+        # Of these the header tells whether a picture is among what is missing.
+        counted = self._container.format.name in ("avi", MP4) and self._stream.frames
+        return not counted or self._packets < counted
 
-    def _stamped(self) -> Iterator[tuple[float | None, Any]]:
-        """The frames with seconds since the stream's beginning."""
+    def _demux(self, streams: Sequence[Any]) -> Iterator[Any]:
+        """The packets, and those with nothing in them that end the streams. Goes on behind damaged places."""
+        packets = self._container.demux(streams)
+        errors = 0
+        while errors < (RETRIES if self._container.file else 1):
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV's, at the end of a file in which a stream began midway
+                break
+            except av.FFmpegError:
+                errors += 1
+                packets = self._container.demux(streams)
+                continue
+            if packet is None:
+                break
+            errors = 0
+            if packet.stream in streams:
+                yield packet
+        self._damage += errors
+
+    def _decode(self, packet: Any) -> list[Any]:
+        """The frames that come of a packet, which need not be those in it."""
+        held: list[Any] = []
+        if self._codec.name in ("mpeg1video", "mpeg2video") and packet.is_keyframe:
+            # Their decoder drops the pictures it still holds where the size changes.
+            start = bytes(packet)[:7]
+            if start[:4] == SEQUENCE:
+                if self._sequence not in (None, start):
+                    held = self._codec.decode(None)
+                    self._codec.flush_buffers()
+                self._sequence = start
+        return held + packet.decode()
+
+    def _stamped(self) -> Iterator[tuple[float | None, tuple[Any, float]]]:
+        """The frames, and a pixel's width by its height, with seconds since the stream's beginning."""
         start = self._stream.start_time
         base = self._stream.time_base
         decoding_order = self._container.format.name == "avi"  # all it has; what FFmpeg makes of it goes to and fro
@@ -237,4 +295,7 @@ class _Decoding:
             stamp = frame.dts if decoding_order or frame.pts is None else frame.pts
             if number == 0 and stamp is not None and (start is None or decoding_order or stamp < start):
                 start = stamp
-            yield None if stamp is None else (stamp - (start or 0)) * base.numerator / base.denominator, frame
+            seconds = None if stamp is None else (stamp - (start or 0)) * base.numerator / base.denominator
+            own = self._codec.sample_aspect_ratio
+            aspect = self._aspect if own == self._first_aspect else own
+            yield seconds, (frame, float(aspect or 1))

@@ -45,6 +45,7 @@ class Preparation:
     settings: SetSettings
     clips: tuple[dict[str, Any], ...]
     found_done: int  # clips that an earlier run had done
+    not_taken: tuple[str, ...] = ()  # files of the source that are part of no clip
 
 
 def prepare(
@@ -119,7 +120,7 @@ def prepare(
             raise DataError(f"{source}: {finder.name} finds no face in any of the {len(rows)} clips; see {CLIPS_FILE}")
         settings = replace(settings, complete=True)
         write_settings(target, settings)
-    return Preparation(settings, tuple(rows), found_done)
+    return Preparation(settings, tuple(rows), found_done, listing.not_taken)
 
 
 def _check_target(source: Path, target: Path, settings: SetSettings) -> None:

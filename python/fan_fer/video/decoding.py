@@ -12,22 +12,20 @@ from typing import Any
 
 import av
 import numpy as np
-from av.stream import Disposition
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
 from fan_fer.video.containers import codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
-from fan_fer.video.images import decode_images, is_image
+from fan_fer.video.images import HEAD, count_images, decode_images, is_image
 from fan_fer.video.paths import one_line, open_file
+from fan_fer.video.streams import MP4, Undecodable, picture_streams, refuse
 from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
 
 HIGHEST_FPS = 1000.0
 PLAUSIBLE_FPS = 120.0  # beyond it, a rate may be how finely the file counts time
 TIMEOUT = (20.0, 30.0)  # seconds without an answer from another machine: to open, to read
-MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
-HEAD = 65536  # bytes that say what a file is
 SEQUENCE = b"\0\0\1\xb3"  # of MPEG-1 and MPEG-2, with the size of the pictures behind it
 RETRIES = 100  # errors of the container in a row, after which the rest is given up
 CODEC_HELP = "cannot be decoded here; as H.264 they can: ffmpeg -i IN -c:v libx264 OUT.mp4"
@@ -64,7 +62,10 @@ class Video:
         self.live = False
         self._is_image = self._begins_as_image()
         if self._is_image:
-            self.frame_count = len(self._images())
+            with self._file() as file:
+                data = file.read()
+            next(decode_images(data, self._shown))
+            self.frame_count = count_images(data)
             return
         self._stream: int | None = None
         if self.name is None or self.path is not None:
@@ -78,7 +79,9 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         if self._is_image:
-            for index, (time, image) in enumerate(self._images()):
+            with self._file() as file:
+                images = decode_images(file.read(), self._shown)
+            for index, (time, image) in enumerate(images):
                 yield Frame(index, time, image)
             return
         self.warnings.clear()
@@ -103,10 +106,6 @@ class Video:
             raise VideoError(f"{self._shown}: the file is empty")
         return is_image(start, "" if self.path is None else self.path.suffix)
 
-    def _images(self) -> list[tuple[float, NDArray[np.uint8]]]:
-        with self._file() as file:
-            return decode_images(file.read(), self._shown)
-
     def _file(self) -> io.BufferedIOBase:
         return io.BytesIO(self._data) if self.path is None else open_file(self.path)
 
@@ -118,7 +117,7 @@ class Video:
             source, timeout = (self.name, TIMEOUT) if file is None else (file, None)
             with av.open(source, metadata_errors="replace", timeout=timeout) as container:
                 yield _Decoding(container, self._shown, file, self._stream)
-        except _Undecodable:
+        except Undecodable:
             codec = None if file is None else codec_name(file)
             named = f" ({codec})" if codec else ""
             raise VideoError(f"{self._shown}: its pictures are in a format{named} that {CODEC_HELP}") from None
@@ -138,10 +137,6 @@ def is_address(name: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
 
-class _Undecodable(Exception):
-    """There is no decoder for the pictures."""
-
-
 class _Decoding:
     """A video that is open, decoded once.
 
@@ -153,29 +148,15 @@ class _Decoding:
         self._container = container
         self._shown = shown
         self._file = file
-        covers = Disposition.attached_pic
-        pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
-        if not pictures or container.format.name == "tty":
-            self._refuse()
-        self._pictures = pictures
-        self._stream = pictures[0] if stream is None else container.streams[stream]
+        self._pictures = picture_streams(container, shown)
+        self._stream = self._pictures[0] if stream is None else container.streams[stream]
         self._codec = self._stream.codec_context
-        if self._codec is None:
-            raise _Undecodable
-        if self._stream.disposition & Disposition.dependent and container.format.name == MP4:
-            raise VideoError(f"{shown}: a picture in tiles, which cannot be read; as JPEG or PNG it can")
         self._stream.thread_type = "AUTO"
         # Of the container, or else of the codec; what the codec says later takes the place of what it said first.
         self._aspect = self._stream.sample_aspect_ratio
         self._first_aspect = self._codec.sample_aspect_ratio
         self._sequence: bytes | None = None
         self._damage = self._packets = 0
-
-    def _refuse(self) -> None:
-        sound, covers = self._container.streams.audio, self._container.streams.video
-        if sound:
-            raise VideoError(f"{self._shown}: no video in it, only sound{' and a cover picture' if covers else ''}")
-        raise VideoError(f"{self._shown}: not a video, or a damaged one")
 
     def moving(self) -> int:
         """Which stream is the video: beside others, or beside sound, the first that has two pictures.
@@ -190,7 +171,7 @@ class _Decoding:
                 if seen[packet.stream.index] == 2:
                     return int(packet.stream.index)
             if self._container.streams.audio and max(seen.values()) == 1:
-                self._refuse()
+                refuse(self._container, self._shown)
         return int(streams[0].index)
 
     def header(self) -> tuple[float, int | None, float | None]:
@@ -233,7 +214,7 @@ class _Decoding:
                 break
             except (av.error.NotImplementedError, av.error.PatchWelcomeError) as error:
                 if not decoded:
-                    raise _Undecodable from error
+                    raise Undecodable from error
                 self._damage += 1
                 continue
             except av.FFmpegError:
@@ -284,7 +265,7 @@ class _Decoding:
                     held = self._codec.decode(None)
                     self._codec.flush_buffers()
                 self._sequence = start
-        return held + packet.decode()
+        return held + list(packet.decode())
 
     def _stamped(self) -> Iterator[tuple[float | None, tuple[Any, float]]]:
         """The frames, and a pixel's width by its height, with seconds since the stream's beginning."""

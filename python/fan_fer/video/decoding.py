@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -97,6 +98,13 @@ class Video:
         """The images of the frames numbered ``indices``, as :func:`fan_fer.video.frame.read_frames` gives them."""
         return read_frames(self, indices)
 
+    def seconds(self) -> float:
+        """How long the pictures last, by the times of all of them; none is decoded. Of a still image 0."""
+        if self._is_image:
+            return 0.0
+        with self._open() as decoding:
+            return decoding.seconds()
+
     def _begins_as_image(self) -> bool:
         if self.name is not None and self.path is None:
             return False
@@ -187,6 +195,21 @@ class _Decoding:
         duration = duration if duration and 0 < duration < 1e9 else None
         count = stream.frames or (round(duration * rate) if duration and 0 < rate <= PLAUSIBLE_FPS else 0)
         return fps, count or None, duration
+
+    def seconds(self) -> float:
+        """From the first picture to the end of the last."""
+        step, base = 1 / self.header()[0], float(self._stream.time_base)
+        packets = (packet for packet in self._demux([self._stream]) if packet.size and not packet.is_discard)
+        # When they are decoded is not known of Matroska's first pictures that wait for later ones: these are left out.
+        known = (packet for packet in packets if packet.dts is not None or packet.pts is None)
+        stamped = ((None if packet.dts is None else packet.dts * base, packet) for packet in known)
+        first, end = math.inf, 0.0
+        for time, packet in increasing(stamped, step):
+            if packet.pts is not None and packet.dts is not None:
+                time += (packet.pts - packet.dts) * base  # when it is shown, not when it is decoded
+            first = min(first, time)
+            end = max(end, time + (packet.duration * base if packet.duration else step))
+        return max(0.0, end - first)
 
     def live(self) -> bool:
         """Whether an address gives pictures as they happen: it has no end, and does not come in files of seconds."""

@@ -42,17 +42,18 @@ def video(
     images: Sequence[np.ndarray] | int = 5,
     stamps: Sequence[int] | None = None,
     *,
+    rate: int = 25,
     options: dict[str, str] | None = None,
     **settings: Any,
 ) -> bytes:
-    """A file with these images, or so many of four colours, 25 a second, or at ``stamps`` in milliseconds.
+    """A file with these images, or so many of four colours, ``rate`` a second, or at ``stamps`` in milliseconds.
 
     settings: of the codec, such as ``sample_aspect_ratio``.
     """
     frames = [quadrants()] * images if isinstance(images, int) else images
     file = io.BytesIO()
     with av.open(file, "w", format=kind) as output:
-        stream = output.add_stream(codec, rate=25, options=options or {})
+        stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
         for name, value in settings.items():
@@ -64,7 +65,7 @@ def video(
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame = frame.reformat(format=pixels, **space)
             frame.pts, frame.time_base = (
-                (number, Fraction(1, 25)) if stamps is None else (stamps[number], Fraction(1, 1000))
+                (number, Fraction(1, rate)) if stamps is None else (stamps[number], Fraction(1, 1000))
             )
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -94,3 +95,39 @@ def with_steps(data: bytes, steps: Sequence[int]) -> bytes:
     edits = changed.index(b"edts")
     changed[edits : edits + 4] = b"free"  # they would cut the clip at its old duration
     return bytes(changed)
+
+
+def with_edits(data: bytes, edits: Sequence[tuple[int, int]]) -> bytes:
+    """An MP4 file with one video, its index at the end, that shows these parts: milliseconds, beginning in its units.
+
+    A part that begins at -1 is empty.
+    """
+    changed = bytearray(data)
+    at = data.index(b"edts")
+    (size,) = struct.unpack(">I", data[at - 4 : at])
+    parts = b"".join(struct.pack(">IiI", length, start, 1 << 16) for length, start in edits)
+    box = struct.pack(">I4sI4sII", 24 + len(parts), b"edts", 16 + len(parts), b"elst", 0, len(edits)) + parts
+    changed[at - 4 : at - 4 + size] = box
+    for name in (b"moov", b"trak"):
+        start = changed.index(name) - 4
+        (old,) = struct.unpack(">I", changed[start : start + 4])
+        changed[start : start + 4] = struct.pack(">I", old + len(box) - size)
+    return bytes(changed)
+
+
+def with_sound(data: bytes, kind: str, seconds: float, codec: str = "aac") -> bytes:
+    """The video of a file with silence of another length beside it."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(file, "w", format=kind) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        sound = output.add_stream(codec, rate=8000, layout="mono")
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+        for number in range(round(8000 * seconds / 1024)):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 1024 * number
+            output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    return file.getvalue()

@@ -67,7 +67,9 @@ def ends_early(file: io.BufferedIOBase) -> bool:
     if start[:4] == b"OggS":
         file.seek(max(0, size - 65536))
         page = file.read().rpartition(b"OggS")[2]
-        return len(page) > 1 and not page[1] & 4  # it is not marked as a stream's last
+        pieces = page[22:23]  # how many lengths follow
+        whole = pieces and len(page) >= 23 + pieces[0] + sum(page[23 : 23 + pieces[0]])
+        return not (whole and page[1] & 4)  # marked as a stream's last
     return False
 
 

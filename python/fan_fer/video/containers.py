@@ -13,6 +13,7 @@ _CODES = (
     rb"strh.{4}vids([ -~]{4})",  # AVI
     rb"(V_[A-Z0-9/_.]{2,30})",  # Matroska, WebM
 )
+ENCRYPTED = "encrypted"
 CODECS = {
     "AV1": ("av01", "AV01", "V_AV1"),
     "HEVC": ("hvc1", "hev1", "HEVC", "V_MPEGH/ISO/HEVC"),
@@ -30,7 +31,7 @@ CODECS = {
     "Apple Intermediate Codec": ("icod",),
     "APV": ("apv1",),
     "EVC": ("evc1",),
-    "encrypted": ("encv", "drmi"),
+    ENCRYPTED: ("encv", "drmi"),
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import VideoError
-from fan_fer.video.containers import codec_name, ends_early
+from fan_fer.video.containers import ENCRYPTED, codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import HEAD, count_images, decode_images, is_image
 from fan_fer.video.paths import one_line, open_file
@@ -127,6 +127,8 @@ class Video:
                 yield _Decoding(container, self._shown, file, self._stream)
         except Undecodable:
             codec = None if file is None else codec_name(file)
+            if codec == ENCRYPTED:
+                raise VideoError(f"{self._shown}: its pictures are encrypted") from None
             named = f" ({codec})" if codec else ""
             raise VideoError(f"{self._shown}: its pictures are in a format{named} that {CODEC_HELP}") from None
         except av.FFmpegError as error:
@@ -294,12 +296,15 @@ class _Decoding:
         """The frames, and a pixel's width by its height, with seconds since the stream's beginning."""
         start = self._stream.start_time
         base = self._stream.time_base
+        aspect = float(self._aspect or 1)
         decoding_order = self._container.format.name == "avi"  # all it has; what FFmpeg makes of it goes to and fro
         for number, frame in enumerate(self.frames()):
             stamp = frame.dts if decoding_order or frame.pts is None else frame.pts
             if number == 0 and stamp is not None and (start is None or decoding_order or stamp < start):
                 start = stamp
             seconds = None if stamp is None else (stamp - (start or 0)) * base.numerator / base.denominator
-            own = self._codec.sample_aspect_ratio
-            aspect = self._aspect if own == self._first_aspect else own
-            yield seconds, (frame, float(aspect or 1))
+            # Frames of another size are those from before a change that the decoder gives last.
+            if (frame.width, frame.height) == (self._codec.width, self._codec.height):
+                own = self._codec.sample_aspect_ratio
+                aspect = float((self._aspect if own == self._first_aspect else own) or 1)
+            yield seconds, (frame, aspect)

@@ -175,11 +175,16 @@ class _Decoding:
         """
         streams = self._pictures
         if len(streams) > 1 or self._container.streams.audio:
-            seen = dict.fromkeys((stream.index for stream in streams), 0)
-            for packet in self._demux(streams):
-                seen[packet.stream.index] += packet.size > 0
-                if seen[packet.stream.index] == 2:
-                    return int(packet.stream.index)
+            seen = {stream.index: stream.frames for stream in streams}
+            if self._container.format.name != MP4 or not all(seen.values()):  # others do not count, or not exactly
+                seen = dict.fromkeys(seen, 0)
+                for packet in self._demux(streams):
+                    seen[packet.stream.index] += packet.size > 0
+                    if seen[packet.stream.index] == 2:
+                        break
+            for index, pictures in seen.items():
+                if pictures > 1:
+                    return int(index)
             if self._container.streams.audio and max(seen.values()) == 1:
                 refuse(self._container, self._shown)
         return int(streams[0].index)

@@ -14,7 +14,7 @@ from fan_fer.app.uploads import Limits, TooLarge, check_upload, span
 from fan_fer.video.decoding import Video
 
 from ..fakes import turn, write_video
-from ..video.made import video, with_edits, with_sound
+from ..video.made import corners, quadrants, video, with_edits, with_sound
 
 SECOND = Limits(minutes=1 / 60)
 GREY = np.full((48, 64, 3), 90, np.uint8)
@@ -101,3 +101,16 @@ def test_the_playable_copy_lies_as_the_clip_does(tmp_path: Path) -> None:
     assert len(copy) == len(images) == 4
     assert copy[0].shape == images[0].shape == (96, 64, 3)
     assert np.abs(copy[0].astype(int) - images[0]).mean() < 8
+
+
+def test_the_playable_copy_has_square_pixels_and_one_shape(tmp_path: Path) -> None:
+    parts = [
+        video("mpegts", images=6, sample_aspect_ratio=Fraction(2)),
+        video("mpegts", images=[quadrants(160, 96)] * 6),
+    ]
+    (tmp_path / VIDEO).write_bytes(b"".join(parts))
+    copy = [frame.image for frame in Video(write_playable(tmp_path))]
+    assert {image.shape for image in copy} == {(96, 320, 3)}
+    left = round((320 - 96 * 96 / 160) / 2)
+    assert corners(copy[0]) == corners(copy[11][:, left:-left]) == corners(quadrants())
+    assert copy[11][:, : left - 4].max() < 30

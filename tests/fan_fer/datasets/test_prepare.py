@@ -772,7 +772,7 @@ def test_summary_of_splits_and_of_what_was_left_out(command, tmp_path: Path) -> 
     assert ["Fear", "2", "1", "3", "18", "18"] in [line.split() for line in out.splitlines()]
     assert "1 without a face, left out: Val_AFEW/Fear/b" in out
     assert "1 unreadable, left out: Val_AFEW/Fear/a" in out
-    assert "2 files were not taken: frames.csv, Val_AFEW/Fear/notes.txt" in out
+    assert "3 files were not taken: Train_AFEW/frames.csv, Val_AFEW/Fear/notes.txt, Val_AFEW/frames.csv" in out
     assert err == "fan-fer: warning: Val_AFEW/Fear/a: Val_AFEW/Fear/a.avi: not a video, or a damaged one\n"
 
 

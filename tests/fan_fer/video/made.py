@@ -44,15 +44,16 @@ def video(
     *,
     rate: int = 25,
     options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
     **settings: Any,
 ) -> bytes:
     """A file with these images, or so many of four colours, ``rate`` a second, or at ``stamps`` in milliseconds.
 
-    settings: of the codec, such as ``sample_aspect_ratio``.
+    options, container: of the codec and of the file. settings: of the codec, such as ``sample_aspect_ratio``.
     """
     frames = [quadrants()] * images if isinstance(images, int) else images
     file = io.BytesIO()
-    with av.open(file, "w", format=kind) as output:
+    with av.open(file, "w", format=kind, options=container or {}) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
@@ -120,15 +121,19 @@ def with_sound(data: bytes, kind: str, seconds: float, codec: str = "aac") -> by
     file = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(file, "w", format=kind) as output:
         stream = output.add_stream_from_template(source.streams.video[0])
-        sound = output.add_stream(codec, rate=8000, layout="mono")
+        sound = output.add_stream(codec, rate=48000, layout="mono")
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
                 output.mux(packet)
-        for number in range(round(8000 * seconds / 1024)):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 8000, 1024 * number
-            output.mux(sound.encode(frame))
+        output.start_encoding()
+        change = av.AudioResampler(sound.codec_context.format.name, "mono", 48000)
+        length = sound.codec_context.frame_size or 1024
+        for number in range(round(48000 * seconds / length)):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, length), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48000, length * number
+            for each in change.resample(frame):
+                output.mux(sound.encode(each))
         output.mux(sound.encode(None))
     return file.getvalue()
 

@@ -13,7 +13,7 @@ import pytest
 
 from fan_fer.video.decoding import Video
 
-from .made import BLUE, GREEN, GREY, RED, corner_pixels, corners, joined, quadrants, video, with_matrix
+from .made import BLUE, GREEN, GREY, RED, corner_pixels, corners, joined, quadrants, video, with_matrix, with_sound
 
 LYING = {  # the eight ways a picture can lie, and what is then at its corners
     (1, 0, 0, 1): [RED, GREEN, BLUE, GREY],
@@ -95,6 +95,7 @@ def test_lines_that_are_padded(width: int) -> None:
         ("mp4", "libx264", "yuv420p"),
         ("mp4", "libx264", "yuv444p"),
         ("matroska", "libx264", "yuv420p10le"),
+        ("mp4", "libx265", "yuv420p10le"),
         ("mov", "prores_ks", "yuv422p10le"),
         ("avi", "mjpeg", "yuvj420p"),
         ("matroska", "ffv1", "yuv422p16le"),
@@ -133,9 +134,50 @@ def test_colours_are_those_that_the_file_says_it_has(space: int, span: int) -> N
 
 
 def test_grey_and_colour_spaces_that_are_not_known() -> None:
-    for settings in ({"pixels": "gray"}, {"pixels": "gray10le"}, {"pixels": "yuv420p", "colorspace": 8}):
+    for settings in (
+        {"pixels": "gray"},
+        {"pixels": "gray10le"},
+        {"pixels": "gray16le"},
+        {"pixels": "yuv420p", "colorspace": 8},
+    ):
         frame = next(iter(Video(video("matroska", "ffv1", images=[np.full((48, 64, 3), 77, np.uint8)], **settings))))
         assert np.abs(frame.image.astype(int) - 77).max() <= 2
+
+
+def test_a_large_picture() -> None:
+    (frame,) = Video(video("mov", "mjpeg", "yuvj420p", images=[quadrants(2160, 3840)]))
+    assert frame.image.shape == (2160, 3840, 3)
+    assert corners(frame.image) == [RED, GREEN, BLUE, GREY]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska", "mpegts", "flv"])
+def test_times_begin_with_the_pictures(kind: str) -> None:
+    clip = Video(with_sound(video("mp4", "libx264", images=10, stamps=[5000 + 40 * i for i in range(10)]), kind, 6))
+    assert [frame.time for frame in clip] == pytest.approx(np.arange(10) / 25, abs=2e-3)
+    assert clip.warnings == []
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_files_that_were_joined_go_on(codec: str) -> None:
+    clip = Video(video("mpegts", codec, images=12) * 3)
+    assert [frame.time for frame in clip] == pytest.approx(np.arange(36) / 25, abs=2e-3)
+    assert clip.warnings == []
+
+
+def test_a_recording_that_does_not_say_how_long_it_is() -> None:
+    clip = Video(video("webm", "libvpx", images=10, options={"deadline": "realtime"}, container={"live": "1"}))
+    assert (clip.duration, clip.frame_count) == (None, None)
+    assert len(list(clip)) == 10
+    assert clip.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "sound"), [("mp4", "ac3"), ("mpegts", "ac3"), ("mpegts", "mp2"), ("avi", "pcm_s16le")]
+)
+def test_sound_of_all_kinds_is_passed_over(kind: str, sound: str) -> None:
+    clip = Video(with_sound(video(codec="mpeg4", images=10), kind, 2, sound))
+    assert len(list(clip)) == 10
+    assert clip.warnings == []
 
 
 def test_drawing_on_a_frame_changes_no_other() -> None:

@@ -172,10 +172,16 @@ def test_a_recording_that_does_not_say_how_long_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sound"), [("mp4", "ac3"), ("mpegts", "ac3"), ("mpegts", "mp2"), ("avi", "pcm_s16le")]
+    ("kind", "codec", "sound"),
+    [
+        ("mp4", "libx264", "ac3"),
+        ("mpegts", "libx264", "ac3"),
+        ("mpegts", "mpeg2video", "mp2"),
+        ("avi", "mpeg4", "pcm_s16le"),
+    ],
 )
-def test_sound_of_all_kinds_is_passed_over(kind: str, sound: str) -> None:
-    clip = Video(with_sound(video(codec="mpeg4", images=10), kind, 2, sound))
+def test_sound_of_all_kinds_is_passed_over(kind: str, codec: str, sound: str) -> None:
+    clip = Video(with_sound(video(kind, codec, images=10), kind, 2, sound))
     assert len(list(clip)) == 10
     assert clip.warnings == []
 

@@ -63,7 +63,7 @@ def moves(start: bytes) -> bool:
     return (
         start[:4] == b"GIF8"
         or (start[:8] == PNG and b"acTL" in start[:HEAD].partition(b"IDAT")[0])
-        or (start[8:16] == b"WEBPVP8X" and bool(start[20] & 2))
+        or (start[8:16] == b"WEBPVP8X" and len(start) > 20 and bool(start[20] & 2))
         or start[4:12] in (b"ftypavis", b"ftyphevc")
     )
 

@@ -73,21 +73,20 @@ def test_one_person_alone_is_the_subject(squares: Recognizer, tmp_path: Path) ->
     assert replace(person, track=None) == squares.predict(clip)
 
 
-@pytest.mark.parametrize(("kind", "codec", "pixels"), [("matroska", "mjpeg", "yuvj420p"), ("mp4", "mpeg4", "yuv420p")])
-def test_a_header_of_a_thousand_a_second_loses_nobody(squares: Recognizer, kind: str, codec: str, pixels: str) -> None:
+def test_a_header_of_a_thousand_a_second_loses_nobody(squares: Recognizer) -> None:
     """As browsers record: the stamps are what counts, steady or not."""
     shots = [(40, GREEN), (300, BLUE), (200, GREEN), (330, BLUE), (60, GREEN)]
-    images = [draw_people([(left, 60, shirt)]) for left, shirt in shots for _ in range(24)]
+    images = [draw_people([(left, 60, shirt)]) for left, shirt in shots for _ in range(16)]
     rng = np.random.default_rng(0)
-    jittered = np.cumsum([0, *rng.integers(28, 39, 119)]).tolist()
+    jittered = np.cumsum([0, *rng.integers(28, 39, 79)]).tolist()
     found = []
-    for stamps, rate in (([33 * number for number in range(120)], 30), (jittered, 1000)):
-        clip = Video(video(kind, codec, pixels, images, stamps, rate=rate))
+    for stamps, rate in (([33 * number for number in range(80)], 30), (jittered, 1000)):
+        clip = Video(video("matroska", "mjpeg", "yuvj420p", images, stamps, rate=rate))
         people = squares.predict_faces(clip)
         found.append([person.frames_with_face for person in people])
         assert people[0].frames[-1].time == pytest.approx(stamps[-1] / 1000, abs=2e-3)
-    assert found == [[72, 48]] * 2
-    assert kind == "mp4" or clip.fps == 1000
+    assert found == [[48, 32]] * 2
+    assert clip.fps == 1000
 
 
 def test_everyone_has_a_prediction_of_their_own(squares: Recognizer, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ QUICK = {"images": [GREY] * 220, "stamps": stamps(220, 1000 / 240)}  # 240 pictu
 @pytest.mark.parametrize(
     "make",
     {
-        "240 a second": lambda path: video("mp4", **QUICK),
-        "240 a second, Matroska": lambda path: video("matroska", **QUICK),
+        "240 a second": lambda path: video("mp4", "mjpeg", "yuvj420p", **QUICK),
+        "240 a second, Matroska": lambda path: video("matroska", "mjpeg", "yuvj420p", **QUICK),
         "240 a second, AVI": lambda path: video("avi", "mjpeg", "yuvj420p", rate=240, images=[GREY] * 220),
         "header": lambda path: recorded(stamps(9, 100), True, path),
         "no header": lambda path: recorded(stamps(95, 10), False, path),
@@ -70,7 +70,10 @@ def test_what_the_limit_takes(tmp_path: Path, make: tuple) -> None:
         (r"1\.02", lambda path: video(images=51, rate=50)),
         (r"11\.01", lambda path: recorded(stamps(12, 1000), True, path)),
         (r"3\.6\d", lambda path: recorded(stamps(10, 400), False, path)),
-        (r"7\.2\d?", lambda path: video("mp4", images=[GREY] * 216, stamps=stamps(216, 100 / 3))),  # slow motion
+        (
+            r"7\.2\d?",
+            lambda path: video("mp4", "mjpeg", "yuvj420p", images=[GREY] * 216, stamps=stamps(216, 100 / 3)),
+        ),  # slow motion
         ("2", lambda path: video("mpeg", "mpeg2video", images=25) * 2),
     ],
 )

@@ -32,7 +32,7 @@ def cut(data: bytes, kind: str, first: float, last: float, key: bool = False) ->
         packets = [packet for packet in source.demux(video=0) if packet.dts is not None]
         begin = first
         if key:
-            times = [float(packet.pts * packet.time_base) for packet in packets if packet.is_keyframe]
+            times = [packet.pts * packet.time_base for packet in packets if packet.is_keyframe]
             begin = max(time for time in times if time <= first)
         for packet in packets:
             if begin <= packet.pts * packet.time_base < last:
@@ -45,9 +45,9 @@ def cut(data: bytes, kind: str, first: float, last: float, key: bool = False) ->
 
 
 GROUPS = {
-    "one after the other": {"g": "30", "bf": "0"},
-    "B-frames": {"g": "30", "bf": "2"},
-    "open groups": {"bf": "3", "x264-params": "keyint=30:open-gop=1"},
+    "one after the other": {"g": "20", "bf": "0"},
+    "B-frames": {"g": "20", "bf": "2"},
+    "open groups": {"bf": "3", "x264-params": "keyint=20:open-gop=1"},
 }
 
 
@@ -55,15 +55,15 @@ GROUPS = {
 @pytest.mark.parametrize("options", GROUPS.values(), ids=GROUPS)
 @pytest.mark.parametrize("key", [False, True])
 def test_a_recording_cut_out_of_another_is_not_damaged(kind: str, options: dict[str, str], key: bool) -> None:
-    whole = video("mpegts" if kind in ("mpegts", "avi") else "mp4", images=100, options=options)
-    clip = Video(cut(whole, kind, 1.9, 3.3, key))
+    whole = video("mpegts" if kind in ("mpegts", "avi") else "mp4", images=60, options=options)
+    clip = Video(cut(whole, kind, 0.9, 1.9, key))
     frames = list(clip)
-    assert len(frames) >= 8
+    assert len(frames) >= 6
     assert np.diff([frame.time for frame in frames]).min() > 0
     assert clip.warnings == []
 
 
-@pytest.mark.parametrize("part", [0.1, 0.37, 0.5, 0.63])
+@pytest.mark.parametrize("part", [0.1, 0.37, 0.63])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 def test_a_broadcast_that_is_joined_midway_is_not_damaged(codec: str, part: float) -> None:
     data = video("mpegts", codec, images=noise(60), options={"g": "12", "bf": "2"})
@@ -144,15 +144,15 @@ KINDS = {
 @pytest.mark.parametrize("kind", [*KINDS, "fragments"])
 def test_a_file_that_lost_its_end_is_reported(tmp_path: Path, kind: str, part: float) -> None:
     codec, pixels = KINDS["mp4" if kind == "fragments" else kind]
-    data = video("mp4" if kind == "fragments" else kind, codec, pixels, images=noise(50), options=QUICK)
+    data = video("mp4" if kind == "fragments" else kind, codec, pixels, images=noise(40), options=QUICK)
     if kind in ("mp4", "mov", "fragments"):
         flags = "frag_keyframe+empty_moov" if kind == "fragments" else "+faststart"
         data = index_first(data, tmp_path / "clip", "mov" if kind == "mov" else "mp4", flags)
     whole, rest = Video(data), Video(data[: int(part * len(data))])
-    assert sum(1 for _ in whole) == 50
+    assert sum(1 for _ in whole) == 40
     assert whole.warnings == []
     count = sum(1 for _ in rest)
-    assert 50 * part - 15 < count < 50
+    assert 40 * part - 15 < count < 40
     (warning,) = rest.warnings
     assert f"incomplete or damaged: {count} " in warning
 

@@ -279,6 +279,7 @@ class _Decoding:
                 continue
             if packet is None:
                 break
+            self._damage += errors > 0
             errors = 0
             if packet.stream in streams:
                 yield packet

@@ -242,6 +242,8 @@ class Recognizer:
                     progress("faces", len(times), clip.frame_count)
         with profile.measure("pool"):
             people = tracker.people() if faces is None else [known] if known else []
+        if not times and clip.damaged:
+            raise VideoError(next(iter(clip.damaged.values())))
         if not people:
             raise VideoError(
                 f"{clip.name or 'the clip'}: no face found in any of the {len(times)} frames; "

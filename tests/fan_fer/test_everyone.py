@@ -26,6 +26,7 @@ from fan_fer.video.decoding import Video
 
 from .drawn_lists import random_weights
 from .fakes import SquareDetector, assert_one_error, make_clip, names, write_video
+from .video.made import video
 
 GREEN, BLUE = (40, 160, 60), (40, 60, 190)
 Person = tuple[int, int, tuple[int, int, int]]  # left, side of the face, shirt
@@ -41,16 +42,20 @@ def squares(weights: Path) -> Recognizer:
     return fan_fer.load_recognizer(weights, detector=SquareDetector())
 
 
+def draw_people(people: Iterable[Person], size: tuple[int, int] = (480, 160)) -> np.ndarray:
+    """Red squares in shirts, the last in front."""
+    image = np.full((size[1], size[0], 3), 128, np.uint8)
+    for left, side, shirt in people:
+        image[20 : 24 + side, max(left - 4, 0) : left + side + 4] = 90  # hair, which parts one face from the other
+        image[20 + side :, max(left - side // 2, 0) : left + side + side // 2] = shirt
+        image[20 : 20 + side, left : left + side] = (250, 10, 10)
+    return image
+
+
 def write_people(path: Path, frames: Iterable[Iterable[Person]], size: tuple[int, int] = (480, 160)) -> Path:
-    """A video of red squares in shirts, the last of a frame in front."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, size)
     for people in frames:
-        image = np.full((size[1], size[0], 3), 128, np.uint8)
-        for left, side, shirt in people:
-            image[20 : 24 + side, max(left - 4, 0) : left + side + 4] = 90  # hair, which parts one face from the other
-            image[20 + side :, max(left - side // 2, 0) : left + side + side // 2] = shirt
-            image[20 : 20 + side, left : left + side] = (250, 10, 10)
-        writer.write(image[..., ::-1])
+        writer.write(draw_people(people, size)[..., ::-1])
     writer.release()
     return path
 
@@ -66,6 +71,22 @@ def test_one_person_alone_is_the_subject(squares: Recognizer, tmp_path: Path) ->
     (person,) = squares.predict_faces(clip)
     assert person.track == 1
     assert replace(person, track=None) == squares.predict(clip)
+
+
+def test_a_header_of_a_thousand_a_second_loses_nobody(squares: Recognizer) -> None:
+    """As browsers record: the stamps are what counts, steady or not."""
+    shots = [(40, GREEN), (300, BLUE), (200, GREEN), (330, BLUE), (60, GREEN)]
+    images = [draw_people([(left, 60, shirt)]) for left, shirt in shots for _ in range(16)]
+    rng = np.random.default_rng(0)
+    jittered = np.cumsum([0, *rng.integers(28, 39, 79)]).tolist()
+    found = []
+    for stamps, rate in (([33 * number for number in range(80)], 30), (jittered, 1000)):
+        clip = Video(video("matroska", "mjpeg", "yuvj420p", images, stamps, rate=rate))
+        people = squares.predict_faces(clip)
+        found.append([person.frames_with_face for person in people])
+        assert people[0].frames[-1].time == pytest.approx(stamps[-1] / 1000, abs=2e-3)
+    assert found == [[48, 32]] * 2
+    assert clip.fps == 1000
 
 
 def test_everyone_has_a_prediction_of_their_own(squares: Recognizer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 from collections.abc import Iterator
@@ -265,9 +266,10 @@ def test_threads_share_a_recognizer_and_leave_the_process_as_it_is(squares: Reco
     assert after == before
 
 
-def test_a_recognizer_goes_to_another_process(squares: Recognizer) -> None:
+def test_a_recognizer_can_be_copied_and_sent_to_another_process(squares: Recognizer) -> None:
     images = np.stack(walk(4))
-    assert pickle.loads(pickle.dumps(squares)).predict(images) == squares.predict(images)
+    for other in (pickle.loads(pickle.dumps(squares)), copy.deepcopy(squares)):
+        assert other.predict(images) == squares.predict(images)
     assert fan_fer.load_recognizer().detector is not None
     assert pickle.loads(pickle.dumps(fan_fer.load_recognizer())).card.variant == "fan"
 

@@ -147,7 +147,7 @@ class Desk:
             clip.stage, clip.done, clip.total = stage, done, total
 
         try:
-            result = read_clip(clip.folder, clip.name, self._recognizers, self.limits, report)
+            result = read_clip(clip.folder, clip.name, self._recognizers, report)
             self._finish(clip, DONE, result=result)
         except _Cancelled:
             self._finish(clip, FAILED, error=f"{clip.name}: cancelled")

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.app.comparison import compare
-from fan_fer.app.uploads import Limits, TooLarge, Upload
 from fan_fer.base.errors import VideoError, first_line
 from fan_fer.base.files import atomic_write, write_text
 from fan_fer.base.opencv import cv2
@@ -43,19 +42,15 @@ FACE_SIZE = 256  # pixels of a kept face
 PLAYABLE_SIDE = 960  # longest side of the copy that every browser plays
 
 
-def read_clip(
-    folder: Path, name: str, recognizers: Sequence[Recognizer], limits: Limits, report: Progress
-) -> dict[str, Any]:
+def read_clip(folder: Path, name: str, recognizers: Sequence[Recognizer], report: Progress) -> dict[str, Any]:
     """Reads the video in ``folder`` with every network and writes the files; what the page shows of it.
 
     name: what the user calls the video. ``report`` may raise, which ends the work.
-    Raises VideoError where no face is found, TooLarge where the clip lasts longer than the header said.
+    Raises VideoError where no face is found.
     """
     path = folder / VIDEO
     try:
-        first = recognizers[0].predict(Upload(path, name, limits), report)
-    except TooLarge:
-        raise
+        first = recognizers[0].predict(path, report)
     except VideoError as error:
         raise VideoError(str(error).replace(str(path), name)) from None
     _save_faces(path, first, folder / FACES, report)

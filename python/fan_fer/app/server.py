@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fan_fer.app.desk import DONE, FAILED, WAITING, Clip, Desk
 from fan_fer.app.reading import FACES, FILES, VIDEO, face_file, network_names, write_playable
-from fan_fer.app.uploads import Limits, TooLarge, check_size, check_upload, display_name
+from fan_fer.app.uploads import Limits, TooLarge, check_size, check_upload, display_name, span
 from fan_fer.base.errors import FanFerError, VideoError
 from fan_fer.output.colors import class_colors
 from fan_fer.recognizer import Recognizer
@@ -67,6 +67,7 @@ def make_app(recognizers: Sequence[Recognizer], limits: Limits, example: Path | 
                 "networks": network_names(recognizers),
                 "colors": class_colors(classes),
                 "max_minutes": limits.minutes,
+                "longest": span(60 * limits.minutes),
                 "max_megabytes": limits.megabytes,
                 "example": example is not None,
             }

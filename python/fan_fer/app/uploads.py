@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from fan_fer.base.errors import VideoError
 from fan_fer.video.decoding import Video
-from fan_fer.video.frame import Frame
 
 WANTED = "an mp4, mov, webm or avi file is wanted"
 LONGEST_NAME = 120
@@ -44,7 +43,7 @@ def check_size(name: str, size: int, limits: Limits) -> None:
 
 
 def check_upload(path: Path, name: str, limits: Limits) -> None:
-    """Raises VideoError for a file that is not a video or has no frame, TooLarge where its header says it is too long.
+    """Raises VideoError for a file that is not a video or has no frame, TooLarge for a clip that lasts too long.
 
     The container is known by its first bytes before FFmpeg sees it: playlists and other texts, in which FFmpeg would
     follow names of further files, do not get that far.
@@ -56,36 +55,14 @@ def check_upload(path: Path, name: str, limits: Limits) -> None:
     if not _is_container(start):
         raise VideoError(f"{name}: not a video; {WANTED}")
     try:
-        video = Video(path)
-    except VideoError:
-        raise VideoError(f"{name}: a damaged video, or one in a format that cannot be decoded; {WANTED}") from None
-    if video.duration is not None:
-        check_length(name, video.duration, limits)
-
-
-def check_length(name: str, seconds: float, limits: Limits) -> None:
-    """Raises TooLarge for a clip that is longer than what is taken."""
+        # By the times of the pictures: a header may lack the length, or lie.
+        seconds = round(Video(path).seconds(), 3)
+    except VideoError as error:
+        raise VideoError(str(error).replace(str(path), name)) from None
     if seconds > 60 * limits.minutes:
         raise TooLarge(
-            f"{name}: lasts {_duration(seconds)}; at most {_duration(60 * limits.minutes)} are taken "
-            "(fan-fer app --max-minutes)"
+            f"{name}: lasts {span(seconds)}; at most {span(60 * limits.minutes)} are taken (fan-fer app --max-minutes)"
         )
-
-
-class Upload(Video):
-    """A video whose times are watched: a header may lack the length, or lie.
-
-    Iterating raises TooLarge at a frame that comes later than is taken. ``shown``: what the user calls the video.
-    """
-
-    def __init__(self, path: Path, shown: str, limits: Limits) -> None:
-        super().__init__(path)
-        self._shown_name, self._limits = shown, limits
-
-    def __iter__(self) -> Iterator[Frame]:
-        for frame in super().__iter__():
-            check_length(self._shown_name, frame.time, self._limits)
-            yield frame
 
 
 def _is_container(start: bytes) -> bool:
@@ -100,5 +77,7 @@ def _is_container(start: bytes) -> bool:
     )
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"
+def span(seconds: float) -> str:
+    """A time in words, rounded up."""
+    number, unit = (seconds / 60, "minutes") if seconds >= 60 else (seconds, "seconds")
+    return f"{math.ceil(round(100 * number, 3)) / 100:g} {unit}"

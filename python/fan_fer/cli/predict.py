@@ -85,12 +85,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.workers import check_time_limit
     from fan_fer.video.decoding import is_address
-    from fan_fer.video.sources import list_videos
+    from fan_fer.video.paths import one_line
+    from fan_fer.video.sources import list_videos, not_taken, passed_over
 
     check_time_limit(arguments.time_limit)
     videos: list[Source] = []
     for clip in arguments.clips:
-        videos += [clip] if is_address(clip) else list_videos([clip])
+        found: list[Source] = [clip] if is_address(clip) else [*list_videos([clip])]
+        if found != [Path(clip)] and not is_address(clip) and (others := passed_over(Path(clip))):
+            print(f"fan-fer: warning: {one_line(clip)}: {not_taken(others)}", file=sys.stderr)
+        videos += found
     single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
     plots, annotated = _plan_outputs(arguments, videos, single)
     tasks = [ClipTask(video, plot, video_out) for video, plot, video_out in zip_longest(videos, plots, annotated)]

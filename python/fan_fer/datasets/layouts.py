@@ -16,7 +16,7 @@ from fan_fer.base.errors import DataError
 from fan_fer.base.names import Spellings, name_key, person_key
 from fan_fer.base.texts import decode_text
 from fan_fer.video.paths import one_line
-from fan_fer.video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from fan_fer.video.sources import IMAGE_SUFFIXES, pick_videos, visible_files
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
 CKPLUS_FOLDS = 10
@@ -59,10 +59,11 @@ class Source:
     folds: int | None = None
     without_label: int = 0  # clips left out because the source gives them no label
     notes: tuple[str, ...] = ()
+    not_taken: tuple[str, ...] = ()  # files in the folders of clips that are part of none
 
 
 def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
-    """The clips at ``path``, which is laid out as ``layout`` says. Opens no video or image.
+    """The clips at ``path``, which is laid out as ``layout`` says. Opens no video, and few images.
 
     folds: how many folds of persons to make; None: ten for ckplus, no folds for the others.
     Raises DataError where the layout is unknown or another one, and where labels cannot be read.
@@ -76,6 +77,7 @@ def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
         raise DataError(f"{path}: {'is a file' if path.exists() else 'no such folder'}; {layout} wants a folder")
     try:
         source = LAYOUTS[layout](path)
+        source = replace(source, not_taken=_not_taken(source, whole=layout in ("afew", "folders")))
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
     source = _join_spellings(path, source)
@@ -224,6 +226,14 @@ def _join_spellings(path: Path, source: Source) -> Source:
     return replace(source, classes=classes, clips=tuple(clips), notes=(*labels.notes(), *persons.notes()))
 
 
+def _not_taken(source: Source, whole: bool) -> tuple[str, ...]:
+    """Files that are part of no clip: below the root where the ``whole`` of it is made of clips, else beside images."""
+    images = [source.root / clip.source for clip in source.clips if clip.images is not None]
+    found = {file for folder in ([source.root] if whole else images) for file in visible_files(folder)}
+    taken = {source.root / clip.source / name for clip in source.clips for name in clip.images or ("",)}
+    return tuple(sorted((os.path.relpath(file, source.root) for file in found - taken), key=natural))
+
+
 def _by_person(path: Path, source: Source, folds: int) -> Source:
     """Subjects in ascending order; fold k takes the k-th of them and every ``folds``-th from there."""
     if folds < 2:
@@ -325,7 +335,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _videos(folder: Path) -> list[Path]:
-    return [file for file in _files(folder) if file.suffix.lower() in VIDEO_SUFFIXES]
+    return pick_videos(_files(folder))
 
 
 def _images(folder: Path) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class Preparation:
     clips: tuple[dict[str, Any], ...]
     found_done: int  # clips that an earlier run had done
     notes: tuple[str, ...] = ()
+    not_taken: tuple[str, ...] = ()  # files of the source that are part of no clip
 
 
 def prepare(
@@ -124,7 +125,7 @@ def prepare(
             raise DataError(f"{source}: {finder.name} finds no face in any of the {len(rows)} clips; see {CLIPS_FILE}")
         settings = replace(settings, complete=True)
         write_settings(target, settings)
-    return Preparation(settings, tuple(rows), found_done, listing.notes)
+    return Preparation(settings, tuple(rows), found_done, listing.notes, listing.not_taken)
 
 
 def _check_target(source: Path, target: Path, settings: SetSettings) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from fan_fer.datasets.files import CLIPS_FILE, NO_FACE, OK, UNREADABLE
 from fan_fer.datasets.layouts import natural
 from fan_fer.datasets.prepare import Preparation
+from fan_fer.video.sources import not_taken
 
 NAMED = 10  # clips named on the terminal; the table names all
 
@@ -26,6 +27,8 @@ def summary(preparation: Preparation, seconds: float) -> RenderableType:
     parts += [Text(note) for note in preparation.notes]
     if settings.without_label:
         parts.append(Text(f"{settings.without_label} skipped, the source gives them no label"))
+    if preparation.not_taken:
+        parts.append(Text(not_taken(preparation.not_taken)))
     for status, what in ((NO_FACE, "without a face"), (UNREADABLE, "unreadable")):
         names = [str(row["clip"]) for row in clips if row["status"] == status]
         if names:

@@ -28,14 +28,24 @@ class YuNet:
             raise DetectorError(f"detector yunet: {path}: no such file; wanted: the YuNet network (.onnx)")
         try:
             # Read here: OpenCV opens no file whose name is not in UTF-8.
-            content, empty = np.frombuffer(path.read_bytes(), np.uint8), np.empty(0, np.uint8)
-            with quiet_opencv():
-                self._network = cv2.FaceDetectorYN.create("onnx", content, empty, (320, 320), score_threshold)
-                self._network.detect(np.zeros((320, 320, 3), np.uint8))
+            self._load(path.read_bytes(), score_threshold)
         except OSError as error:
             raise DetectorError(f"detector yunet: {path}: cannot be read ({error.strerror})") from None
         except (cv2.error, SystemError):
             raise DetectorError(f"detector yunet: {path}: not the YuNet network (.onnx)") from None
+
+    def __getstate__(self) -> tuple[bytes, float]:
+        return self._content, self._threshold
+
+    def __setstate__(self, state: tuple[bytes, float]) -> None:
+        self._load(*state)
+
+    def _load(self, content: bytes, threshold: float) -> None:
+        self._content, self._threshold = content, threshold
+        data, empty = np.frombuffer(content, np.uint8), np.empty(0, np.uint8)
+        with quiet_opencv():
+            self._network = cv2.FaceDetectorYN.create("onnx", data, empty, (320, 320), threshold)
+            self._network.detect(np.zeros((320, 320, 3), np.uint8))
         self._lock = threading.Lock()  # one picture at a time: the network keeps its size
 
     def detect(self, image: np.ndarray) -> list[Face]:

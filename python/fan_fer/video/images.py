@@ -1,13 +1,16 @@
-"""Images as clips, through OpenCV: files, arrays, and whatever gives frames one by one."""
+"""Images as clips, most through OpenCV: files, arrays, and whatever gives frames one by one."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +18,16 @@ from fan_fer.base.errors import VideoError
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import FALLBACK_FPS, Frame
 from fan_fer.video.paths import one_line, open_file
+from fan_fer.video.streams import Undecodable, picture_streams
+from fan_fer.video.upright import Converter
 
 Image = NDArray[np.uint8]
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PNG = b"\x89PNG\r\n\x1a\n"
+IMAGE_SUFFIXES = (".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+HEAD = 65536  # bytes that say what a file is
 NO_DURATION = 100  # milliseconds that browsers show a picture for which says 0
+AT_ONCE = 2**28  # bytes of the pictures of an animated WebP that are decoded together
 WANTED = "wanted RGB images of uint8"
 
 
@@ -33,10 +41,12 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 def is_image(start: bytes, suffix: str) -> bool:
     """Whether a file that begins like this, and has this suffix, is an image rather than a video.
 
-    An animated PNG is a video, as a GIF is; an animated WebP is not, because FFmpeg reads its first picture alone.
+    What moves, and AVIF and HEIC, are videos, as far as FFmpeg reads them: an animated WebP is not.
     """
-    if start[:8] == b"\x89PNG\r\n\x1a\n":
-        return b"acTL" not in start.partition(b"IDAT")[0]
+    if start[:8] == PNG:
+        return not moves(start)
+    if start[:4] == b"GIF8" or start[4:8] == b"ftyp":
+        return False
     suffix = suffix.lower()
     return (
         suffix in IMAGE_SUFFIXES
@@ -47,20 +57,58 @@ def is_image(start: bytes, suffix: str) -> bool:
     )
 
 
-def decode_images(data: bytes, shown: str) -> list[tuple[float, Image]]:
+def moves(start: bytes) -> bool:
+    """Whether a file that begins like this is a GIF, or an animated PNG, WebP or AVIF."""
+    return (
+        start[:4] == b"GIF8"
+        or (start[:8] == PNG and b"acTL" in start[:HEAD].partition(b"IDAT")[0])
+        or (start[8:16] == b"WEBPVP8X" and len(start) > 20 and bool(start[20] & 2))
+        or start[4:12] in (b"ftypavis", b"ftyphevc")
+    )
+
+
+def count_images(data: bytes) -> int:
+    """How many pictures are in an image file."""
+    return len(_durations(data)) or 1
+
+
+def decode_images(data: bytes, shown: str) -> Iterator[tuple[float, Image]]:
     """The time in seconds and the image, RGB and upright, of every picture in an image file. Raises VideoError."""
-    if data[8:16] != b"WEBPVP8X" or not data[20] & 2:
-        return [(0.0, _decode(data, shown))]
-    with quiet_opencv():
-        read, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
-    if not read or not len(animation.frames):
-        raise VideoError(f"{shown}: not an image, or a damaged one")
-    times = np.cumsum([0.0, *((duration or NO_DURATION) / 1000 for duration in animation.durations)])
-    images = (np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB), np.uint8) for frame in animation.frames)
-    return [(float(time), image) for time, image in zip(times, images, strict=False)]
+    durations = _durations(data)
+    if not durations:
+        yield 0.0, _decode(data, shown)
+        return
+    times = np.cumsum([0, *((duration or NO_DURATION) for duration in durations)]) / 1000
+    width, height = (1 + int.from_bytes(data[place : place + 3], "little") for place in (24, 27))
+    together = max(1, AT_ONCE // (4 * width * height))
+    done = 0
+    while done < len(durations):
+        with quiet_opencv():
+            read, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8), done, together)
+        if not read or not len(animation.frames):
+            raise VideoError(f"{shown}: not an image, or a damaged one")
+        for frame in animation.frames:
+            yield float(times[done]), np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB), np.uint8)
+            done += 1
+
+
+def _durations(data: bytes) -> list[int]:
+    """Milliseconds of every picture of an animated WebP; none of another file."""
+    found: list[int] = []
+    if data[8:12] != b"WEBP" or not moves(data[:HEAD]):
+        return found
+    place = 12
+    while place + 24 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, place)
+        if name == b"ANMF":
+            found.append(int.from_bytes(data[place + 20 : place + 23], "little"))
+        place += 8 + length + length % 2
+    return found
 
 
 def _decode(data: bytes, shown: str) -> Image:
+    if data[4:8] == b"ftyp":  # AVIF and HEIC, of which OpenCV reads some, and turns none upright
+        return _decode_with_av(data, shown)
     try:
         with quiet_opencv():
             # Applies the EXIF orientation.
@@ -72,11 +120,22 @@ def _decode(data: bytes, shown: str) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def _decode_with_av(data: bytes, shown: str) -> Image:
+    try:
+        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+            for frame in container.decode(picture_streams(container, shown)[0]):
+                return Converter().image(frame, 1.0)
+    except (av.FFmpegError, Undecodable):
+        pass
+    raise VideoError(f"{shown}: not an image, or a damaged one")
+
+
 class Images:
     """The images of one clip, read as a stream at FALLBACK_FPS. Damaged ones are left out, and so are their numbers.
 
-    files: the images, in the order of the frames.
+    files: the images, in the order of the frames. Of one that moves, the first picture.
     name: what a prediction calls the clip.
+    notes: warnings that are known already.
 
     Attributes beside those of :class:`fan_fer.video.frame.Clip`:
         images: the files.
@@ -85,23 +144,32 @@ class Images:
     consecutive = False
     live = False
 
-    def __init__(self, files: Sequence[str | os.PathLike[str]], name: str | None = None) -> None:
+    def __init__(
+        self, files: Sequence[str | os.PathLike[str]], name: str | None = None, notes: Sequence[str] = ()
+    ) -> None:
         self.images = [Path(file) for file in files]
         self.name = name
         self.fps = FALLBACK_FPS
         self.frame_count = len(self.images)
         self.duration = len(self.images) / FALLBACK_FPS
-        self.warnings: list[str] = []
+        self._notes = notes
+        self.warnings = list(notes)
         self.damaged: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[Frame]:
+        self.warnings[:] = self._notes
         for index, path in enumerate(self.images):
+            shown = one_line(str(path))
             try:
-                image = read_image(path)
+                with open_file(path) as file:
+                    data = file.read()
+                image = _decode(data, shown)
             except VideoError as error:
                 self.damaged[index] = str(error)
-            else:
-                yield Frame(index, index / self.fps, image)
+                continue
+            if moves(data):
+                self.warnings.append(f"{shown}: an animation, of which only the first picture is taken here")
+            yield Frame(index, index / self.fps, image)
 
 
 class Array:

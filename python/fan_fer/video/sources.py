@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,19 @@ from fan_fer.base.errors import VideoError
 from fan_fer.video.camera import Camera
 from fan_fer.video.decoding import Video, is_address
 from fan_fer.video.frame import Clip
+from fan_fer.video.images import HEAD, Array, Images, Stream, moves
 from fan_fer.video.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from fan_fer.video.images import Array, Images, Stream
 from fan_fer.video.paths import one_line
 
-VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".f4v", ".m4v", ".mov", ".mp4", ".qt"),
+    *(".m1v", ".m2t", ".m2ts", ".m2v", ".mpe", ".mpeg", ".mpg", ".mts", ".ts", ".vob"),
+    *(".asf", ".avi", ".divx", ".dv", ".flv", ".ivf", ".mkv", ".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb"),
+    *(".264", ".265", ".h264", ".h265", ".hevc", ".mjpeg", ".mjpg", ".webm", ".wmv", ".y4m"),
+    *(".apng", ".gif"),
+)
+MOVING = (".apng", ".avif", ".gif", ".png", ".webp")  # of pictures that may move
+NAMED = 5  # files that are not taken
 
 Source = Any
 """What ``open_clip`` takes."""
@@ -57,29 +65,76 @@ def open_clip(source: Source) -> Clip:
 
 
 def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Files as given; for a folder, the videos in it and below, known by their suffix, in the order of names.
+    """Files as given; for a folder, the videos in it and below, in the order of names.
 
     A folder without a video stays in the list, so that opening it tells the user.
     """
     videos: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            videos += sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES) or [path]
-        else:
-            videos.append(path)
+        videos += (_videos_below(path) or [path]) if path.is_dir() else [path]
     return videos
 
 
+def passed_over(folder: Path) -> list[str]:
+    """Names of the files in a folder, and below, that :func:`list_videos` leaves out."""
+    return sorted(str(file.relative_to(folder)) for file in {*visible_files(folder)} - {*_videos_below(folder)})
+
+
+def pick_videos(files: Sequence[Path]) -> list[Path]:
+    """Which files of one folder are videos: their suffix tells, and of PNG, WebP and AVIF how they begin.
+
+    Pictures that move are none beside pictures that do not: those are a clip, and these are about it.
+    """
+    certain = any(file.suffix.lower() in VIDEO_SUFFIXES and file.suffix.lower() not in MOVING for file in files)
+    # Most folders without one hold the frames of a clip, of which the first is looked at.
+    if not certain and any(file.suffix.lower() in IMAGE_SUFFIXES and not _is_video(file) for file in files):
+        return []
+    return [file for file in files if _is_video(file)]
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files in a folder and below, without .DS_Store and the like."""
+    for file in folder.rglob("*"):
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts) and file.is_file():
+            yield file
+
+
+def not_taken(names: Sequence[str]) -> str:
+    """The line about files in a folder that are not read."""
+    some = ", ".join(map(one_line, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+    return f"{len(names)} file{' was' if len(names) == 1 else 's were'} not taken: {some}"
+
+
+def _videos_below(folder: Path) -> list[Path]:
+    folders: dict[Path, list[Path]] = {}
+    for file in visible_files(folder):
+        folders.setdefault(file.parent, []).append(file)
+    return sorted(video for files in folders.values() for video in pick_videos(files))
+
+
+def _is_video(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in MOVING or suffix not in IMAGE_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return moves(file.read(HEAD))
+    except OSError:
+        return False
+
+
 def _open_path(name: str) -> Clip:
-    if not is_address(name) and os.path.isdir(name):  # noqa: PTH112, any name will do
-        files = [file for file in Path(name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-        files = [file for file in files if not file.name.startswith(".") and file.is_file()]
-        if not files:
-            raise VideoError(f"{one_line(name)}: no image in this folder; a video, or a folder of images, is wanted")
-        files.sort(key=_natural)
-        return Images(files, name)
-    return Video(name)
+    if is_address(name) or not os.path.isdir(name):  # noqa: PTH112, any name will do
+        return Video(name)
+    folder = Path(name)
+    files = [*visible_files(folder)]
+    images = [file for file in files if file.parent == folder and file.suffix.lower() in IMAGE_SUFFIXES]
+    others = sorted(str(file.relative_to(folder)) for file in {*files} - {*images})
+    if not images:
+        held = f" ({not_taken(others)})" if others else ""
+        raise VideoError(f"{one_line(name)}: no image in this folder{held}; a video, or a folder of images, is wanted")
+    images.sort(key=_natural)
+    return Images(images, name, [f"{one_line(name)}: {not_taken(others)}"] if others else [])
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

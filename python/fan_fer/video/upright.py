@@ -37,6 +37,7 @@ class Converter:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
+        self._turned = 0
         self._matrix: bytes | None = None
 
     def image(self, frame: Any, aspect: float) -> NDArray[np.uint8]:
@@ -53,10 +54,11 @@ class Converter:
         image = rows[: rgb.height, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)
         # A frame that was RGB comes back as it is, and the decoder may build the next on it.
         image = image.copy() if rgb is frame else np.ascontiguousarray(image)
-        # A file has one matrix for all frames of a size. A frame that has been asked for it is only freed when Python
-        # next looks for cycles.
-        if self._size != (frame.width, frame.height):
-            self._size = frame.width, frame.height
+        # A frame that has been asked for its matrix is only freed when Python next looks for cycles. In a stream it can
+        # change at a key frame; those between need not repeat it.
+        size, turned = (frame.width, frame.height), frame.rotation
+        if self._size != size or (frame.key_frame and self._turned != turned):
+            self._size, self._turned = size, turned
             side = frame.side_data.get("DISPLAYMATRIX")
             self._matrix = None if side is None else bytes(side)
         return upright(image, self._matrix)

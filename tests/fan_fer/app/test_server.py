@@ -23,6 +23,7 @@ from fan_fer.cli.main import main
 from fan_fer.recognizer import Recognizer
 
 from ..fakes import PREPROCESSING, SquareDetector, assert_one_error, make_clip, names, write_video
+from ..video.made import video, with_sound
 
 testclient = pytest.importorskip("starlette.testclient", reason="no Starlette: pip install 'fan_ext[test]'")
 from fan_fer.app.server import make_app  # noqa: E402  (needs Starlette)
@@ -183,7 +184,12 @@ def test_second_clip_waits_and_cancelling_frees_the_line(serve, clip: Path) -> N
     [
         (b"", "x.mp4: the file is empty; an mp4, mov, webm or avi file is wanted"),
         (b"#EXTM3U\n/etc/passwd\n", "x.mp4: not a video; an mp4, mov, webm or avi file is wanted"),
-        (b"\x00\x00\x00\x18ftypisom" + bytes(100), "x.mp4: a damaged video, or one in a format that cannot be decoded"),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(100), "x.mp4: not a video, or a damaged one"),
+        (
+            video().replace(b"avc1", b"evc1"),
+            "x.mp4: its pictures are in a format (EVC) that cannot be decoded here; as",
+        ),
+        (with_sound(video(images=1), "mp4", 1), "x.mp4: no video in it, only sound and a cover picture"),
     ],
 )
 def test_what_is_no_video(serve, content: bytes, message: str) -> None:
@@ -204,17 +210,21 @@ def test_no_face(serve, clip: Path, tmp_path: Path) -> None:
     assert until(client, upload(client, clip).json()["id"], "done", "failed")["state"] == "done"
 
 
-def test_too_long_is_known_from_the_header(serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_is_known_before_the_work(serve, tmp_path: Path) -> None:
     long = write_video(tmp_path / "long.avi", [[(10, 10, 30)]] * 32, fps=1)
     client = serve()
     answer = upload(client, long, "long.avi")
     assert answer.status_code == 413
     assert "long.avi: lasts 32 seconds; at most 30 seconds are taken" in answer.json()["error"]
     assert kept(client) == []
-    # A header that lies: the frames tell.
-    monkeypatch.setattr("fan_fer.app.server.check_upload", lambda *arguments: None)
-    status = until(client, upload(client, long, "long.avi").json()["id"], "done", "failed")
-    assert "long.avi: lasts 31 seconds; at most" in status["error"]
+
+
+def test_a_quick_clip_is_as_long_as_it_lasts(serve, tmp_path: Path) -> None:
+    client = serve(limits=Limits(minutes=1 / 60))
+    quick = write_video(tmp_path / "quick.mp4", [[(10, 10, 30)]] * 230, fps=240)
+    id = upload(client, quick, "quick.mp4").json()["id"]
+    assert until(client, id, "done", "failed")["state"] == "done"
+    assert client.get("/api/about").json()["longest"] == "1 seconds"
 
 
 def test_too_large(serve) -> None:

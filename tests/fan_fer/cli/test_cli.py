@@ -109,6 +109,23 @@ def test_several_clips(predict, clip: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "plots") == ["clip-2.png", "clip.png"]
 
 
+def test_a_folder_s_other_files_are_counted_and_named(predict, clip: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.srt", "more/c.mp3", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    code, out, err = predict(tmp_path)
+    assert code == DONE
+    assert str(clip) in out
+    assert err == f"fan-fer: warning: {tmp_path}: 3 files were not taken: a.jpg, b.srt, more/c.mp3\n"
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    cv2.imwrite(str(frames / "1.png"), picture(FACE)[..., ::-1])
+    (frames / "notes.txt").touch()
+    code, out, err = predict(frames)
+    assert code == DONE
+    assert err == f"fan-fer: warning: {frames}: 1 file was not taken: notes.txt\n"
+
+
 def test_plot_into_a_folder(predict, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "plots").mkdir()
     assert predict(clip, "--plot", tmp_path / "plots")[0] == DONE

@@ -153,6 +153,34 @@ def test_folders_of_videos_and_of_images(tmp_path: Path) -> None:
     assert prepared.partitions()[0].test == (4, 5, 6, 7)
 
 
+def test_videos_of_all_suffixes_are_clips_and_what_is_none_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    images = source / "glad" / "frames"
+    images.mkdir(parents=True)
+    clip = write_pictures(tmp_path / "clip.avi", [draw_face("Happy", 1, 2)] * 2)
+    for name in ("a.ts", "b.OGV", "c.gif", "d.m2ts", "e.mpe"):
+        shutil.copy(clip, source / "glad" / name)
+    for name in ("1.png", "2.png"):
+        cv2.imwrite(str(images / name), draw_face("Happy", 1, 2)[..., ::-1])
+    for name in ("f.xyz", "song.mp3", "frames/preview.gif", "frames/times.txt", "../readme.txt", "../lost.mp4"):
+        (source / "glad" / name).touch()
+    (source / "glad" / ".DS_Store").touch()
+    preparation = run("folders", source, tmp_path / "set")
+    assert [row["clip"].removeprefix("glad/") for row in preparation.clips] == ["a", "b", "c", "d", "e", "frames"]
+    assert {row["status"] for row in preparation.clips} == {"ok"}
+    assert preparation.not_taken == (
+        "glad/f.xyz",
+        "glad/frames/preview.gif",
+        "glad/frames/times.txt",
+        "glad/song.mp3",
+        "lost.mp4",
+        "readme.txt",
+    )
+    listed = write_list(tmp_path / "list.csv", "video,label", "source/glad/frames,glad", "source/glad/a.ts,glad")
+    listing = run("csv", listed, tmp_path / "listed")
+    assert listing.not_taken == ("source/glad/frames/preview.gif", "source/glad/frames/times.txt")
+
+
 def test_folders_without_splits(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / "source" / label).mkdir(parents=True)
@@ -897,11 +925,13 @@ def test_summary_of_splits_and_of_what_was_left_out(command, tmp_path: Path) -> 
     source = draw_afew(tmp_path / "source", train=2, val=1)
     (source / "Val_AFEW" / "Fear" / "a.avi").write_bytes(b"dust")
     blank(source / "Val_AFEW" / "Fear" / "b.avi")
+    (source / "Val_AFEW" / "Fear" / "notes.txt").touch()
     code, out, err = command("--layout", "afew", source, tmp_path / "set", "--size", CROP)
     assert code == DONE
     assert ["Fear", "2", "1", "3", "18", "18"] in [line.split() for line in out.splitlines()]
     assert "1 without a face, left out: Val_AFEW/Fear/b" in out
     assert "1 unreadable, left out: Val_AFEW/Fear/a" in out
+    assert "3 files were not taken: Train_AFEW/frames.csv, Val_AFEW/Fear/notes.txt, Val_AFEW/frames.csv" in out
     assert err == "fan-fer: warning: Val_AFEW/Fear/a: Val_AFEW/Fear/a.avi: not a video, or a damaged one\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import shutil
@@ -189,9 +190,11 @@ def test_weights_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     MTCNN(smallest=0.2)
 
 
-def test_mtcnn_can_be_sent_to_another_process(group: np.ndarray) -> None:
-    detector = MTCNN()
+@pytest.mark.parametrize("spec", ["mtcnn", pytest.param(f"yunet:{YUNET}", marks=needs_yunet)])
+def test_a_detector_can_be_copied_and_sent_to_another_process(spec: str, group: np.ndarray) -> None:
+    detector = load_detector(spec)
     same(pickle.loads(pickle.dumps(detector)).detect(group), detector.detect(group), 0)
+    same(copy.deepcopy(detector).detect(group), detector.detect(group), 0)
 
 
 def test_devices_that_are_not_there() -> None:

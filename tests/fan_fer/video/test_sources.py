@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -157,28 +156,6 @@ def test_any_name_will_do_for_an_image(tmp_path: Path, name: bytes) -> None:
     assert corners(read_image(path)) == [RED, GREEN, BLUE, GREY]
     (frame,) = open_clip(path)
     assert corners(frame.image) == [RED, GREEN, BLUE, GREY]
-
-
-ORIENTED = {
-    1: [RED, GREEN, BLUE, GREY],
-    2: [GREEN, RED, GREY, BLUE],
-    3: [GREY, BLUE, GREEN, RED],
-    4: [BLUE, GREY, RED, GREEN],
-    5: [RED, BLUE, GREEN, GREY],
-    6: [BLUE, RED, GREY, GREEN],
-    7: [GREY, GREEN, BLUE, RED],
-    8: [GREEN, GREY, RED, BLUE],
-}
-
-
-@pytest.mark.parametrize("orientation", ORIENTED)
-def test_photos_are_turned_and_mirrored_as_the_camera_says(tmp_path: Path, orientation: int) -> None:
-    jpeg = write_image(tmp_path / "photo.jpg", quadrants()).read_bytes()
-    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
-    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
-    (tmp_path / "photo.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
-    (frame,) = open_clip(tmp_path / "photo.jpg")
-    assert corners(frame.image) == ORIENTED[orientation]
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

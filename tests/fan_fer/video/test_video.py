@@ -110,17 +110,6 @@ def test_still_image_is_a_clip_of_one_frame(tmp_path: Path) -> None:
     assert list(video.read([0])) == [0]
 
 
-def test_orientation_in_a_photo_is_applied(tmp_path: Path) -> None:
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(quadrants(), cv2.COLOR_RGB2BGR))
-    # One EXIF entry, orientation (0x112) = 6: show it turned by 90 degrees clockwise.
-    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, 6, 0, 0)
-    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
-    (tmp_path / "phone.jpg").write_bytes(jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:])
-    (frame,) = Video(tmp_path / "phone.jpg")
-    assert frame.image.shape == (160, 96, 3)
-    assert corners(frame.image) == [BLUE, RED, GREY, GREEN]
-
-
 def broken_files(folder: Path) -> dict[str, str]:
     """Names of files that are no videos, with a word that the message about each must hold."""
     whole = write_video(folder / "whole.mp4", [quadrants()] * 5).read_bytes()

@@ -388,7 +388,7 @@ function listen() {
 }
 
 about = await (await fetch("/api/about")).json();
-$("limits").textContent = `mp4, mov, webm or avi · up to ${about.max_minutes} minutes and ${about.max_megabytes} MB`;
+$("limits").textContent = `mp4, mov, webm or avi · up to ${about.longest} and ${about.max_megabytes} MB`;
 $("example").hidden = !about.example;
 $("record").hidden = !navigator.mediaDevices?.getUserMedia || !window.MediaRecorder;
 listen();

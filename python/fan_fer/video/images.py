@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fan_fer.base.errors import VideoError
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import FALLBACK_FPS, Frame
-from fan_fer.video.paths import one_line, open_file
+from fan_fer.video.paths import Readable, one_line, open_file
 from fan_fer.video.streams import Undecodable, picture_streams
 from fan_fer.video.upright import Converter
 
@@ -122,7 +122,7 @@ def _decode(data: bytes, shown: str) -> Image:
 
 def _decode_with_av(data: bytes, shown: str) -> Image:
     try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        with av.open(Readable(io.BytesIO(data)), metadata_errors="replace") as container:
             for frame in container.decode(picture_streams(container, shown)[0]):
                 return Converter().image(frame, 1.0)
     except (av.FFmpegError, Undecodable):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import stat
-from io import BufferedReader
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
+from typing import Any
 
 from fan_fer.base.errors import VideoError
 
@@ -28,3 +29,19 @@ def open_file(path: Path) -> BufferedReader:
         raise VideoError(f"{shown}: no permission to read it") from None
     except (OSError, ValueError) as error:  # names too long or with a zero byte, links in a circle
         raise VideoError(f"{shown}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+
+
+class Readable:
+    """A file as FFmpeg reads it. A damaged one may send it to places that cannot be, and PyAV prints what is raised."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(place, whence)
+        except (OSError, ValueError):
+            return -1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

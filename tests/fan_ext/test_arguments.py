@@ -70,6 +70,12 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("shape", [(), (8,), (2, 3, 4, 8)])
+def test_shapes_without_values(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError, match=r"^fan_ext\.frame_attention: features has shape .*, expected \(B, N, D\)"):
+        fan_ext.frame_attention(torch.empty(shape, device="meta"), Q0.to("meta"))
+
+
 @pytest.mark.parametrize("needs_grad", [False, True])
 @pytest.mark.parametrize("name", BAD)
 def test_names_the_argument(name: str, needs_grad: bool) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,12 @@ def decode_images(data: bytes, shown: str) -> Iterator[tuple[float, Image]]:
     together = max(1, AT_ONCE // (4 * width * height))
     done = 0
     while done < len(durations):
-        with quiet_opencv():
-            read, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8), done, together)
-        if not read or not len(animation.frames):
+        frames: Sequence[Image] = ()
+        with quiet_opencv(), suppress(cv2.error):  # larger than OpenCV accepts
+            frames = cv2.imdecodeanimation(np.frombuffer(data, np.uint8), done, together)[1].frames
+        if not len(frames):
             raise VideoError(f"{shown}: not an image, or a damaged one")
-        for frame in animation.frames:
+        for frame in frames[: len(durations) - done]:
             yield float(times[done]), np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB), np.uint8)
             done += 1
 

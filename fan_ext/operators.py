@@ -201,8 +201,8 @@ def _fake_forward(
 ) -> _Results:
     if features.dim() != (3 if offsets is None else 2):
         raise RuntimeError(
-            f"fan_ext.frame_attention: features has shape {tuple(features.shape)}, expected (B, N, D), (N, D), or (T, D) "
-            "with offsets"
+            f"fan_ext.frame_attention: features has shape {tuple(features.shape)}, expected (B, N, D), (N, D), "
+            "or (T, D) with offsets"
         )
     dim = features.shape[-1]
     frames = features.shape[:-1]

@@ -25,6 +25,7 @@ from fuzz.inputs import (
     damaged,
     networks,
     operator_arguments,
+    prepared_sets,
     some,
     videos,
     words,
@@ -42,7 +43,8 @@ from fan_fer.base.errors import DataError, FanFerError, TrainingError, VideoErro
 from fan_fer.cli import predict
 from fan_fer.cli.main import main
 from fan_fer.datasets.layouts import csv_list
-from fan_fer.evaluation.clips import read_videos, with_truths
+from fan_fer.datasets.prepared import open_prepared
+from fan_fer.evaluation.clips import choose_prepared, read_videos, with_truths
 from fan_fer.evaluation.informative import load_truth
 from fan_fer.evaluation.labels import match_labels, parse_label_map
 from fan_fer.faces.align import TEMPLATE
@@ -207,6 +209,15 @@ def check_journal(made: tuple[str, bytes], folder: Path) -> None:
         assert all(isinstance(name, str) for name in journal.results)
 
 
+def check_prepared(made: tuple[str, bytes], folder: Path) -> None:
+    for name, whole in prepared_sets().items():
+        (folder / name).write_bytes(made[1] if name == made[0] else whole)
+    with refused(DataError):
+        prepared = open_prepared(folder)
+        assert all(label in prepared.classes for label in (clip.label for clip in prepared.clips))
+        choose_prepared(prepared)
+
+
 def check_operator(arguments: dict[str, Any], folder: Path) -> None:
     """Right arguments give what plain PyTorch does, wrong ones an error that names what is wrong."""
     try:
@@ -231,14 +242,15 @@ def _doubled(value: Any) -> Any:
 
 
 TARGETS = {
-    "videos and pictures": Target(lambda: damaged(videos), check_video, 2700),
+    "videos and pictures": Target(lambda: damaged(videos), check_video, 2500),
     "fan-fer predict": Target(lambda: st.lists(damaged(videos), max_size=3), check_predict, 800),
     "uploads of the page": Target(lambda: damaged(videos), check_page, 600),
-    "lists": Target(lambda: some(TABLES), check_list, 1500),
+    "lists": Target(lambda: some(TABLES), check_list, 1200),
     "label maps": Target(lambda: some(MAPS), check_map, 800),
     "recipes": Target(lambda: some(RECIPES), check_recipe, 800),
     "networks and checkpoints": Target(lambda: damaged(networks), check_weights, 800),
+    "prepared sets": Target(lambda: damaged(prepared_sets), check_prepared, 700),
     "progress files": Target(lambda: some(JOURNAL), check_journal, 400),
     "command lines": Target(words, check_command, 400),
-    "arguments of the operator": Target(operator_arguments, check_operator, 1200),
+    "arguments of the operator": Target(operator_arguments, check_operator, 1000),
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import av
@@ -13,10 +15,12 @@ import cv2
 import hypothesis.strategies as st
 import numpy as np
 import torch
-from drawn_faces import draw_face
+from drawn_faces import DrawnFaces, draw_face
 from safetensors.torch import save
 
 from fan_fer.attention.network import FrameAttentionNetwork
+from fan_fer.datasets.files import CLIPS_FILE, FRAMES_FILE, SETTINGS_FILE
+from fan_fer.datasets.prepare import prepare
 
 VIDEOS = {
     "mp4": ("mp4", "libx264", "yuv420p"),
@@ -103,6 +107,21 @@ RECIPES = {
     "recipe": b"epochs = 3\nlr = 0.1\nbatch_size = 4\n[layout.afew]\nepochs = 5\n[variant.fan]\nlr = 1e-3\n",
     "values": b"epochs = 1\nlr = 1\nmean = [0.5, 0.5, 0.5]\nstd = [1, 1, 1]\ndropout = 0.5\n",
 }
+
+
+@lru_cache
+def prepared_sets() -> Mapping[str, bytes]:
+    """The files that describe a prepared set of two clips."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source"
+        for split, label in (("train", "Happy"), ("val", "Sad")):
+            clip = source / split / label / "clip"
+            clip.mkdir(parents=True)
+            cv2.imwrite(str(clip / "0.png"), draw_face(label, 1, 0)[..., ::-1])
+        prepare("folders", source, Path(folder) / "set", size=32, detector=DrawnFaces())
+        return {name: (Path(folder) / "set" / name).read_bytes() for name in (SETTINGS_FILE, CLIPS_FILE, FRAMES_FILE)}
+
+
 JOURNAL = {
     "journal": b'{"format": 1, "weights": "a"}\n{"video": "a.mp4", "result": {"error": "x"}}\n',
     "empty": b"",

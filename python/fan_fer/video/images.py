@@ -84,7 +84,7 @@ def decode_images(data: bytes, shown: str) -> Iterator[tuple[float, Image]]:
     together = max(1, AT_ONCE // (4 * width * height))
     done = 0
     while done < len(durations):
-        frames: Sequence[Image] = ()
+        frames: Sequence[Any] = ()
         with quiet_opencv(), suppress(cv2.error):  # larger than OpenCV accepts
             frames = cv2.imdecodeanimation(np.frombuffer(data, np.uint8), done, together)[1].frames
         if not len(frames):

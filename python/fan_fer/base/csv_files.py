@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fan_fer.base.errors import DataError
-from fan_fer.base.files import write_text
+from fan_fer.base.files import read_file, write_text
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,26 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     exact: bytes that are no text, as file names may hold them, go through; else they become backslash escapes.
     Raises OutputError.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    lines = _Lines()
+    # Python quotes the marks that may end a line only where they do.
+    writer = csv.DictWriter(lines, columns, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue(), errors="surrogateescape" if exact else "backslashreplace")
+    write_text(path, "".join(lines), errors="surrogateescape" if exact else "backslashreplace")
+
+
+class _Lines(list[str]):
+    """The lines that a CSV writer gives, ended as is usual here."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _read_text(path: Path, wanted: str, exact: bool) -> str:
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {wanted}") from None
-    except ValueError as error:  # a NUL in the path
-        raise DataError(f"{str(path)!r}: cannot be read ({error}); {wanted}") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if utf16 else "utf-8-sig", "surrogateescape" if exact else "strict")

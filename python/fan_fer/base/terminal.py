@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.base.streams import note, write
 
 LINE = 250  # characters, where there is no terminal
 
@@ -20,14 +21,27 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except FanFerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        note(f"error: {error}")
         sys.exit(2)
 
 
 def console(stderr: bool = False, **options: Any) -> Console:
     """A console on standard output or error; ``options`` are rich's. Where there is no terminal, lines stay whole."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else LINE, **options)
+    terminal = stream is not None and not stream.closed and stream.isatty()
+    return Console(stderr=stderr, width=None if terminal else LINE, **options)
+
+
+def show(*parts: RenderableType, stderr: bool = False, **options: Any) -> None:
+    """A report, as rich's ``Console.print`` takes it; whether it could be written ``flush_streams`` tells."""
+    if stderr and _active is not None and not _active.disable:  # above the bars
+        _active.console.print(*parts, **options)
+        return
+    screen = console(stderr)
+    with screen.capture() as text:
+        screen.print(*parts, **options)
+    with suppress(OSError):
+        write(sys.stderr if stderr else sys.stdout, text.get())
 
 
 _active: Progress | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fan_fer.base.errors import DataError, WeightsError
+from fan_fer.base.errors import DataError, WeightsError, one_line
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.device import find_device
-    from fan_fer.base.files import check_folder, make_folder
+    from fan_fer.base.files import check_folder, is_folder, make_folder
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.clips import choose_prepared, choose_videos, evaluate_prepared, with_truths
     from fan_fer.evaluation.informative import load_truth
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.evaluation.summary import FILES, check_column, summarise, write_predictions, write_summary
     from fan_fer.recognizer import Recognizer
 
-    prepared = open_prepared(arguments.data) if arguments.data.is_dir() else None
+    prepared = open_prepared(arguments.data) if is_folder(arguments.data) else None
     if prepared is not None:
         which, clips = choose_prepared(prepared, arguments.partition, arguments.split)
     else:
@@ -147,11 +147,12 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
     from fan_fer.attention.weights import load_weights
-    from fan_fer.base.terminal import console
+    from fan_fer.base.files import is_file
+    from fan_fer.base.terminal import console, show
 
     screen = console(stderr=True)
     path = Path(arguments.model)
-    published = arguments.model != PACKAGED and path.suffix != ".safetensors" and path.is_file()
+    published = arguments.model != PACKAGED and path.suffix != ".safetensors" and is_file(path)
     if arguments.classes and not published:
         raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
     with screen.status("loading the network"):
@@ -165,7 +166,7 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
         classes = PUBLISHED_CLASSES.get(names) or tuple(name.strip() for name in names.split(","))
         network, card, report = import_network(path, classes)
     for line in report.lines():
-        screen.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        show(one_line(line), stderr=True, style="dim", markup=False, highlight=False, soft_wrap=True)
     return network, card
 
 
@@ -187,7 +188,7 @@ def _about(arguments: argparse.Namespace, card: ModelCard, which: str) -> dict[s
 
 
 def _print(summary: Summary) -> None:
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show
     from fan_fer.evaluation.report import summary_report
 
-    console().print(summary_report(summary))
+    show(summary_report(summary))

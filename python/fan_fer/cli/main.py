@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.base.streams import flush_streams, note, open_streams
 from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
@@ -16,25 +16,43 @@ COMMANDS = (predict, predict_many, live, app, prepare, train, evaluate, table, e
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file name need not be text that the terminal knows
-    arguments = _parser().parse_args(predict_many.from_predict(sys.argv[1:] if argv is None else argv))
+    try:
+        arguments = _parser().parse_args(predict_many.from_predict(sys.argv[1:] if argv is None else argv))
+    except SystemExit as end:
+        sys.exit(_end(int(end.code or 0)))
+    return _end(_run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         return int(arguments.run(arguments))
     except FanFerError as error:
         complain(error)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("fan-fer: interrupted", file=sys.stderr)
+        note("fan-fer: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Who reads our output has seen enough. Python flushes stdout once more at exit: let it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:  # such as a name that is too long for the file system
+    except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return BAD_INPUT
+
+
+def _end(code: int) -> int:
+    """The exit code, when all that is printed has been written."""
+    try:
+        flush_streams()
+    except BrokenPipeError:  # who reads our output has seen enough
+        return BROKEN_PIPE
+    except OSError as error:
+        complain(f"standard output: cannot be written ({error.strerror})")
+        return code or BAD_INPUT
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

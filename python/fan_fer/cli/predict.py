@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import FanFerError, OutputError
-from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
+from fan_fer.base.errors import FanFerError, OutputError, one_line
+from fan_fer.base.files import check_writable, distinct_names, exists, is_folder, make_folder, real_path, write_text
+from fan_fer.base.streams import write_output
+from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
     from fan_fer.output.prediction import Prediction
@@ -85,17 +86,18 @@ def run(arguments: argparse.Namespace) -> int:
     videos: list[Source] = []
     for clip in arguments.clips:
         videos += [clip] if is_address(clip) else list_videos([clip])
-    single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
+    single = len(arguments.clips) == 1 and not is_folder(arguments.clips[0])
     plots, annotated = _plan_outputs(arguments, videos, single)
     done, failures, interrupted = _recognize(arguments, videos, plots, annotated, single)
-    if done:
-        _write(arguments, done, failures, single)
+    unwritten = _write(arguments, done, failures, single) if done else []
     for warning in (line for people, _ in done for line in people[0].warnings):
-        print(f"fan-fer: warning: {warning}", file=sys.stderr)
-    for message in failures.values():
+        warn(warning)
+    for message in (*failures.values(), *unwritten):
         complain(message)
     if interrupted:
         raise KeyboardInterrupt
+    if unwritten:
+        return BAD_INPUT
     if not failures:
         return DONE
     return SOME_FAILED if done else BAD_INPUT
@@ -110,7 +112,7 @@ def _recognize(
 ) -> tuple[list[tuple[People, float]], dict[Source, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import console, show
     from fan_fer.base.timing import Profile
     from fan_fer.output.terminal import clip_progress, profile_report
     from fan_fer.video.sources import open_clip
@@ -132,7 +134,7 @@ def _recognize(
     for number, video in enumerate(videos):
         if video in failures:
             continue
-        name = Path(video).name if single else f"{number + 1}/{len(videos)} {Path(video).name}"
+        name = one_line(Path(video).name if single else f"{number + 1}/{len(videos)} {Path(video).name}")
         start, profile = time.perf_counter(), Profile()
         try:
             with clip_progress(name) as progress:
@@ -142,7 +144,7 @@ def _recognize(
                     people = [recognizer.predict(video, progress, profile)]
             done.append((people, time.perf_counter() - start))
             if arguments.profile:
-                console(stderr=True).print(profile_report(profile, people[0], done[-1][1]))
+                show(profile_report(profile, people[0], done[-1][1]), stderr=True)
             if plots:
                 _plot(plots[number], people)
             if annotated:
@@ -171,7 +173,6 @@ def _plan_outputs(
 
     Raises OutputError for an output that could not be written in the end, FanFerError where a library is missing.
     """
-    from fan_fer.base.files import check_writable
     from fan_fer.output.figure import check_picture
 
     plots, annotated = [], []
@@ -183,17 +184,17 @@ def _plan_outputs(
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
     outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
-    inputs = {Path(video).resolve() for video in videos}
+    inputs = {real_path(video) for video in videos}
     seen: set[Path] = set()
     for path in outputs:
-        target = path.resolve()
+        target = real_path(path)
         if target in inputs:
             raise OutputError(f"{path}: is one of the clips; another name is wanted")
         if target in seen:
             raise OutputError(f"{path}: is named for two outputs; two names are wanted")
         seen.add(target)
         # A folder of pictures that is still to be made is checked by its own name.
-        new = path in (*plots, *annotated) and not single and not path.parent.exists()
+        new = path in (*plots, *annotated) and not single and not exists(path.parent)
         check_writable(path.parent if new else path)
     return plots, annotated
 
@@ -202,20 +203,15 @@ def _picture_paths(
     given: Path, videos: Sequence[Source], single: bool, what: str, suffix: str, check: Callable[[Path], None]
 ) -> list[Path]:
     """The file that is given for one video; for several, a file named after each in the folder that is given."""
-    if single and not given.is_dir():
+    if single and not is_folder(given):
         check(given)
         return [given]
-    if given.suffix and not given.is_dir():
+    if given.suffix and not is_folder(given):
         raise OutputError(f"{given}: several {what}s go into a folder; the name of a folder is wanted")
-    if given.exists() and not given.is_dir():
+    if exists(given) and not is_folder(given):
         raise OutputError(f"{given}: is no folder; several {what}s go into a folder")
-    paths: list[Path] = []
-    for video in videos:
-        # Clips of the same name in different folders: clip.png, clip-2.png, ...
-        stem = Path(video).stem
-        same = sum(Path(earlier).stem == stem for earlier in videos[: len(paths)])
-        paths.append(given / f"{stem}{f'-{same + 1}' if same else ''}{suffix}")
-    return paths
+    # Clips of the same name in different folders: clip.png, clip-2.png, ...
+    return [given / name for name in distinct_names([Path(video).stem or "clip" for video in videos], suffix)]
 
 
 def _write(
@@ -223,36 +219,39 @@ def _write(
     done: Sequence[tuple[People, float]],
     failures: dict[Source, str],
     single: bool,
-) -> None:
-    """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""
-    from fan_fer.base.files import write_text
-    from fan_fer.base.terminal import console
+) -> list[str]:
+    """The files, and the table for the terminal; with JSON on standard output the table goes to standard error.
+
+    Returns what was wrong with those that could not be written; the others are.
+    """
+    from fan_fer.base.terminal import show
     from fan_fer.output.json_csv import batch_json, clip_json, write_csv
     from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
     everyone = arguments.faces == "all"
     clips = [people if everyone else people[0] for people, _ in done]
-    if arguments.csv:
-        write_csv(arguments.csv, [person for people, _ in done for person in people])
-    if arguments.json:
-        text = clip_json(clips[0]) if single else batch_json(clips, failures)
-        if arguments.json == STDOUT:
-            _print(text, sys.stdout)
-        else:
-            write_text(arguments.json, text)
-    stream = sys.stderr if arguments.json == STDOUT else sys.stdout
-    out = console(stderr=stream is sys.stderr)
+    unwritten = []
+    try:
+        if arguments.csv:
+            write_csv(arguments.csv, [person for people, _ in done for person in people])
+    except OutputError as error:
+        unwritten.append(str(error))
+    try:
+        if arguments.json:
+            text = clip_json(clips[0]) if single else batch_json(clips, failures)
+            if arguments.json == STDOUT:
+                write_output(text)
+            else:
+                write_text(arguments.json, text)
+    except OutputError as error:
+        unwritten.append(str(error))
     subjects = [(people[0], seconds) for people, seconds in done]
-    with out.capture() as report:
-        if everyone:
-            out.print(tracks_table(done))
-        else:
-            out.print(clip_report(*subjects[0]) if single else batch_table(subjects))
-    _print(report.get(), stream)
+    whole = clip_report(*subjects[0]) if single else batch_table(subjects)
+    show(tracks_table(done) if everyone else whole, stderr=arguments.json == STDOUT)
+    return unwritten
 
 
 def _plot(path: Path, people: People) -> None:
-    from fan_fer.base.files import make_folder
     from fan_fer.output.figure import strip_frames
     from fan_fer.output.plot import video_faces, write_plot
     from fan_fer.output.plot_people import track_faces, write_tracks_plot
@@ -265,18 +264,7 @@ def _plot(path: Path, people: People) -> None:
 
 
 def _annotate(path: Path, people: People, progress: Progress) -> None:
-    from fan_fer.base.files import make_folder
     from fan_fer.output.annotate import annotate_video
 
     make_folder(path.parent)
     annotate_video(people, path, progress)
-
-
-def _print(text: str, stream: IO[str]) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fan_fer.base.csv_files import write_table
-from fan_fer.base.errors import DataError
+from fan_fer.base.errors import DataError, one_line
 from fan_fer.base.files import write_text
 from fan_fer.evaluation.clips import EvaluatedClip, find_column
 from fan_fer.evaluation.informative import (
@@ -100,7 +100,7 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
     write_text(folder / METRICS_FILE, json.dumps(summary.to_dict(), indent=2) + "\n", errors="backslashreplace")
     if summary.scores:
-        title = f"{Path(summary.about['model']['file']).name} on {Path(summary.about['data']).name}"
+        title = one_line(f"{Path(summary.about['model']['file']).name} on {Path(summary.about['data']).name}")
         write_confusion(folder / CONFUSION_FILE, summary.scores, title)
 
 

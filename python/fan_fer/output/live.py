@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -68,9 +69,10 @@ class LivePanel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
-        if not self._live.console.is_terminal:
-            self._live.console.line()
+        with suppress(OSError):  # which ``flush_streams`` tells
+            self._live.stop()
+            if not self._live.console.is_terminal:
+                self._live.console.line()
 
     def show(self, frame: Frame, prediction: ClipPrediction | None) -> bool:
         """Takes what ``Recognizer.stream`` gives. Returns whether to go on."""

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
+from fan_fer.base.errors import one_line
 from fan_fer.base.files import atomic_write
 from fan_fer.faces.align import align_face
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, class_colors
@@ -255,5 +256,5 @@ def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
     figure.text(RIGHT, 0.953, rest, ha="right", fontsize=10, color=INK)
     faces = f"{prediction.frames_with_face} of {prediction.frames_total} frames show a face"
     if prediction.video is not None:
-        faces = textwrap.shorten(Path(prediction.video).name, 60, placeholder="...") + "  |  " + faces
+        faces = textwrap.shorten(one_line(Path(prediction.video).name), 60, placeholder="...") + "  |  " + faces
     figure.text(RIGHT, 0.918, faces, ha="right", fontsize=9, color=FAINT, parse_math=False)

@@ -15,11 +15,11 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from fan_fer.base.errors import VideoError
+from fan_fer.base.errors import VideoError, one_line
 from fan_fer.video.codecs import codec_name
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import decode_images, is_image
-from fan_fer.video.paths import one_line, open_file
+from fan_fer.video.paths import open_file, read_bytes
 from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
 
@@ -91,15 +91,13 @@ class Video:
     def _begins_as_image(self) -> bool:
         if self.name is not None and self.path is None:
             return False
-        with self._file() as file:
-            start = file.read(HEAD)
+        start = self._data[:HEAD] if self.path is None else read_bytes(self.path, HEAD)
         if not start:
             raise VideoError(f"{self._shown}: the file is empty")
         return is_image(start, "" if self.path is None else self.path.suffix)
 
     def _images(self) -> list[tuple[float, NDArray[np.uint8]]]:
-        with self._file() as file:
-            return decode_images(file.read(), self._shown)
+        return decode_images(self._data if self.path is None else read_bytes(self.path), self._shown)
 
     def _file(self) -> io.BufferedIOBase:
         return io.BytesIO(self._data) if self.path is None else open_file(self.path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fan_fer.base.errors import VideoError
 from fan_fer.video.frame import FALLBACK_FPS, Frame
 from fan_fer.video.opencv import quiet_opencv
-from fan_fer.video.paths import one_line, open_file
+from fan_fer.video.paths import read_bytes
 
 Image = NDArray[np.uint8]
 
@@ -26,9 +26,7 @@ WANTED = "wanted RGB images of uint8"
 
 def read_image(path: str | os.PathLike[str]) -> Image:
     """A still image as uint8 RGB (H, W, 3), upright; the first of an animated one. Raises VideoError."""
-    with open_file(Path(path)) as file:
-        data = file.read()
-    return _decode(data, one_line(os.fsdecode(path)))
+    return _decode(read_bytes(Path(path)), os.fsdecode(path))
 
 
 def is_image(start: bytes, suffix: str) -> bool:

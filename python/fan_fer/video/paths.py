@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import stat
 from io import BufferedReader
 from pathlib import Path
 
+from fan_fer.base import files
 from fan_fer.base.errors import VideoError
-
-
-def one_line(name: str) -> str:
-    """A name as a message shows it: without line breaks."""
-    return "?".join(name.splitlines())
 
 
 def open_file(path: Path) -> BufferedReader:
     """Opens a file to read its bytes. Raises VideoError."""
-    shown = one_line(str(path))
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise VideoError(f"{shown}: not a file; a video, or a folder with videos in it, is wanted")
-        return path.open("rb")
+        return files.open_file(path)
     except FileNotFoundError:
-        raise VideoError(f"{shown}: no such file") from None
+        raise VideoError(f"{path}: no such file") from None
     except PermissionError:
-        raise VideoError(f"{shown}: no permission to read it") from None
-    except (OSError, ValueError) as error:  # names too long or with a zero byte, links in a circle
-        raise VideoError(f"{shown}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+        raise VideoError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        if files.exists(path) and not files.is_file(path):
+            raise VideoError(f"{path}: not a file; a video, or a folder with videos in it, is wanted") from None
+        raise VideoError(f"{path}: cannot be opened ({error.strerror})") from None
+
+
+def read_bytes(path: Path, size: int = -1) -> bytes:
+    """What a file begins with, or all of it. Raises VideoError."""
+    with open_file(path) as file:
+        try:
+            return file.read(size)
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be read ({error.strerror})") from None

@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fan_fer.base.errors import VideoError
+from fan_fer.base.files import is_folder
 from fan_fer.video.camera import Camera
 from fan_fer.video.decoding import Video, is_address
 from fan_fer.video.frame import Clip
 from fan_fer.video.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from fan_fer.video.images import Array, Images, Stream
-from fan_fer.video.paths import one_line
 
 VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
 
@@ -59,27 +59,36 @@ def open_clip(source: Source) -> Clip:
 def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files as given; for a folder, the videos in it and below, known by their suffix, in the order of names.
 
-    A folder without a video stays in the list, so that opening it tells the user.
+    A folder without a video, and one that cannot be looked into, stays in the list, so that opening it tells the user.
     """
     videos: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            videos += sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES) or [path]
-        else:
-            videos.append(path)
+        videos += sorted(_videos_below(path) if is_folder(path) else ()) or [path]
     return videos
 
 
+def _videos_below(path: Path) -> Iterator[Path]:
+    unread: list[OSError] = []
+    for folder, below, names in os.walk(path, onerror=unread.append):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
+                yield Path(folder, name)
+    yield from (Path(error.filename) for error in unread)
+
+
 def _open_path(name: str) -> Clip:
-    if not is_address(name) and os.path.isdir(name):  # noqa: PTH112, any name will do
-        files = [file for file in Path(name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-        files = [file for file in files if not file.name.startswith(".") and file.is_file()]
-        if not files:
-            raise VideoError(f"{one_line(name)}: no image in this folder; a video, or a folder of images, is wanted")
-        files.sort(key=_natural)
-        return Images(files, name)
-    return Video(name)
+    if is_address(name) or not is_folder(name):
+        return Video(name)
+    try:
+        files = [Path(name, file) for file in os.listdir(name) if not file.startswith(".")]  # noqa: PTH208
+    except OSError as error:
+        raise VideoError(f"{name}: cannot be looked into ({error.strerror})") from None
+    files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_folder(file)]
+    if not files:
+        raise VideoError(f"{name}: no image in this folder; a video, or a folder of images, is wanted")
+    files.sort(key=_natural)
+    return Images(files, name)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, TooLarge, Upload
 from fan_fer.base.errors import VideoError, first_line
-from fan_fer.base.files import atomic_write, write_text
+from fan_fer.base.files import atomic_write, exists, write_text
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.clip_faces import known_faces
 from fan_fer.output.figure import strip_frames
@@ -97,7 +97,7 @@ def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
 def write_playable(folder: Path) -> Path:
     """An MP4 copy of the clip, for browsers that cannot play or seek in the original. Raises FanFerError."""
     target = folder / PLAYABLE
-    if target.exists():
+    if exists(target):
         return target
     video = Video(folder / VIDEO)
     first = _shrunk(video.read([0])[0])

@@ -17,6 +17,7 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard
 from fan_fer.base.errors import WeightsError, first_line
+from fan_fer.base.files import is_file, open_file, text_path
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.features.preprocessing import Preprocessing
 
@@ -126,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     the prefix ``module.`` or not, such as the published ``Resnet18_FER+`` and ``MS1M`` ones; and trained published
     networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"{path}: no such file; a .safetensors file or a torch checkpoint is wanted")
     card = None
     if path.suffix == ".safetensors":
@@ -213,7 +214,7 @@ def init_path(init: str) -> Path | None:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with text_path(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
         card = ModelCard.from_dict(json.loads(metadata["card"])) if "card" in metadata else None
@@ -227,8 +228,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     scalar = getattr(np, "_core", None) or np.core  # numpy 2, numpy 1
     harmless: list[Any] = [scalar.multiarray.scalar, np.dtype, type(np.dtype("f8")), type(np.dtype("f4"))]
     try:
-        with torch.serialization.safe_globals(harmless):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file, torch.serialization.safe_globals(harmless):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         # What torch says of a pickle is how to run its code all the same.
         unpickled = isinstance(error, pickle.UnpicklingError)

@@ -16,7 +16,7 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError, WeightsError, first_line
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, is_file, open_file, text_path
 from fan_fer.features.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -81,7 +81,7 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
     path = Path(path) if path is not None else DEFAULT_WEIGHTS
     _check_container(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with text_path(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
@@ -110,11 +110,11 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
 def _check_container(path: Path) -> None:
     """Refuses what is not a whole safetensors file: the header's length in 8 bytes, a JSON header, the tensors."""
     wanted = "a safetensors file written by fan_fer is wanted"
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"{path}: no such file; {wanted}")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
             header = file.read(length) if length <= LONGEST_HEADER else b""
@@ -148,7 +148,9 @@ def _read_card(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor])
     if metadata["fan_fer"] != str(FORMAT_VERSION):
         raise WeightsError(f"{path}: format {metadata['fan_fer']}; this version of fan_fer reads {FORMAT_VERSION}")
     try:
-        return ModelCard.from_dict(json.loads(metadata["card"]))
+        values = json.loads(metadata["card"])
+        json.dumps(values, ensure_ascii=False).encode()  # texts that are none: OpenCV dies of them
+        return ModelCard.from_dict(values)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its model card cannot be read ({first_line(error)})") from error
 

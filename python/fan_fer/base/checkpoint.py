@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fan_fer.base.errors import FanFerError, first_line
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, exists, open_file
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -20,10 +20,11 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The checkpoint a run with the same settings left at ``path``; None where there is none."""
-    if not path.exists():
+    if not exists(path):
         return None
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         found = checkpoint["settings"]
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise FanFerError(f"{path}: no checkpoint of a run ({first_line(error)}); delete it to begin anew") from error

@@ -67,21 +67,45 @@ def open_file(path: str | os.PathLike[str], pipe: bool = False) -> BufferedReade
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
         if stat.S_ISDIR(mode):
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode) and not (pipe and stat.S_ISFIFO(mode)):
-            raise OSError(errno.EINVAL, "Is not a file")
+            raise OSError(errno.EINVAL, "Is not a file", os.fspath(path))
         # Without waiting for somebody to write into a pipe.
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
         os.set_blocking(file.fileno(), True)
         return file
     except ValueError as error:  # a zero byte in the name
-        raise OSError(errno.EINVAL, str(error)) from None
+        raise OSError(errno.EINVAL, str(error), os.fspath(path)) from None
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file, or of a pipe, as :func:`open_file` opens them. Raises OSError."""
     with open_file(path, pipe=True) as file:
         return file.read()
+
+
+@contextmanager
+def text_path(path: Path) -> Iterator[Path]:
+    """While the block runs, a path to the same file or folder that is a text in UTF-8: libraries take no other.
+
+    It is the path itself, or a link to it.
+    """
+    try:
+        is_text = str(path).encode() == os.fsencode(path)
+    except UnicodeEncodeError:
+        is_text = False
+    if is_text:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(real_path(path))
+        yield link
+
+
+def readable(name: str) -> str:
+    """The text of a file's name; backslash escapes stand for bytes that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def with_ending(name: str, ending: str) -> str:

@@ -76,4 +76,5 @@ def _report(path: Path, whose: str, difference: float | None) -> None:
         check = "not compared with torch, as onnxruntime is not installed"
     else:
         check = f"{whose} logits for random frames differ from torch's by at most {difference:.1g}"
-    show(f"{one_line(path)}: {path.stat().st_size / 1e6:.1f} MB; {check}", markup=False, highlight=False, soft_wrap=True)
+    line = f"{one_line(path)}: {path.stat().st_size / 1e6:.1f} MB; {check}"
+    show(line, markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.files import exists
@@ -79,6 +79,8 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rich.text import Text
+
     from fan_fer.attention.checkpoints import init_path
     from fan_fer.base.terminal import show
     from fan_fer.datasets.prepared import open_prepared
@@ -107,16 +109,16 @@ def run(arguments: argparse.Namespace) -> int:
     for out in outs:
         _check_resume(out, arguments.resume)
 
-    def tell(what: RenderableType, **style: Any) -> None:
+    def tell(what: RenderableType) -> None:
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, the first speaks
-            show(what, highlight=False, soft_wrap=True, **style)
+            show(what, soft_wrap=True)
 
     results = []
     for spec, out in zip(specs, outs, strict=True):
         results.append(
             train_run(
                 prepared, spec, out, arguments.device,
-                tensorboard=True, workers=arguments.workers, report=lambda line: tell(one_line(line), style="dim", markup=False),
+                tensorboard=True, workers=arguments.workers, report=lambda line: tell(Text(line, style="dim")),
             )
         )  # fmt: skip
     tell(_summary(results))

@@ -10,7 +10,7 @@ from typing import Any
 
 from fan_fer.base.csv_files import read_table, write_table
 from fan_fer.base.errors import DataError
-from fan_fer.base.files import write_text
+from fan_fer.base.files import is_file, read_file, write_text
 from fan_fer.faces.face import LANDMARKS
 
 FORMAT_VERSION = 1
@@ -58,10 +58,10 @@ def write_settings(folder: Path, settings: SetSettings) -> None:
 def read_settings(folder: Path) -> SetSettings:
     """Raises DataError where the folder is no prepared set, or one of another version."""
     path = folder / SETTINGS_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{folder}: is no prepared set (it has no {SETTINGS_FILE}); fan-fer prepare makes one")
     try:
-        content = json.loads(path.read_text("utf-8", "surrogateescape"))
+        content = json.loads(read_file(path).decode("utf-8", "surrogateescape"))
         version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise DataError(f"{path}: has format version {version}; this fan-fer reads {FORMAT_VERSION}; prepare again")

@@ -12,6 +12,7 @@ from multiprocessing.synchronize import Event
 import cv2
 
 from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.base.files import is_folder
 from fan_fer.base.processes import end_with_parent, interrupts_held
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task
 from fan_fer.datasets.layouts import SourceClip
@@ -93,5 +94,5 @@ def _extract(task: Task, detector: Detector, clip: SourceClip, stop: Event | Non
 
 def _at_work(task: Task, clips: Sequence[SourceClip]) -> str:
     """The clips that workers had begun and not ended."""
-    names = [clip.name for clip in clips if (task.target / PARTIAL_FOLDER / clip.name).is_dir()]
+    names = [clip.name for clip in clips if is_folder(task.target / PARTIAL_FOLDER / clip.name)]
     return f" while at work on {' or '.join(names)}" if names else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fan_fer.base.errors import DataError
+from fan_fer.base.files import read_file
 
 NOTHING = ("", "-")  # a label mapped to one of these is left out
 
@@ -28,7 +29,7 @@ def parse_label_map(text: str) -> LabelMap:
     wanted = 'LABEL=CLASS,LABEL=CLASS or a JSON file {"LABEL": "CLASS"} is wanted'
     path = Path(text)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_file(path).decode())
     except OSError as error:
         raise DataError(f"label map {text!r}: cannot be read ({error.strerror}); {wanted}") from None
     except ValueError as error:

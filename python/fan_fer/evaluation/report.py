@@ -118,7 +118,9 @@ def _failures(summary: Summary) -> list[RenderableType]:
     failed = [clip for clip in summary.clips if clip.error]
     if not failed:
         return []
-    lines = [clip.error if one_line(clip.name) in clip.error else f"{clip.name}: {clip.error}" for clip in failed[:LISTED]]
+    lines = [
+        clip.error if one_line(clip.name) in clip.error else f"{clip.name}: {clip.error}" for clip in failed[:LISTED]
+    ]
     if len(failed) > LISTED:
         lines.append(f"and {len(failed) - LISTED} more, see the column error")
     return ["", "without a prediction:", *(Text(f"  {one_line(line)}", style="dim") for line in lines)]

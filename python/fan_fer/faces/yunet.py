@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from fan_fer.base.errors import DetectorError
+from fan_fer.base.files import is_file, read_file
 from fan_fer.faces.face import Face
 from fan_fer.video.opencv import quiet_opencv
 
@@ -25,11 +26,11 @@ class YuNet:
 
     def __init__(self, file: str | os.PathLike[str], score_threshold: float = 0.6) -> None:
         path = Path(file)
-        if not path.is_file():
+        if not is_file(path):
             raise DetectorError(f"detector yunet: {path}: no such file; wanted: the YuNet network (.onnx)")
         try:
             # Read here: OpenCV opens no file whose name is not in UTF-8.
-            content, empty = np.frombuffer(path.read_bytes(), np.uint8), np.empty(0, np.uint8)
+            content, empty = np.frombuffer(read_file(path), np.uint8), np.empty(0, np.uint8)
             with quiet_opencv():
                 self._network = cv2.FaceDetectorYN.create("onnx", content, empty, (320, 320), score_threshold)
                 self._network.detect(np.zeros((320, 320, 3), np.uint8))

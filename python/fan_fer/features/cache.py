@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, read_file, text_path
 
 
 def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -22,9 +22,13 @@ def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]
     """
     if path is None:
         return compute()
-    with suppress(FileNotFoundError, SafetensorError), safe_open(path, framework="pt") as file:
+    with (
+        suppress(OSError, SafetensorError),
+        text_path(path) as name,
+        safe_open(name, framework="pt") as file,
+    ):
         if (file.metadata() or {}).get("key") == key:
-            return load_file(path)
+            return load_file(name)
     tensors = compute()
     with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, {"key": key}))
@@ -35,5 +39,5 @@ def fingerprint(*parts: object) -> str:
     """A key for :func:`cached`: files count by their bytes, everything else by its text."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode())
+        digest.update(read_file(part) if isinstance(part, Path) else json.dumps(part).encode())
     return digest.hexdigest()

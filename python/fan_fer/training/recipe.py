@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from fan_fer.attention.network import VARIANTS
 from fan_fer.base.errors import TrainingError
+from fan_fer.base.files import is_file, open_file
 from fan_fer.datasets.layouts import LAYOUTS
 
 if sys.version_info >= (3, 11):
@@ -153,11 +154,13 @@ def load_recipe(name: str) -> Recipe:
     Raises TrainingError for another name, and for a file that is no TOML.
     """
     path = _FOLDER / f"{name}.toml" if name in RECIPES else Path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise TrainingError(f"recipe {name!r}: no such file, and none of the recipes {', '.join(RECIPES)}")
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return Recipe(path.stem, str(name), tomllib.load(file))
+    except OSError as error:
+        raise TrainingError(f"recipe {name}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"recipe {name}: not a TOML file ({error})") from error
 

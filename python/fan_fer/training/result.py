@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError
-from fan_fer.base.files import atomic_write, write_text
+from fan_fer.base.files import atomic_write, read_file, text_path, write_text
 
 FORMAT = 1
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
@@ -33,7 +33,7 @@ class RunResult:
         """Raises TrainingError for a file that is missing, damaged or of another version."""
         path = folder / RESULT_FILE
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(read_file(path))
             version = values["format"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{path}: not the result of a training run ({error})") from error
@@ -68,7 +68,8 @@ class RunResult:
         """Of the test clips, all frames of each; ``which`` is "best" or "last"."""
         path = self.folder / SCORES_FILE
         try:
-            tensors = load_file(path)
+            with text_path(path) as name:
+                tensors = load_file(name)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{path}: cannot be read ({error}); delete the folder and train again") from error
         lengths = tensors["offsets"].diff().tolist()

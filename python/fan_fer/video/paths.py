@@ -5,20 +5,21 @@ from __future__ import annotations
 from io import BufferedReader
 from pathlib import Path
 
-from fan_fer.base import files
 from fan_fer.base.errors import VideoError
+from fan_fer.base.files import exists, is_file
+from fan_fer.base.files import open_file as open_any
 
 
 def open_file(path: Path) -> BufferedReader:
     """Opens a file to read its bytes. Raises VideoError."""
     try:
-        return files.open_file(path)
+        return open_any(path)
     except FileNotFoundError:
         raise VideoError(f"{path}: no such file") from None
     except PermissionError:
         raise VideoError(f"{path}: no permission to read it") from None
     except OSError as error:
-        if files.exists(path) and not files.is_file(path):
+        if exists(path) and not is_file(path):
             raise VideoError(f"{path}: not a file; a video, or a folder with videos in it, is wanted") from None
         raise VideoError(f"{path}: cannot be opened ({error.strerror})") from None
 

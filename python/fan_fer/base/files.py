@@ -167,7 +167,7 @@ def check_folder(folder: Path, names: Iterable[str]) -> None:
     """Raises OutputError where files of these names could not be written to ``folder``; makes nothing."""
     existing = folder
     try:
-        while _mode(existing) is None and existing != existing.parent:
+        while _mode(existing) is None and not os.path.lexists(existing) and existing != existing.parent:
             existing = existing.parent
     except (OSError, ValueError) as error:
         raise OutputError(f"{folder}: cannot be made ({reason(error)})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -208,7 +209,7 @@ def _picture_paths(
         return [given]
     if given.suffix and not is_folder(given):
         raise OutputError(f"{given}: several {what}s go into a folder; the name of a folder is wanted")
-    if exists(given) and not is_folder(given):
+    if os.path.lexists(given) and not is_folder(given):
         raise OutputError(f"{given}: is no folder; several {what}s go into a folder")
     # Clips of the same name in different folders: clip.png, clip-2.png, ...
     return [given / name for name in distinct_names([Path(video).stem or "clip" for video in videos], suffix)]

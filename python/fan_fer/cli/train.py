@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import TrainingError, one_line
-from fan_fer.base.files import exists
+from fan_fer.base.files import check_folder, exists
 from fan_fer.cli.outcome import DONE
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.terminal import show
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.training.recipe import load_recipe
+    from fan_fer.training.result import RESULT_FILE
     from fan_fer.training.run import run_folder, train_run
     from fan_fer.training.spec import RunSpec
 
@@ -108,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     outs = [arguments.out or run_folder(prepared.folder, spec) for spec in specs]
     for out in outs:
         _check_resume(out, arguments.resume)
+        check_folder(out, (RESULT_FILE,))
 
     def tell(what: RenderableType) -> None:
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, the first speaks

@@ -9,7 +9,7 @@ from typing import Any
 
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.checkpoint import check_settings, load_checkpoint
-from fan_fer.base.files import check_folder, exists, make_folder, readable, real_path, text_path
+from fan_fer.base.files import exists, make_folder, readable, real_path, text_path
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
@@ -49,7 +49,6 @@ def train_run(
         check_settings(out, result.values["settings"], identity)
         if not keep_networks or all(exists(out / name) for name in NETWORKS.values()):
             return result
-    check_folder(out, (RESULT_FILE,))
     checkpoint = load_checkpoint(out / CHECKPOINT_FILE, identity)
     fabric = make_fabric(device, spec.settings(prepared).precision)
     start = start_network(prepared, spec)

@@ -62,8 +62,8 @@ def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     A folder without a video, and one that cannot be looked into, stays in the list, so that opening it tells the user.
     """
     videos: list[Path] = []
-    for path in map(Path, paths):
-        videos += sorted(_videos_below(path) if is_folder(path) else ()) or [path]
+    for path in paths:
+        videos += sorted(_videos_below(Path(path)) if is_folder(path) else ()) or [Path(path)]
     return videos
 
 

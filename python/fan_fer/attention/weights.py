@@ -16,7 +16,7 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError, WeightsError, first_line
-from fan_fer.base.files import atomic_write, is_file, open_file, text_path
+from fan_fer.base.files import atomic_write, open_file, text_path
 from fan_fer.features.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -110,16 +110,16 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
 def _check_container(path: Path) -> None:
     """Refuses what is not a whole safetensors file: the header's length in 8 bytes, a JSON header, the tensors."""
     wanted = "a safetensors file written by fan_fer is wanted"
-    if not is_file(path):
-        raise WeightsError(f"{path}: no such file; {wanted}")
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
             header = file.read(length) if length <= LONGEST_HEADER else b""
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise WeightsError(f"{path}: no such file; {wanted}") from error
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {wanted}") from error
 
     zipped = start[:4] == b"PK\x03\x04"
     pickled = start[:1] == b"\x80" and length > LONGEST_HEADER  # a pickle's first byte, and no header's length

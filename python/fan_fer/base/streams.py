@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from typing import IO
 
 from fan_fer.base.errors import OutputError
+
+_fault: OSError | None = None  # of standard output
 
 
 def open_streams() -> None:
@@ -27,42 +28,39 @@ def open_streams() -> None:
 
 def note(line: str) -> None:
     """A line on standard error, where that takes it."""
-    with suppress(OSError):
-        write(sys.stderr, f"{line}\n")
+    write(sys.stderr, f"{line}\n")
 
 
 def write_output(text: str) -> None:
-    """What was asked for on standard output. Raises OutputError where that is closed or takes nothing."""
+    """What was asked for on standard output, at once. Raises OutputError where that is closed or takes nothing."""
     if sys.stdout is None or getattr(sys.stdout, "name", "") == os.devnull:
         raise OutputError("standard output: is closed")
-    try:
-        write(sys.stdout, text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop(sys.stdout)
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
-
-
-def flush_streams() -> None:
-    """Writes what is held back, before Python does so at its exit. Raises OSError where standard output fails."""
-    for stream in (sys.stderr, sys.stdout):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            _drop(stream)
-            if stream is sys.stdout:
-                raise
+    write(sys.stdout, text)
+    check_output()
 
 
 def write(stream: IO[str] | None, text: str) -> None:
-    """At once. Raises OSError."""
-    if stream is not None:
+    """Writes at once. Where that fails nothing more is written, and :func:`check_output` tells so."""
+    global _fault
+    if stream is None:
+        return
+    try:
         stream.write(text)
         stream.flush()
+    except OSError as error:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), stream.fileno())  # for what is still held back
+        if stream is sys.stdout:
+            _fault = error
 
 
-def _drop(stream: IO[str]) -> None:
-    """What could not be written, and all that follows, goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def check_output() -> None:
+    """Raises OutputError, or BrokenPipeError, where something could not be written on standard output."""
+    global _fault
+    write(sys.stderr, "")
+    write(sys.stdout, "")  # what is held back, which Python would write at its exit
+    fault, _fault = _fault, None
+    if isinstance(fault, BrokenPipeError):
+        raise fault
+    if fault is not None:
+        raise OutputError(f"standard output: cannot be written ({fault.strerror})")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -27,21 +28,30 @@ def run_main(main: Callable[[], None]) -> None:
 
 def console(stderr: bool = False, **options: Any) -> Console:
     """A console on standard output or error; ``options`` are rich's. Where there is no terminal, lines stay whole."""
+    return Console(stderr=stderr, width=None if _is_terminal(stderr) else LINE, **options)
+
+
+def _is_terminal(stderr: bool) -> bool:
     stream = sys.stderr if stderr else sys.stdout
-    terminal = stream is not None and not stream.closed and stream.isatty()
-    return Console(stderr=stderr, width=None if terminal else LINE, **options)
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows what is being done while the block runs, where there is a terminal."""
+    out = console(stderr=True)
+    with out.status(what) if out.is_terminal else nullcontext():
+        yield
 
 
 def show(*parts: RenderableType, stderr: bool = False, **options: Any) -> None:
-    """A report, as rich's ``Console.print`` takes it; whether it could be written ``flush_streams`` tells."""
+    """A report, as rich's ``Console.print`` takes it; ``streams.check_output`` tells whether it could be written."""
     if stderr and _active is not None and not _active.disable:  # above the bars
         _active.console.print(*parts, **options)
         return
-    screen = console(stderr)
-    with screen.capture() as text:
-        screen.print(*parts, **options)
-    with suppress(OSError):
-        write(sys.stderr if stderr else sys.stdout, text.get())
+    text = io.StringIO()
+    console(stderr, file=text, force_terminal=_is_terminal(stderr) or None).print(*parts, **options)
+    write(sys.stderr if stderr else sys.stdout, text.getvalue())
 
 
 _active: Progress | None = None

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise FanFerError(f'app: needs {error.name}; pip install "fan_ext[app]"') from None
-    from fan_fer.base.terminal import console, show
+    from fan_fer.base.terminal import show, working
     from fan_fer.video.decoding import Video
 
     limits = _limits(arguments)
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         Video(arguments.example)
     with _listen(arguments.port) as listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
-        with console(stderr=True).status("loading the network"):
+        with working("loading the network"):
             app = make_app(_load(arguments), limits, arguments.example)
         show(f"fan-fer app: {address}  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
         if not arguments.no_browser:

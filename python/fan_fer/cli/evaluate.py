@@ -148,14 +148,13 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
     from fan_fer.attention.weights import load_weights
     from fan_fer.base.files import is_file
-    from fan_fer.base.terminal import console, show
+    from fan_fer.base.terminal import show, working
 
-    screen = console(stderr=True)
     path = Path(arguments.model)
     published = arguments.model != PACKAGED and path.suffix != ".safetensors" and is_file(path)
     if arguments.classes and not published:
         raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
-    with screen.status("loading the network"):
+    with working("loading the network"):
         if not published:
             return load_weights(None if arguments.model == PACKAGED else path)
         names = arguments.classes or layout

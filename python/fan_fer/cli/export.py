@@ -54,16 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fan_fer.attention.export import export_aot, export_onnx
     from fan_fer.attention.weights import load_weights
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import working
 
     network, card = load_weights(arguments.weights)
-    screen = console(stderr=True)
     if arguments.onnx is not None:
-        with screen.status(f"writing {one_line(arguments.onnx.name)}"):
+        with working(f"writing {one_line(arguments.onnx.name)}"):
             difference = export_onnx(arguments.onnx, network, card, arguments.frames)
         _report(arguments.onnx, "onnxruntime's", difference)
     if arguments.aot is not None:
-        with screen.status(f"compiling {one_line(arguments.aot.name)}"):
+        with working(f"compiling {one_line(arguments.aot.name)}"):
             difference = export_aot(arguments.aot, network, card, arguments.frames)
         _report(arguments.aot, "its", difference)
     return DONE

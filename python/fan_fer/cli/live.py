@@ -78,14 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import working
     from fan_fer.recognizer import load_recognizer
     from fan_fer.video.ahead import paced
     from fan_fer.video.sources import open_clip
 
     clip = open_clip(int(arguments.source) if arguments.source.isdecimal() else arguments.source)
     windowed = not arguments.json_lines and _windowed(arguments.show)
-    with console(stderr=True).status("loading the network"):
+    with working("loading the network"):
         recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
         _ = recognizer.detector
     as_it_comes = arguments.json_lines or clip.live or not clip.consecutive

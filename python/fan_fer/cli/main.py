@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from fan_fer.base.errors import FanFerError
-from fan_fer.base.streams import flush_streams, note, open_streams
+from fan_fer.base.errors import FanFerError, OutputError
+from fan_fer.base.streams import check_output, note, open_streams, write
 from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
@@ -46,17 +47,17 @@ def _run(arguments: argparse.Namespace) -> int:
 def _end(code: int) -> int:
     """The exit code, when all that is printed has been written."""
     try:
-        flush_streams()
+        check_output()
     except BrokenPipeError:  # who reads our output has seen enough
         return BROKEN_PIPE
-    except OSError as error:
-        complain(f"standard output: cannot be written ({error.strerror})")
+    except OutputError as error:
+        complain(error)
         return code or BAD_INPUT
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="fan-fer",
         description="Facial expressions in video, with frame attention networks.",
         epilog=predict.EXAMPLE,
@@ -69,11 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        write(file or sys.stderr, message)
+
+
 class _Version(argparse.Action):
     """Looks the version up when it is asked for, not at every start."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"fan-fer {version('fan_ext')}")
+        write(sys.stdout, f"fan-fer {version('fan_ext')}\n")
         parser.exit()

@@ -113,7 +113,7 @@ def _recognize(
 ) -> tuple[list[tuple[People, float]], dict[Source, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
-    from fan_fer.base.terminal import console, show
+    from fan_fer.base.terminal import show, working
     from fan_fer.base.timing import Profile
     from fan_fer.output.terminal import clip_progress, profile_report
     from fan_fer.video.sources import open_clip
@@ -128,7 +128,7 @@ def _recognize(
     if len(failures) == len(set(videos)):
         return [], failures, False
 
-    with console(stderr=True).status("loading the network"):
+    with working("loading the network"):
         recognizer = _load(arguments)
     done: list[tuple[People, float]] = []
     interrupted = False

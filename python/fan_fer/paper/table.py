@@ -183,7 +183,7 @@ def make_table(
     return Table(
         name=one_line(real_path(prepared.folder).name),
         layout=prepared.layout,
-        recipe=recipe,
+        recipe=one_line(recipe),
         seeds=len(seeds),
         partitions=len(partitions),
         clips=len(made[0].clips),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, TooLarge, Upload
-from fan_fer.base.errors import VideoError, first_line
+from fan_fer.base.errors import VideoError, first_line, one_line
 from fan_fer.base.files import atomic_write, exists, write_text
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.clip_faces import known_faces
@@ -89,7 +89,7 @@ def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
     paths = [Path(recognizer.weights_file) for recognizer in recognizers]
     stems = [path.stem for path in paths]
     return [
-        stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}"
+        one_line(stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}")
         for path, stem in zip(paths, stems, strict=True)
     ]
 

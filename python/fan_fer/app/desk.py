@@ -85,7 +85,10 @@ class Desk:
                 held = f"{MOST_CLIPS} clip{'s' if MOST_CLIPS > 1 else ''}"
                 raise DeskFull(f"other pages hold {held} already, and no more fit; close one, then try again")
             clip = Clip(secrets.token_urlsafe(16), name, self.folder / secrets.token_hex(8))
-            clip.folder.mkdir()
+            try:
+                clip.folder.mkdir(parents=True)  # the system may have tidied up
+            except OSError as error:
+                raise FanFerError(f"{name}: cannot be stored ({error.strerror})") from None
             self._clips[clip.id] = clip
         return clip
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.app.comparison import compare
-from fan_fer.base.errors import VideoError, first_line
-from fan_fer.base.files import atomic_write, write_text
+from fan_fer.base.errors import VideoError, first_line, one_line
+from fan_fer.base.files import atomic_write, exists, write_text
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.clip_faces import known_faces
@@ -85,7 +85,7 @@ def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
     paths = [Path(recognizer.weights_file) for recognizer in recognizers]
     stems = [path.stem for path in paths]
     return [
-        stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}"
+        one_line(stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}")
         for path, stem in zip(paths, stems, strict=True)
     ]
 
@@ -93,7 +93,7 @@ def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
 def write_playable(folder: Path) -> Path:
     """An MP4 copy of the clip, for browsers that cannot play or seek in the original. Raises FanFerError."""
     target = folder / PLAYABLE
-    if target.exists():
+    if exists(target):
         return target
     video = Video(folder / VIDEO)
     first = _shrunk(video.read([0])[0])

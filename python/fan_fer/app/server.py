@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from fan_fer.app.desk import DONE, FAILED, WAITING, Clip, Desk
 from fan_fer.app.reading import FACES, FILES, VIDEO, face_file, network_names, write_playable
 from fan_fer.app.uploads import Limits, TooLarge, check_size, check_upload, display_name, span
 from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.base.files import is_file
 from fan_fer.output.colors import class_colors
 from fan_fer.recognizer import Recognizer
 
@@ -62,7 +64,7 @@ def make_app(recognizers: Sequence[Recognizer], limits: Limits, example: Path | 
 
     async def about(request: Request) -> Response:
         classes = dict.fromkeys(name for recognizer in recognizers for name in recognizer.card.classes)
-        return JSONResponse(
+        return Json(
             {
                 "networks": network_names(recognizers),
                 "colors": class_colors(classes),
@@ -76,7 +78,7 @@ def make_app(recognizers: Sequence[Recognizer], limits: Limits, example: Path | 
     async def example_clip(request: Request) -> Response:
         if example is None:
             raise HTTPException(404)
-        clip = _desk(request).open(example.name)
+        clip = _desk(request).open(display_name(example.name))
         return await _admit(request, clip, run_in_threadpool(shutil.copyfile, example, clip.folder / VIDEO))
 
     routes = [
@@ -100,6 +102,13 @@ def make_app(recognizers: Sequence[Recognizer], limits: Limits, example: Path | 
     ]
     handlers: Any = {FanFerError: _sorry}
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+
+
+class Json(JSONResponse):
+    """A name of a file need not be text."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode()
 
 
 class _Guard:
@@ -165,7 +174,7 @@ async def _admit(request: Request, clip: Clip, fetched: Awaitable[object]) -> Re
         desk.discard(clip)
         raise
     desk.submit(clip)
-    return JSONResponse({"id": clip.id, "name": clip.name}, 201)
+    return Json({"id": clip.id, "name": clip.name}, 201)
 
 
 async def status(request: Request) -> Response:
@@ -178,7 +187,7 @@ async def status(request: Request) -> Response:
         answer["error"] = clip.error
     else:
         answer |= {"stage": clip.stage, "done": clip.done, "total": clip.total}
-    return JSONResponse(answer)
+    return Json(answer)
 
 
 async def discard(request: Request) -> Response:
@@ -187,7 +196,7 @@ async def discard(request: Request) -> Response:
 
 
 async def result(request: Request) -> Response:
-    return JSONResponse(_done(request).result)
+    return Json(_done(request).result)
 
 
 async def video(request: Request) -> Response:
@@ -207,7 +216,7 @@ async def playable(request: Request) -> Response:
 
 async def face(request: Request) -> Response:
     path = face_file(_done(request).folder / FACES, request.path_params["frame"])
-    if not path.is_file():
+    if not is_file(path):
         raise HTTPException(404)
     return FileResponse(path, media_type="image/jpeg")
 
@@ -215,7 +224,7 @@ async def face(request: Request) -> Response:
 async def download(request: Request) -> Response:
     clip, kind = _done(request), request.path_params["kind"]
     path = clip.folder / str(request.path_params["network"]) / FILES.get(kind, "-")
-    if not path.is_file():
+    if not is_file(path):
         raise HTTPException(404)
     stem = Path(clip.name).stem
     return FileResponse(path, media_type=TYPES[kind], filename=f"{stem}.{kind}")
@@ -244,7 +253,7 @@ async def _sorry(request: Request, error: FanFerError) -> Response:
     """What was wrong with an upload, for the page to show."""
     # Whoever sends a large body is not listening: the connection is given up.
     code = 413 if isinstance(error, TooLarge) else 422
-    return JSONResponse({"error": str(error)}, code, headers={"connection": "close"})
+    return Json({"error": str(error)}, code, headers={"connection": "close"})
 
 
 def _media_type(path: Path) -> str:

@@ -15,6 +15,7 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.torch_files import read_torch_file
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, as_floats, is_safetensors
 from fan_fer.base.errors import WeightsError, first_line
+from fan_fer.base.files import is_file, text_path
 from fan_fer.base.names import name_key
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.features.preprocessing import Preprocessing
@@ -127,7 +128,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     checkpoint and whatever stands before its names, such as the published ``Resnet18_FER+`` and ``MS1M`` ones; and
     trained published networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"{path}: no such file; a .safetensors file or a torch checkpoint is wanted")
     if not is_safetensors(path):
         return _rename(path, read_torch_file(path))
@@ -217,7 +218,7 @@ def init_path(init: str) -> Path | None:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with text_path(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         card = ModelCard.from_json(metadata["card"]) if "card" in metadata else None

@@ -16,7 +16,7 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError, WeightsError, first_line
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, open_file, text_path
 from fan_fer.base.finite import is_number
 from fan_fer.base.texts import parse_json
 from fan_fer.features.preprocessing import Preprocessing
@@ -97,7 +97,7 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
     path = Path(path) if path is not None else DEFAULT_WEIGHTS
     _check_container(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with text_path(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: _as_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
@@ -149,16 +149,16 @@ def as_floats(path: Path, name: str, tensor: Tensor) -> Tensor:
 def _check_container(path: Path) -> None:
     """Refuses what is not a whole safetensors file: the header's length in 8 bytes, a JSON header, the tensors."""
     wanted = "a safetensors file written by fan_fer is wanted"
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; {wanted}")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
             header = file.read(length) if length <= LONGEST_HEADER else b""
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise WeightsError(f"{path}: no such file; {wanted}") from error
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {wanted}") from error
 
     zipped = start[:4] == b"PK\x03\x04"
     pickled = start[:1] == b"\x80" and length > LONGEST_HEADER  # a pickle's first byte, and no header's length
@@ -186,7 +186,9 @@ def _read_card(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor])
     if metadata["fan_fer"] != str(FORMAT_VERSION):
         raise WeightsError(f"{path}: format {metadata['fan_fer']}; this version of fan_fer reads {FORMAT_VERSION}")
     try:
-        return ModelCard.from_json(metadata["card"])
+        card = ModelCard.from_json(metadata["card"])
+        json.dumps(asdict(card), ensure_ascii=False).encode()  # texts that are none: OpenCV dies of them
+        return card
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its model card cannot be read ({first_line(error)})") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fan_fer.base.errors import FanFerError, OutputError, first_line
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, exists, open_file
 from fan_fer.base.finite import not_finite
 
 
@@ -27,10 +27,11 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The checkpoint a run with the same settings left at ``path``; None where there is none."""
-    if not path.exists():
+    if not exists(path):
         return None
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         found = checkpoint["settings"]
     except Exception as error:  # what a damaged pickle raises can be anything
         why = "damaged, or of another program" if isinstance(error, pickle.UnpicklingError) else first_line(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from fan_fer.base.errors import DataError, OutputError
-from fan_fer.base.files import write_text
+from fan_fer.base.files import read_file, write_text
 from fan_fer.base.names import name_key, quoted, strip_hidden, tidy
 from fan_fer.base.texts import decode_text
 
@@ -95,24 +95,30 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     exact: bytes that are no text, as file names may hold them, go through; else they become backslash escapes.
     Raises OutputError, also for a number that is not finite.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    lines = _Lines()
+    # Python quotes the marks that may end a line only where they do.
+    writer = csv.DictWriter(lines, columns, lineterminator="\r\n")
     writer.writeheader()
     for row in rows:
         broken = [name for name, cell in row.items() if isinstance(cell, float) and not math.isfinite(cell)]
         if broken:
             raise OutputError(f"{path}: not written, as a number in column {broken[0]} is not finite")
         writer.writerow(row)
-    write_text(path, text.getvalue(), errors="surrogateescape" if exact else "backslashreplace")
+    write_text(path, "".join(lines), errors="surrogateescape" if exact else "backslashreplace")
+
+
+class _Lines(list[str]):
+    """The lines that a CSV writer gives, ended as is usual here."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _read_text(path: Path, wanted: str, exact: bool) -> str:
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {wanted}") from None
-    except ValueError as error:  # a NUL in the path
-        raise DataError(f"{str(path)!r}: cannot be read ({error}); {wanted}") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
     try:
         text = decode_text(content, "surrogateescape" if exact else "strict")
     except UnicodeDecodeError as error:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class FanFerError(Exception):
-    """Base of all errors that the command line reports in one line, without a traceback.
+    """Base of all errors that the command line reports in one line, without a traceback."""
 
-    What a user calls a file or a column may hold line breaks; a message does not.
-    """
-
-    def __init__(self, message: object) -> None:
-        super().__init__("?".join(str(message).splitlines()))
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class VideoError(FanFerError):
@@ -52,3 +51,17 @@ class FanFerWarning(UserWarning):
 def first_line(text: object) -> str:
     """The first line of a docstring or an error's message, or the error's name where it has none."""
     return (str(text).strip() or type(text).__name__).splitlines()[0]
+
+
+def one_line(text: object) -> str:
+    """A text that may hold names of files, as it is shown: backslash escapes stand for line breaks, other control
+    characters, and bytes that are no text."""
+    text = "".join(_escape(letter) for letter in str(text))
+    # Where the system's encoding is not UTF-8, Python takes letters of a file's name for bytes.
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _escape(letter: str) -> str:
+    byte = "\udc80" <= letter <= "\udcff"  # as Python holds the bytes of names
+    hidden = not byte and unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
+    return letter.encode("unicode_escape").decode() if hidden else letter

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.base.streams import note, write
 
 LINE = 250  # characters, where there is no terminal
 
@@ -20,7 +22,7 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except FanFerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        note(f"error: {error}")
         sys.exit(2)
 
 
@@ -29,8 +31,31 @@ def console(stderr: bool = False, **options: Any) -> Console:
 
     Texts are printed as they are: names with [brackets] or :colons: are no markup.
     """
+    width = None if _is_terminal(stderr) else LINE
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, **options)
+
+
+def _is_terminal(stderr: bool) -> bool:
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else LINE, markup=False, emoji=False, **options)
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows what is being done while the block runs, where there is a terminal."""
+    out = console(stderr=True)
+    with out.status(what) if out.is_terminal else nullcontext():
+        yield
+
+
+def show(*parts: RenderableType, stderr: bool = False, **options: Any) -> None:
+    """A report, as rich's ``Console.print`` takes it; ``streams.check_output`` tells whether it could be written."""
+    if stderr and _active is not None and not _active.disable:  # above the bars
+        _active.console.print(*parts, **options)
+        return
+    text = io.StringIO()
+    console(stderr, file=text, force_terminal=_is_terminal(stderr) or None).print(*parts, **options)
+    write(sys.stderr if stderr else sys.stdout, text.getvalue())
 
 
 _active: Progress | None = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import socket
-import sys
 import threading
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.base.streams import note
 from fan_fer.cli.outcome import DONE
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise FanFerError(f'app: needs {error.name}; pip install "fan_ext[app]"') from None
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show, working
     from fan_fer.video.decoding import Video
 
     limits = _limits(arguments)
@@ -72,9 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
         Video(arguments.example)
     with _listen(arguments.port) as listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
-        with console(stderr=True).status("loading the network"):
+        with working("loading the network"):
             app = make_app(_load(arguments), limits, arguments.example)
-        print(f"fan-fer app: {address}  (Ctrl-C ends it)", flush=True)
+        show(f"fan-fer app: {address}  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
         if not arguments.no_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = uvicorn.Server(
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:  # uvicorn raises it once more, after it has closed everything
-            print("fan-fer app: ended", file=sys.stderr)
+            note("fan-fer app: ended")
     return DONE
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fan_fer.base.errors import DataError, WeightsError
+from fan_fer.base.errors import DataError, WeightsError, one_line
 from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
@@ -91,7 +91,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.device import find_device
-    from fan_fer.base.files import check_folder, make_folder
+    from fan_fer.base.files import check_folder, is_folder, make_folder
     from fan_fer.base.workers import check_time_limit
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.clips import choose_prepared, choose_videos, evaluate_prepared, with_truths
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.evaluation.summary import FILES, check_column, summarise, write_predictions, write_summary
     from fan_fer.recognizer import Recognizer
 
-    prepared = open_prepared(arguments.data) if arguments.data.is_dir() else None
+    prepared = open_prepared(arguments.data) if is_folder(arguments.data) else None
     if prepared is not None:
         which, clips = choose_prepared(prepared, arguments.partition, arguments.split)
     else:
@@ -154,15 +154,15 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
     """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
     from fan_fer.attention.weights import is_safetensors, load_weights
+    from fan_fer.base.files import is_file
     from fan_fer.base.names import name_key, tidy
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show, working
 
-    screen = console(stderr=True)
     path = Path(arguments.model)
-    published = arguments.model != PACKAGED and path.is_file() and not is_safetensors(path)
+    published = arguments.model != PACKAGED and is_file(path) and not is_safetensors(path)
     if arguments.classes and not published:
         raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
-    with screen.status("loading the network"):
+    with working("loading the network"):
         if not published:
             return load_weights(None if arguments.model == PACKAGED else path)
         names = name_key(arguments.classes or layout or "")
@@ -173,7 +173,7 @@ def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAtten
         classes = PUBLISHED_CLASSES.get(names) or tuple(map(tidy, arguments.classes.split(",")))
         network, card, report = import_network(path, classes)
     for line in report.lines():
-        screen.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        show(one_line(line), stderr=True, style="dim", markup=False, highlight=False, soft_wrap=True)
     return network, card
 
 
@@ -198,7 +198,7 @@ def _about(arguments: argparse.Namespace, card: ModelCard, which: str) -> dict[s
 
 
 def _print(summary: Summary) -> None:
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show
     from fan_fer.evaluation.report import summary_report
 
-    console().print(summary_report(summary))
+    show(summary_report(summary))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fan_fer.base.errors import OutputError
+from fan_fer.base.errors import OutputError, one_line
 from fan_fer.cli.outcome import DONE
 
 EXAMPLE = """\
@@ -54,24 +54,26 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fan_fer.attention.export import export_aot, export_onnx
     from fan_fer.attention.weights import load_weights
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import working
 
     network, card = load_weights(arguments.weights)
-    screen = console(stderr=True)
     if arguments.onnx is not None:
-        with screen.status(f"writing {arguments.onnx.name}"):
+        with working(f"writing {one_line(arguments.onnx.name)}"):
             difference = export_onnx(arguments.onnx, network, card, arguments.frames)
         _report(arguments.onnx, "onnxruntime's", difference)
     if arguments.aot is not None:
-        with screen.status(f"compiling {arguments.aot.name}"):
+        with working(f"compiling {one_line(arguments.aot.name)}"):
             difference = export_aot(arguments.aot, network, card, arguments.frames)
         _report(arguments.aot, "its", difference)
     return DONE
 
 
 def _report(path: Path, whose: str, difference: float | None) -> None:
+    from fan_fer.base.terminal import show
+
     if difference is None:
         check = "not compared with torch, as onnxruntime is not installed"
     else:
         check = f"{whose} logits for random frames differ from torch's by at most {difference:.1g}"
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; {check}")
+    line = f"{one_line(path)}: {path.stat().st_size / 1e6:.1f} MB; {check}"
+    show(line, markup=False, highlight=False, soft_wrap=True)

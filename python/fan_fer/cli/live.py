@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import FanFerError, OutputError, VideoError
-from fan_fer.cli.outcome import DONE
+from fan_fer.base.errors import FanFerError, OutputError, VideoError, one_line
+from fan_fer.base.streams import note, write_output
+from fan_fer.cli.outcome import DONE, warn
 
 if TYPE_CHECKING:
     from fan_fer.output.live import LivePanel
@@ -78,14 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import working
     from fan_fer.recognizer import load_recognizer
     from fan_fer.video.ahead import paced
     from fan_fer.video.sources import open_clip
 
     clip = open_clip(int(arguments.source) if arguments.source.isdecimal() else arguments.source)
     windowed = not arguments.json_lines and _windowed(arguments.show)
-    with console(stderr=True).status("loading the network"):
+    with working("loading the network"):
         recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
         _ = recognizer.detector
     as_it_comes = arguments.json_lines or clip.live or not clip.consecutive
@@ -100,9 +100,9 @@ def _show(arguments: argparse.Namespace) -> None:
     if frame is None:
         raise VideoError(f"{clip.name}: gives no picture")
     for warning in clip.warnings:
-        print(f"fan-fer: warning: {warning}", file=sys.stderr)
+        warn(warning)
     if clip.live:
-        print(f"fan-fer live: {clip.name} has ended", file=sys.stderr)
+        note(f"fan-fer live: {one_line(clip.name)} has ended")
 
 
 def _windowed(show: str) -> bool:
@@ -130,7 +130,7 @@ class _JsonLines:
     def show(self, frame: Frame, prediction: ClipPrediction | None) -> bool:
         from fan_fer.output.json_csv import live_json
 
-        print(live_json(frame, prediction), flush=True)
+        write_output(f"{live_json(frame, prediction)}\n")
         return True
 
 
@@ -138,7 +138,6 @@ def _view(arguments: argparse.Namespace, recognizer: Recognizer, windowed: bool)
     from fan_fer.base.terminal import console
     from fan_fer.output.live import LivePanel
     from fan_fer.output.window import LiveWindow
-    from fan_fer.video.paths import one_line
 
     if arguments.json_lines:
         return _JsonLines()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from fan_fer.base.errors import FanFerError, FanFerWarning, first_line
+from fan_fer.base.errors import FanFerError, FanFerWarning, OutputError, first_line
+from fan_fer.base.streams import check_output, note, open_streams, write
 from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
 
@@ -29,10 +29,18 @@ warnings.formatwarning = _in_one_line  # type: ignore[assignment]  # in workers 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file name need not be text that the terminal knows
-    arguments = _parser().parse_args(predict_many.from_predict(sys.argv[1:] if argv is None else argv))
+    try:
+        arguments = _parser().parse_args(predict_many.from_predict(sys.argv[1:] if argv is None else argv))
+    except SystemExit as end:
+        sys.exit(_end(int(end.code or 0)))
+    return _end(_run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         return int(arguments.run(arguments))
     except FanFerError as error:
@@ -42,19 +50,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"a library cannot be loaded: {first_line(error)}")
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("fan-fer: interrupted", file=sys.stderr)
+        note("fan-fer: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Who reads our output has seen enough. Python flushes stdout once more at exit: let it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:  # such as a name that is too long for the file system
+    except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return BAD_INPUT
 
 
+def _end(code: int) -> int:
+    """The exit code, when all that is printed has been written."""
+    try:
+        check_output()
+    except BrokenPipeError:  # who reads our output has seen enough
+        return BROKEN_PIPE
+    except OutputError as error:
+        complain(error)
+        return code or BAD_INPUT
+    return code
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="fan-fer",
         description="Facial expressions in video, with frame attention networks.",
         epilog=predict.EXAMPLE,
@@ -67,11 +85,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        write(file or sys.stderr, message)
+
+
 class _Version(argparse.Action):
     """Looks the version up when it is asked for, not at every start."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"fan-fer {version('fan_ext')}")
+        write(sys.stdout, f"fan-fer {version('fan_ext')}\n")
         parser.exit()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+from fan_fer.base.errors import one_line
+from fan_fer.base.streams import note
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 
 def complain(message: object) -> None:
     """Prints an error, one line, on standard error."""
-    print(f"fan-fer: error: {message}", file=sys.stderr)
+    note(f"fan-fer: error: {one_line(message)}")
+
+
+def warn(message: object) -> None:
+    """Prints a warning, one line, on standard error."""
+    note(f"fan-fer: warning: {one_line(message)}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from fan_fer.base.errors import FanFerError, OutputError
+from fan_fer.base.errors import FanFerError, OutputError, one_line
+from fan_fer.base.files import check_writable, distinct_names, exists, is_folder, real_path, write_text
+from fan_fer.base.streams import write_output
 from fan_fer.cli.clip_work import ClipTask, ClipWork
 from fan_fer.cli.options import add_time_limit
-from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
+from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
     from fan_fer.cli.clip_work import People
@@ -85,7 +87,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.workers import check_time_limit
     from fan_fer.video.decoding import is_address
-    from fan_fer.video.paths import one_line
     from fan_fer.video.sources import list_videos, not_taken, passed_over
 
     check_time_limit(arguments.time_limit)
@@ -93,20 +94,21 @@ def run(arguments: argparse.Namespace) -> int:
     for clip in arguments.clips:
         found: list[Source] = [clip] if is_address(clip) else [*list_videos([clip])]
         if found != [Path(clip)] and not is_address(clip) and (others := passed_over(Path(clip))):
-            print(f"fan-fer: warning: {one_line(clip)}: {not_taken(others)}", file=sys.stderr)
+            warn(f"{clip}: {not_taken(others)}")
         videos += found
-    single = len(arguments.clips) == 1 and not Path(arguments.clips[0]).is_dir()
+    single = len(arguments.clips) == 1 and not is_folder(arguments.clips[0])
     plots, annotated = _plan_outputs(arguments, videos, single)
     tasks = [ClipTask(video, plot, video_out) for video, plot, video_out in zip_longest(videos, plots, annotated)]
     done, failures, interrupted = _recognize(arguments, tasks, single)
-    if done:
-        _write(arguments, done, failures, single)
+    unwritten = _write(arguments, done, failures, single) if done else []
     for warning in (line for people, _ in done for line in people[0].warnings):
-        print(f"fan-fer: warning: {warning}", file=sys.stderr)
-    for message in dict.fromkeys(failures.values()):
+        warn(warning)
+    for message in dict.fromkeys((*failures.values(), *unwritten)):
         complain(message)
     if interrupted:
         raise KeyboardInterrupt
+    if unwritten:
+        return BAD_INPUT
     if not failures:
         return DONE
     return SOME_FAILED if done else BAD_INPUT
@@ -117,7 +119,7 @@ def _recognize(
 ) -> tuple[list[tuple[People, float]], dict[Source, str], bool]:
     """The predictions with the seconds each took, their pictures made; what was wrong with the other videos; and
     whether the user ended it early, which keeps what is done."""
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show
     from fan_fer.base.workers import Lost, run_tasks
     from fan_fer.output.terminal import clip_progress, profile_report
 
@@ -129,7 +131,7 @@ def _recognize(
     interrupted = False
 
     def progress(task: ClipTask, *stage: Any) -> None:
-        name = Path(task.video).name
+        name = one_line(Path(task.video).name)
         bar(name if single else f"{numbers[task]}/{len(tasks)} {name}", *stage)
 
     workers = WORKERS if len(tasks) > 1 else 0
@@ -143,7 +145,7 @@ def _recognize(
                 if result.people is not None:
                     done.append((result.people, result.seconds))
                     if arguments.profile:
-                        console(stderr=True).print(profile_report(result.profile, result.people[0], result.seconds))
+                        show(profile_report(result.profile, result.people[0], result.seconds), stderr=True)
                 if result.error:
                     failures[task.video] = result.error
         except KeyboardInterrupt:
@@ -163,7 +165,6 @@ def _plan_outputs(
 
     Raises OutputError for an output that could not be written in the end, FanFerError where a library is missing.
     """
-    from fan_fer.base.files import check_writable
     from fan_fer.output.figure import check_picture
 
     plots, annotated = [], []
@@ -175,17 +176,17 @@ def _plan_outputs(
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
     outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
-    inputs = {Path(video).resolve() for video in videos}
+    inputs = {real_path(video) for video in videos}
     seen: set[Path] = set()
     for path in outputs:
-        target = path.resolve()
+        target = real_path(path)
         if target in inputs:
             raise OutputError(f"{path}: is one of the clips; another name is wanted")
         if target in seen:
             raise OutputError(f"{path}: is named for two outputs; two names are wanted")
         seen.add(target)
         # A folder of pictures that is still to be made is checked by its own name.
-        new = path in (*plots, *annotated) and not single and not path.parent.exists()
+        new = path in (*plots, *annotated) and not single and not exists(path.parent)
         check_writable(path.parent if new else path)
     return plots, annotated
 
@@ -194,20 +195,15 @@ def _picture_paths(
     given: Path, videos: Sequence[Source], single: bool, what: str, suffix: str, check: Callable[[Path], None]
 ) -> list[Path]:
     """The file that is given for one video; for several, a file named after each in the folder that is given."""
-    if single and not given.is_dir():
+    if single and not is_folder(given):
         check(given)
         return [given]
-    if given.suffix and not given.is_dir():
+    if given.suffix and not is_folder(given):
         raise OutputError(f"{given}: several {what}s go into a folder; the name of a folder is wanted")
-    if given.exists() and not given.is_dir():
+    if os.path.lexists(given) and not is_folder(given):
         raise OutputError(f"{given}: is no folder; several {what}s go into a folder")
-    paths: list[Path] = []
-    for video in videos:
-        # Clips of the same name in different folders: clip.png, clip-2.png, ...
-        stem = Path(video).stem
-        same = sum(Path(earlier).stem == stem for earlier in videos[: len(paths)])
-        paths.append(given / f"{stem}{f'-{same + 1}' if same else ''}{suffix}")
-    return paths
+    # Clips of the same name in different folders: clip.png, clip-2.png, ...
+    return [given / name for name in distinct_names([Path(video).stem or "clip" for video in videos], suffix)]
 
 
 def _write(
@@ -215,39 +211,33 @@ def _write(
     done: Sequence[tuple[People, float]],
     failures: dict[Source, str],
     single: bool,
-) -> None:
-    """The table for the terminal, and the files; with JSON on standard output the table goes to standard error."""
-    from fan_fer.base.files import write_text
-    from fan_fer.base.terminal import console
+) -> list[str]:
+    """The files, and the table for the terminal; with JSON on standard output the table goes to standard error.
+
+    Returns what was wrong with those that could not be written; the others are.
+    """
+    from fan_fer.base.terminal import show
     from fan_fer.output.json_csv import batch_json, clip_json, write_csv
     from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
     everyone = arguments.faces == "all"
     clips = [people if everyone else people[0] for people, _ in done]
-    if arguments.csv:
-        write_csv(arguments.csv, [person for people, _ in done for person in people])
-    if arguments.json:
-        text = clip_json(clips[0]) if single else batch_json(clips, failures)
-        if arguments.json == STDOUT:
-            _print(text, sys.stdout)
-        else:
-            write_text(arguments.json, text)
-    stream = sys.stderr if arguments.json == STDOUT else sys.stdout
-    out = console(stderr=stream is sys.stderr)
-    subjects = [(people[0], seconds) for people, seconds in done]
-    with out.capture() as report:
-        if everyone:
-            out.print(tracks_table(done))
-        else:
-            out.print(clip_report(*subjects[0]) if single else batch_table(subjects))
-    _print(report.get(), stream)
-
-
-def _print(text: str, stream: IO[str]) -> None:
+    unwritten = []
     try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
+        if arguments.csv:
+            write_csv(arguments.csv, [person for people, _ in done for person in people])
+    except OutputError as error:
+        unwritten.append(str(error))
+    try:
+        if arguments.json:
+            text = clip_json(clips[0]) if single else batch_json(clips, failures)
+            if arguments.json == STDOUT:
+                write_output(text)
+            else:
+                write_text(arguments.json, text)
+    except OutputError as error:
+        unwritten.append(str(error))
+    subjects = [(people[0], seconds) for people, seconds in done]
+    whole = clip_report(*subjects[0]) if single else batch_table(subjects)
+    show(tracks_table(done) if everyone else whole, stderr=arguments.json == STDOUT)
+    return unwritten

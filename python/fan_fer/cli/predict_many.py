@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import FanFerError
+from fan_fer.base.errors import FanFerError, one_line
+from fan_fer.base.streams import note
 from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             time_limit=arguments.time_limit,
         )
     except KeyboardInterrupt:
-        print("fan-fer: what is done is kept; the same command goes on", file=sys.stderr)
+        note("fan-fer: what is done is kept; the same command goes on")
         raise
     _print(summary, arguments.out)
     failed = summary.counts()["failed"]
@@ -92,15 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(summary: Summary, out: Path) -> None:
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show
     from fan_fer.evaluation.report import confusion_report, predictions_report, summary_report
 
-    screen = console()
     if any(clip.label for clip in summary.clips):
-        screen.print(summary_report(summary))
+        show(summary_report(summary))
         if summary.scores:
-            screen.print("", confusion_report(summary.scores), sep="\n")
+            show("", confusion_report(summary.scores), sep="\n")
     else:
-        screen.print(predictions_report(summary))
+        show(predictions_report(summary))
     failed = summary.counts()["failed"]
-    screen.print(f"{out}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)
+    show(f"{one_line(out)}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.processes import cpus
 from fan_fer.cli.options import add_time_limit
-from fan_fer.cli.outcome import DONE
+from fan_fer.cli.outcome import DONE, warn
 
 LISTED = 20  # warnings on the terminal
 
@@ -63,7 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show
     from fan_fer.datasets.files import CLIPS_FILE
     from fan_fer.datasets.prepare import prepare
     from fan_fer.datasets.report import summary
@@ -81,10 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         time_limit=arguments.time_limit,
     )
-    console().print(summary(preparation, time.perf_counter() - start))
+    show(summary(preparation, time.perf_counter() - start))
     odd = [f"{row['clip']}: {row['message']}" for row in preparation.clips if row["message"]]
     for message in odd[:LISTED]:
-        print(f"fan-fer: warning: {message}", file=sys.stderr)
+        warn(message)
     if len(odd) > LISTED:
-        print(f"fan-fer: warning: {len(odd) - LISTED} more in {arguments.target / CLIPS_FILE}", file=sys.stderr)
+        warn(f"{len(odd) - LISTED} more in {arguments.target / CLIPS_FILE}")
     return DONE

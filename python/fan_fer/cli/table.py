@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import TrainingError
+from fan_fer.base.errors import TrainingError, one_line
+from fan_fer.base.files import exists
 from fan_fer.cli.outcome import DONE
 from fan_fer.cli.train import add_recipe_options
 
@@ -105,7 +106,7 @@ def _train(
 ) -> dict[RunKey, RunResult]:
     """The results of all runs; finished ones are read, an interrupted one goes on."""
     from fan_fer.attention.checkpoints import init_path
-    from fan_fer.base.terminal import progress_bar
+    from fan_fer.base.terminal import progress_bar, show
     from fan_fer.training.result import RESULT_FILE
     from fan_fer.training.run import train_run
     from fan_fer.training.spec import RunSpec
@@ -116,14 +117,14 @@ def _train(
 
         def tell(line: str) -> None:
             if _speaks():
-                bars.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+                show(one_line(line), stderr=True, style="dim", markup=False, highlight=False, soft_wrap=True)
 
         bar = bars.add_task("runs", total=len(keys))
         for variant, partition, seed in keys:
             init = init_path(arguments.init)
             spec = RunSpec(variant, partition, seed, recipe, init, freeze_backbone=arguments.freeze_backbone)
             folder = out / variant / partition / f"seed-{seed}"
-            is_new = not (folder / RESULT_FILE).exists()
+            is_new = not exists(folder / RESULT_FILE)
             try:
                 # The networks are left out: a table has many, and `fan-fer train` makes the one that is wanted.
                 result = train_run(
@@ -150,7 +151,7 @@ def _report(table: Table, out: Path) -> None:
     from rich.text import Text
 
     from fan_fer.base.files import make_folder, write_text
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import console, show
     from fan_fer.evaluation.pictures import write_confusion
     from fan_fer.paper.markdown import table_markdown
     from fan_fer.paper.picture import write_table_plot
@@ -164,11 +165,9 @@ def _report(table: Table, out: Path) -> None:
         write_confusion(
             out / _confusion_file(result.variant), result.last, f"{result.title} on {table.name}, last epoch"
         )
-    screen = console()
-    screen.print(Markdown(markdown) if screen.is_terminal else Text(markdown))
-    screen.print(
-        f"in {out}: {', '.join([*FILES, *(_confusion_file(r.variant) for r in table.variants)])}", markup=False
-    )
+    show(Markdown(markdown) if console().is_terminal else Text(markdown))
+    files = ", ".join([*FILES, *(_confusion_file(result.variant) for result in table.variants)])
+    show(f"in {one_line(out)}: {files}", markup=False)
 
 
 def _confusion_file(variant: str) -> str:

@@ -8,10 +8,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import TrainingError
+from fan_fer.base.errors import TrainingError, one_line
+from fan_fer.base.files import check_folder, exists
 from fan_fer.cli.outcome import DONE
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from fan_fer.datasets.prepared import PreparedSet
     from fan_fer.training.result import RunResult
 
@@ -77,10 +80,13 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rich.text import Text
+
     from fan_fer.attention.checkpoints import init_path
-    from fan_fer.base.terminal import console
+    from fan_fer.base.terminal import show
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.training.recipe import load_recipe
+    from fan_fer.training.result import RESULT_FILE
     from fan_fer.training.run import run_folder, train_run
     from fan_fer.training.spec import RunSpec
 
@@ -104,17 +110,21 @@ def run(arguments: argparse.Namespace) -> int:
     outs = [arguments.out or run_folder(prepared.folder, spec) for spec in specs]
     for out in outs:
         _check_resume(out, arguments.resume)
-    # Of the processes that torchrun started, the first speaks.
-    screen = console(quiet=os.environ.get("RANK", "0") != "0", highlight=False, soft_wrap=True)
+        check_folder(out, (RESULT_FILE,))
+
+    def tell(what: RenderableType) -> None:
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, the first speaks
+            show(what, soft_wrap=True)
+
     results = []
     for spec, out in zip(specs, outs, strict=True):
         results.append(
             train_run(
                 prepared, spec, out, arguments.device,
-                tensorboard=True, workers=arguments.workers, report=lambda line: screen.print(line, style="dim"),
+                tensorboard=True, workers=arguments.workers, report=lambda line: tell(Text(line, style="dim")),
             )
         )  # fmt: skip
-    screen.print(_summary(results))
+    tell(_summary(results))
     return DONE
 
 
@@ -135,11 +145,11 @@ def _check_resume(out: Path, resume: bool) -> None:
     from fan_fer.training.result import RESULT_FILE
     from fan_fer.training.run import CHECKPOINT_FILE
 
-    if not resume and (out / CHECKPOINT_FILE).exists() and not (out / RESULT_FILE).exists():
+    if not resume and exists(out / CHECKPOINT_FILE) and not exists(out / RESULT_FILE):
         raise TrainingError(f"{out}: holds an interrupted run; --resume goes on with it, another --out begins anew")
 
 
-def _summary(results: list[RunResult]) -> object:
+def _summary(results: list[RunResult]) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -159,6 +169,6 @@ def _summary(results: list[RunResult]) -> object:
                 for which in ("last", "best")
                 for cell in (str(values[which]["epoch"]), f"{result.accuracy(which):.1%}")
             ),
-            Text(str(result.folder)),
+            Text(one_line(result.folder)),
         )
     return table

@@ -24,14 +24,15 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from fan_fer.attention.weights import DEFAULT_WEIGHTS, load_weights
-    from fan_fer.base.terminal import console
+    from fan_fer.base.errors import one_line
+    from fan_fer.base.terminal import show
 
     path = arguments.file or DEFAULT_WEIGHTS
     network, card = load_weights(path)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     image = card.preprocessing
     rows = {
-        "file": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
+        "file": f"{one_line(path)}, {path.stat().st_size / 1e6:.1f} MB",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "network": f"{card.backbone}, variant {card.variant}, {parameters:,} parameters",
         "classes": ", ".join(card.classes),
@@ -46,5 +47,5 @@ def run(arguments: argparse.Namespace) -> int:
     table.add_column(overflow="fold")
     for name, text in rows.items():
         table.add_row(name, text)
-    console(highlight=False).print(table)
+    show(table, highlight=False)
     return DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fan_fer.base.errors import OutputError, VideoError
+from fan_fer.base.errors import OutputError, VideoError, one_line
+from fan_fer.base.files import exists
 from fan_fer.base.opencv import cv2
 from fan_fer.base.texts import parse_json, to_json
 from fan_fer.datasets.files import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
@@ -53,13 +55,15 @@ class Task:
             (partial / _RECORD).write_text(to_json(record), "utf-8")
             self._put(partial, clip)
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise VideoError(f"{self.root / clip.source}: its name is too long for the prepared set") from None
             raise OutputError(f"{error.filename or partial}: cannot be written ({error.strerror})") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
     def shorten(self, message: str) -> str:
         """A message without the root of the paths in it, which differs where the same set lies elsewhere."""
-        return message.replace(f"{self.root}{os.sep}", "")
+        return message.replace(one_line(f"{self.root}{os.sep}"), "")
 
     def record(self, clip: SourceClip) -> dict[str, Any] | None:
         """What was found in a clip that is done: ``source``, ``notes``, ``frames``. None if it is not done."""
@@ -108,7 +112,7 @@ class Task:
     def _put(self, partial: Path, clip: SourceClip) -> None:
         folder = self.target / CROPS_FOLDER / clip.name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists():  # one that lost files
+        if exists(folder):  # one that lost files
             shutil.rmtree(folder)
         partial.rename(folder)
 

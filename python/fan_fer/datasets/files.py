@@ -9,6 +9,7 @@ from typing import Any
 
 from fan_fer.base.csv_files import read_table, write_table
 from fan_fer.base.errors import DataError
+from fan_fer.base.files import is_file, read_file
 from fan_fer.base.texts import parse_json, write_json
 from fan_fer.faces.face import LANDMARKS
 
@@ -56,10 +57,10 @@ def write_settings(folder: Path, settings: SetSettings) -> None:
 def read_settings(folder: Path) -> SetSettings:
     """Raises DataError where the folder is no prepared set, or one of another version."""
     path = folder / SETTINGS_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{folder}: is no prepared set (it has no {SETTINGS_FILE}); fan-fer prepare makes one")
     try:
-        content = parse_json(path.read_bytes(), "surrogateescape")
+        content = parse_json(read_file(path), "surrogateescape")
         version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise DataError(f"{path}: has format version {version}; this fan-fer reads {FORMAT_VERSION}; prepare again")

@@ -13,9 +13,9 @@ from pathlib import Path
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError
+from fan_fer.base.files import exists, file_name, is_file, is_folder, read_file, readable
 from fan_fer.base.names import Spellings, name_key, person_key
 from fan_fer.base.texts import decode_text
-from fan_fer.video.paths import one_line
 from fan_fer.video.sources import IMAGE_SUFFIXES, pick_videos, visible_files
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
@@ -71,10 +71,10 @@ def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
     if layout not in LAYOUTS:
         raise DataError(f"layout {layout!r} is unknown; wanted: {', '.join(LAYOUTS)}")
     if layout == "csv":
-        if not path.is_file():
-            raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; csv wants a CSV file")
-    elif not path.is_dir():
-        raise DataError(f"{path}: {'is a file' if path.exists() else 'no such folder'}; {layout} wants a folder")
+        if not is_file(path):
+            raise DataError(f"{path}: {'is a folder' if is_folder(path) else 'no such file'}; csv wants a CSV file")
+    elif not is_folder(path):
+        raise DataError(f"{path}: {'is a file' if exists(path) else 'no such folder'}; {layout} wants a folder")
     try:
         source = LAYOUTS[layout](path)
         source = replace(source, not_taken=_not_taken(source, whole=layout in ("afew", "folders")))
@@ -102,8 +102,7 @@ def ckplus(root: Path) -> Source:
     clips = []
     for key in sorted(labels, key=lambda key: (natural(key[0]), natural(key[1]))):
         file, folder = labels[key], sequences.get(key)
-        images = () if folder is None else _images(folder)
-        note = "" if folder else "there is a label and no folder of images"
+        images, note = _clip_images(folder) if folder else ((), "there is a label and no folder of images")
         # The label is named after the sequence's last frame.
         frame = file.stem.lower().removesuffix("_emotion")
         if images and Path(images[-1]).stem.lower() != frame:
@@ -119,7 +118,7 @@ def ckplus(root: Path) -> Source:
                 note=note,
             )
         )
-    unlabelled = sum(1 for key, folder in sequences.items() if key not in labels and _images(folder))
+    unlabelled = sum(1 for key, folder in sequences.items() if key not in labels and _clip_images(folder)[0])
     return Source(root, tuple(sorted(CKPLUS_CODES.values())), tuple(clips), without_label=unlabelled)
 
 
@@ -171,6 +170,7 @@ def csv_list(path: Path) -> Source:
     for line, row in read_table(path, ("video", "label"), wanted, ("split", "subject")).rows:
         where = f"{path}: line {line}"
         video, label, split, subject = (row.get(name, "") for name in ("video", "label", "split", "subject"))
+        video = file_name(video)
         if not video:
             raise DataError(f"{where} names no video; {wanted}")
         if not label:
@@ -180,17 +180,17 @@ def csv_list(path: Path) -> Source:
             raise DataError(f"{where}: split {split!r} is unknown; wanted train, val or test")
         real = os.path.normpath(path.parent / video)
         if real in lines:
-            raise DataError(f"{where}: {one_line(video)} is listed in line {lines[real]} already; a clip has one row")
+            raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
         lines[real] = line
         name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
         if name in (".", ".."):
-            raise DataError(f"{where}: {one_line(video)} is no video; {wanted}")
+            raise DataError(f"{where}: {video} is no video; {wanted}")
         folder = path.parent / video
-        images = _images(folder) if folder.is_dir() else None
-        clips.append(SourceClip(name, label, video, images, split_key(split) or None, subject or None))
+        images, note = _clip_images(folder) if is_folder(folder) else (None, "")
+        clips.append(SourceClip(name, label, video, images, split_key(split) or None, subject or None, note=note))
     if not clips:
         raise DataError(f"{path}: lists no video with a label; {wanted}")
-    if not any((path.parent / clip.source).exists() for clip in clips):
+    if not any(exists(path.parent / clip.source) for clip in clips):
         raise DataError(
             f"{path}: none of its {len(clips)} videos exists ({path.parent / clips[0].source}, ...); "
             "paths are relative to the CSV's folder"
@@ -250,7 +250,7 @@ def _by_person(path: Path, source: Source, folds: int) -> Source:
 
 
 def _ckplus_code(file: Path) -> int:
-    text = decode_text(file.read_bytes(), "replace").strip()
+    text = decode_text(read_file(file), "replace").strip()
     try:
         code = float(text)
     except ValueError:
@@ -285,16 +285,17 @@ def _class_clips(root: Path, folder: Path) -> list[SourceClip]:
     if not clips and _images(folder):
         raise DataError(f"{folder}: not the folders layout, its images are in no clip's folder; {_FOLDERS}")
     for below in _folders(folder):
-        if _videos(below) or any(_images(deeper) for deeper in _folders(below)):
+        images, note = _clip_images(below)
+        if not note and (_videos(below) or any(_clip_images(deeper)[0] for deeper in _folders(below))):
             raise DataError(f"{below}: not the folders layout, there are clips one level too deep; {_FOLDERS}")
-        if images := _images(below):
-            clips.append(_clip(root, below, folder.name, images))
+        if images or note:
+            clips.append(replace(_clip(root, below, folder.name, images), note=note))
     return clips
 
 
 def _clip(root: Path, path: Path, label: str, images: tuple[str, ...] | None = None) -> SourceClip:
     source = path.relative_to(root).as_posix()
-    return SourceClip(source, label, source, images)
+    return SourceClip(source, readable(label), source, images)
 
 
 def _short_names(clips: Sequence[SourceClip]) -> tuple[SourceClip, ...]:
@@ -327,11 +328,11 @@ def _find_folder(root: Path, name: str) -> Path | None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted((entry for entry in _visible(folder) if entry.is_dir()), key=lambda entry: natural(entry.name))
+    return sorted((entry for entry in _visible(folder) if is_folder(entry)), key=lambda entry: natural(entry.name))
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((entry for entry in _visible(folder) if entry.is_file()), key=lambda entry: natural(entry.name))
+    return sorted((entry for entry in _visible(folder) if not is_folder(entry)), key=lambda entry: natural(entry.name))
 
 
 def _videos(folder: Path) -> list[Path]:
@@ -340,6 +341,14 @@ def _videos(folder: Path) -> list[Path]:
 
 def _images(folder: Path) -> tuple[str, ...]:
     return tuple(file.name for file in _files(folder) if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _clip_images(folder: Path) -> tuple[tuple[str, ...], str]:
+    """The images of a clip; or none, and why its folder cannot be looked into."""
+    try:
+        return _images(folder), ""
+    except OSError as error:
+        return (), f"the folder cannot be looked into ({error.strerror})"
 
 
 def _visible(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fan_fer.base.errors import DataError
-from fan_fer.base.files import lock, make_folder
+from fan_fer.base.files import exists, is_folder, lock, make_folder, real_path
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.workers import TIME_LIMIT, check_time_limit
 from fan_fer.datasets.extraction import PARTIAL_FOLDER, Task, done_clips
@@ -78,7 +78,7 @@ def prepare(
     check_time_limit(time_limit)
     source, target = Path(source), Path(target)
     if size is None:
-        size = read_settings(target).size if (target / SETTINGS_FILE).exists() else SIZE
+        size = read_settings(target).size if exists(target / SETTINGS_FILE) else SIZE
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"size {size}: a side of {SMALLEST} to {LARGEST} pixels is wanted")
     listing = read_source(layout, source, folds)
@@ -96,7 +96,7 @@ def prepare(
     _check_target(source, target, settings)
     task = Task(listing.root, target, size, settings.template)
     with _sole_use(target):
-        if not (target / SETTINGS_FILE).exists():
+        if not exists(target / SETTINGS_FILE):
             write_settings(target, settings)
         try:
             records = {clip.name: record for clip in listing.clips if (record := task.record(clip)) is not None}
@@ -130,12 +130,12 @@ def prepare(
 
 def _check_target(source: Path, target: Path, settings: SetSettings) -> None:
     """Raises DataError where the target is something else, or was made with other settings."""
-    inner, outer = target.resolve(), source.resolve()
+    inner, outer = real_path(target), real_path(source)
     if inner == outer or outer in inner.parents or inner in outer.parents:
         raise DataError(f"{target}: {source} and the prepared set must not lie in each other; another folder is wanted")
-    if target.exists() and not target.is_dir():
+    if exists(target) and not is_folder(target):
         raise DataError(f"{target}: is a file; the name of a folder is wanted")
-    if (target / SETTINGS_FILE).exists():
+    if exists(target / SETTINGS_FILE):
         before = read_settings(target)
         changed = [
             f"{name} {getattr(before, name)} -> {getattr(settings, name)}"
@@ -144,8 +144,16 @@ def _check_target(source: Path, target: Path, settings: SetSettings) -> None:
         ]
         if changed:
             raise DataError(f"{target}: made with other settings ({', '.join(changed)}); use those, or another folder")
-    elif target.is_dir() and any(not entry.name.startswith(".") for entry in target.iterdir()):
+    elif any(not name.startswith(".") for name in _names(target)):
         raise DataError(f"{target}: holds files and is no prepared set; a new or an empty folder is wanted")
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder, if there is one. Raises DataError."""
+    try:
+        return os.listdir(folder) if is_folder(folder) else []  # noqa: PTH208
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be looked into ({error.strerror})") from None
 
 
 @contextmanager

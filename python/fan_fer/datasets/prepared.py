@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import DataError
+from fan_fer.base.files import file_name, is_file, read_file
 from fan_fer.base.names import person_key
 from fan_fer.base.opencv import cv2
 from fan_fer.datasets.files import (
@@ -135,9 +136,13 @@ class PreparedSet:
         return Partition(f"fold-{number}", train, test)
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(f"{path}: is missing; the prepared set is damaged: prepare it again")
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+        try:
+            content = np.frombuffer(read_file(path), np.uint8)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
         if image is None or image.shape != (self.size, self.size, 3):
             raise DataError(f"{path}: is no picture of {self.size} x {self.size} pixels; the prepared set is damaged")
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
@@ -167,7 +172,7 @@ def open_prepared(folder: str | os.PathLike[str]) -> PreparedSet:
     _check_crops(folder, clips)
     digest = hashlib.sha256()
     for name in (SETTINGS_FILE, CLIPS_FILE, FRAMES_FILE):
-        digest.update((folder / name).read_bytes())
+        digest.update(read_file(folder / name))
     return PreparedSet(
         folder=folder,
         layout=settings.layout,
@@ -193,7 +198,7 @@ def _clip(row: dict[str, str], numbers: list[int], classes: tuple[str, ...]) -> 
     if not numbers or len(numbers) != int(row["faces"]) or numbers != sorted(set(numbers)):
         raise ValueError(f"{row['clip']}: {CLIPS_FILE} and {FRAMES_FILE} do not agree on its faces")
     return Clip(
-        name=row["clip"],
+        name=file_name(row["clip"]),
         label=row["label"],
         split=row["split"] or None,
         subject=row["subject"] or None,
@@ -212,7 +217,12 @@ def _check_crops(folder: Path, clips: list[Clip]) -> None:
     """Looks into every clip's folder once: a stat of every crop would take far longer on a network drive."""
     for clip in clips:
         crops = folder / CROPS_FOLDER / clip.name
-        present = set(os.listdir(crops)) if crops.is_dir() else set()  # noqa: PTH208, names alone are wanted
+        try:
+            present = set(os.listdir(crops))  # noqa: PTH208, names alone are wanted
+        except (FileNotFoundError, NotADirectoryError):
+            present = set()
+        except OSError as error:
+            raise DataError(f"{crops}: cannot be looked into ({error.strerror})") from None
         for number in clip.numbers:
             if crop_file(crops, number).name not in present:
                 raise DataError(

@@ -14,6 +14,7 @@ import numpy as np
 from fan_fer.attention.scoring import NOT_FINITE, ClipScores, Floats, score_clips
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError, FanFerError, first_line
+from fan_fer.base.files import file_name
 from fan_fer.base.names import Spellings, name_key, person_key
 from fan_fer.base.workers import TIME_LIMIT, Lost, Report, run_tasks
 from fan_fer.datasets.features import prepared_features
@@ -77,7 +78,7 @@ def read_videos(path: Path) -> list[EvaluatedClip]:
         if not row["video"]:
             raise DataError(f"{path}: line {line} names no video")
         about = dict(zip(table.columns, row.values(), strict=True))
-        clips.append(EvaluatedClip(row["video"], about, row.get("label", "")))
+        clips.append(EvaluatedClip(file_name(row["video"]), about, row.get("label", "")))
     if not clips:
         raise DataError(f"{path}: names no video; a row per video is wanted")
     return clips
@@ -96,7 +97,9 @@ def choose_prepared(
         if row["label"]:
             about = {name: row[name] for name in ("clip", "label", "split", "subject", "fold")}
             error = "" if row["status"] == OK else row["message"] or row["status"]
-            clips.append(EvaluatedClip(row["clip"], about, row["label"], error=error, frames=int(row["frames"] or 0)))
+            clips.append(
+                EvaluatedClip(file_name(row["clip"]), about, row["label"], error=error, frames=int(row["frames"] or 0))
+            )
     if partition is not None and split is not None:
         raise DataError("--partition and --split: one of them is wanted")
     divided = {"train", "val"} <= {clip.about["split"] for clip in clips}

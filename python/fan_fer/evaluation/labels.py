@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fan_fer.base.errors import DataError
+from fan_fer.base.files import read_file
 from fan_fer.base.names import name_key, quoted, tidy
 from fan_fer.base.texts import parse_json
 
@@ -27,7 +27,7 @@ def parse_label_map(text: str) -> LabelMap:
         return _checked("label map", [(name, value) for name, _, value in pairs])
     where = f"label map {text!r}"
     try:
-        values = parse_json(Path(text).read_bytes())
+        values = parse_json(read_file(text))
     except OSError as error:
         raise DataError(f"{where}: cannot be read ({error.strerror}); {wanted}") from None
     except ValueError as error:

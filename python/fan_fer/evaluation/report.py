@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fan_fer.base.errors import one_line
 from fan_fer.evaluation.informative import Attention
 from fan_fer.evaluation.metrics import Scores
 from fan_fer.evaluation.summary import Summary
@@ -22,7 +23,7 @@ LISTED = 10  # clips listed that failed
 def summary_report(summary: Summary) -> RenderableType:
     """Scores, classes, groups, attention, and what became of the clips that are not scored."""
     about = summary.about
-    title = Text.assemble((about["model"]["file"], "bold"), "  on  ", (about["data"], "bold"))
+    title = Text.assemble((one_line(about["model"]["file"]), "bold"), "  on  ", (one_line(about["data"]), "bold"))
     parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim")]
     parts += [*(Text(note, style="dim") for note in summary.notes), ""]
     if summary.scores:
@@ -98,7 +99,7 @@ def _groups(summary: Summary) -> RenderableType:
     table = _table((summary.by or "", "clips", "accuracy", "95 %", "mean recall", "95 %"))
     for name, scores in summary.groups.items():
         table.add_row(
-            Text(name or "(empty)"),
+            Text(one_line(name) or "(empty)"),
             str(scores.clips),
             f"{scores.accuracy:.1%}",
             interval_text(scores.accuracy_interval),
@@ -123,10 +124,12 @@ def _failures(summary: Summary) -> list[RenderableType]:
     failed = [clip for clip in summary.clips if clip.error]
     if not failed:
         return []
-    lines = [clip.error if clip.name in clip.error else f"{clip.name}: {clip.error}" for clip in failed[:LISTED]]
+    lines = [
+        clip.error if one_line(clip.name) in clip.error else f"{clip.name}: {clip.error}" for clip in failed[:LISTED]
+    ]
     if len(failed) > LISTED:
         lines.append(f"and {len(failed) - LISTED} more, see the column error")
-    return ["", "without a prediction:", *(Text(f"  {line}", style="dim") for line in lines)]
+    return ["", "without a prediction:", *(Text(f"  {one_line(line)}", style="dim") for line in lines)]
 
 
 def _table(headings: Sequence[str], last: str | None = None) -> Table:

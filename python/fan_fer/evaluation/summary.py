@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fan_fer.base.csv_files import write_table
-from fan_fer.base.errors import DataError
+from fan_fer.base.errors import DataError, one_line
 from fan_fer.base.names import Spellings, name_key
 from fan_fer.base.texts import write_json
 from fan_fer.evaluation.clips import EvaluatedClip, column_key, find_column
@@ -110,7 +110,7 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
     write_json(folder / METRICS_FILE, summary.to_dict(), indent=2, errors="backslashreplace")
     if summary.scores:
-        title = f"{Path(summary.about['model']['file']).name} on {Path(summary.about['data']).name}"
+        title = one_line(f"{Path(summary.about['model']['file']).name} on {Path(summary.about['data']).name}")
         write_confusion(folder / CONFUSION_FILE, summary.scores, title)
 
 

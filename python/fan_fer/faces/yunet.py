@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fan_fer.base.errors import DetectorError
+from fan_fer.base.files import is_file, read_file
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.faces.face import Face
 
@@ -24,11 +25,11 @@ class YuNet:
 
     def __init__(self, file: str | os.PathLike[str], score_threshold: float = 0.6) -> None:
         path = Path(file)
-        if not path.is_file():
+        if not is_file(path):
             raise DetectorError(f"detector yunet: {path}: no such file; wanted: the YuNet network (.onnx)")
         try:
             # Read here: OpenCV opens no file whose name is not in UTF-8.
-            self._load(path.read_bytes(), score_threshold)
+            self._load(read_file(path), score_threshold)
         except OSError as error:
             raise DetectorError(f"detector yunet: {path}: cannot be read ({error.strerror})") from None
         except (cv2.error, SystemError):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fan_fer.base.errors import OutputError
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, read_file, text_path
 from fan_fer.base.finite import not_finite
 
 
@@ -25,9 +25,13 @@ def cached(path: Path | None, key: str, compute: Callable[[], dict[str, Tensor]]
     """
     if path is None:
         return compute()
-    with suppress(FileNotFoundError, SafetensorError), safe_open(path, framework="pt") as file:
+    with (
+        suppress(OSError, SafetensorError),
+        text_path(path) as name,
+        safe_open(name, framework="pt") as file,
+    ):
         if (file.metadata() or {}).get("key") == key:
-            tensors = load_file(path)
+            tensors = load_file(name)
             if not_finite(tensors) is None:
                 return tensors
     tensors = compute()
@@ -43,5 +47,5 @@ def fingerprint(*parts: object) -> str:
     """A key for :func:`cached`: files count by their bytes, everything else by its text."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode())
+        digest.update(read_file(part) if isinstance(part, Path) else json.dumps(part).encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, OutputError
-from fan_fer.base.files import check_writable
+from fan_fer.base.files import check_writable, exists, is_file, real_path
 from fan_fer.base.terminal import progress_bar
 from fan_fer.evaluation.clips import EvaluatedClip, find_column, read_videos, with_truths
 from fan_fer.evaluation.labels import LabelMap
@@ -39,11 +39,11 @@ def run_job(
     job that was interrupted or killed goes on. retry_failed: videos with an error are done again.
     Raises DataError, WeightsError, DetectorError and OutputError, the first three before any work is done.
     """
-    if out.exists() and not out.is_file():
+    if exists(out) and not is_file(out):
         raise OutputError(f"{out}: is no file; the name of a CSV file is wanted")
     check_writable(out)
     clips = read_videos(listing)
-    if out.resolve() in {listing.resolve(), *((listing.parent / clip.name).resolve() for clip in clips)}:
+    if real_path(out) in {real_path(listing), *(real_path(listing.parent / clip.name) for clip in clips)}:
         raise OutputError(f"{out}: is the list, or one of its videos; another name is wanted")
     card, detector = work.check()
     taken = [column for name in result_columns(card.classes) if (column := find_column(clips, name))]

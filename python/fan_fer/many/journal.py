@@ -9,7 +9,7 @@ from typing import Any
 
 from fan_fer.base.checkpoint import check_settings
 from fan_fer.base.errors import DataError, OutputError
-from fan_fer.base.files import lock
+from fan_fer.base.files import lock, reason, with_ending
 from fan_fer.base.texts import parse_json, to_json
 from fan_fer.many.work import Result
 
@@ -30,8 +30,8 @@ class Journal:
         self.results: dict[str, Result] = {}  # by the name of the video
         try:
             self._file = path.open("a+b")
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path}: cannot be written ({reason(error)})") from None
         try:
             if not lock(self._file):
                 raise DataError(f"{path}: another process is at work on it; wait for it to end")
@@ -89,7 +89,7 @@ class Journal:
 
 def journal_path(table: Path) -> Path:
     """Where the journal of a table lies."""
-    return table.with_name(f"{table.name}.progress")
+    return table.with_name(with_ending(table.name, ".progress"))
 
 
 def relative_folder(folder: str, table: Path) -> str:

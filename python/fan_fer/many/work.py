@@ -12,7 +12,8 @@ from typing import TypedDict
 import torch
 
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
-from fan_fer.base.errors import FanFerError, WeightsError, first_line
+from fan_fer.base.errors import FanFerError, WeightsError, first_line, one_line
+from fan_fer.base.files import read_file
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
@@ -77,7 +78,7 @@ class Work:
         try:
             prediction = recognizer.predict(path, progress)
         except FanFerError as error:
-            return failure(str(error).removeprefix(f"{path}: "))
+            return failure(str(error).removeprefix(f"{one_line(path)}: "))
         except Exception as error:  # a fault that one video of thousands brings to light ends no job
             return failure(f"{type(error).__name__}: {first_line(error)}")
         return Result(
@@ -85,7 +86,7 @@ class Work:
             frames=prediction.frames_total,
             faces=prediction.frames_with_face,
             heaviest=[round(frame.time or 0.0, 3) for frame in prediction.heaviest(HEAVIEST)],
-            warnings=[warning.removeprefix(f"{path}: ") for warning in prediction.warnings],
+            warnings=[warning.removeprefix(f"{one_line(path)}: ") for warning in prediction.warnings],
             error="",
         )
 
@@ -109,7 +110,7 @@ def make_work(
 def weights_fingerprint(path: str) -> str:
     """Sixteen hexadecimal digits. Raises WeightsError."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(read_file(path)).hexdigest()[:16]
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -13,8 +13,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from fan_fer.base.errors import OutputError, VideoError
-from fan_fer.base.files import atomic_write
+from fan_fer.base.errors import OutputError, VideoError, one_line
+from fan_fer.base.files import atomic_write, is_same
 from fan_fer.base.opencv import cv2
 from fan_fer.output.colors import rgb, track_color
 from fan_fer.prediction import ClipPrediction, FramePrediction
@@ -61,7 +61,7 @@ def annotate_video(
     check_video(path)
     video = open_clip(people[0].video)
     source = video.path if isinstance(video, Video) else None
-    if source is not None and path.exists() and path.samefile(source):
+    if source is not None and is_same(path, source):
         raise OutputError(f"{path}: is the clip itself; another name is wanted")
     heaviest = [max(frame.weight or 0.0 for frame in person.frames) for person in people]
     frames = ahead(video)
@@ -93,7 +93,7 @@ def draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heav
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     cv2.rectangle(image, (left, top), (right, bottom), color, 2 * unit)
     number = "" if person.track is None else f"{person.track}  "
-    label = f"{number}{frame.emotion} {frame.probabilities[frame.emotion]:.0%}"
+    label = one_line(f"{number}{frame.emotion} {frame.probabilities[frame.emotion]:.0%}")
     across, down = _text_size(label, unit)
     above = top - down if top >= down else top
     _draw_label(image, label, (min(max(left - unit, 0), max(image.shape[1] - across, 0)), max(above, 0)), color, unit)
@@ -113,7 +113,7 @@ def draw_summary(image: Image, people: Sequence[ClipPrediction], what: str = "cl
     unit, y = _unit(image), 0
     for person in people[:LISTED]:
         number = "" if person.track is None else f"{person.track}  "
-        label = f"{number}{what}: {person.label} {person.probabilities[person.label]:.0%}"
+        label = one_line(f"{number}{what}: {person.label} {person.probabilities[person.label]:.0%}")
         y += _draw_label(image, label, (0, y), DARK if person.track is None else rgb(track_color(person.track)), unit)
 
 

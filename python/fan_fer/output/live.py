@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fan_fer.base.streams import write
 from fan_fer.output.colors import class_colors
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.frame import Frame
@@ -62,16 +64,21 @@ class LivePanel:
         self._name, self._colors, self._window = name, class_colors(classes), window
         self._keep = PaceKeeper()
         self._reading: tuple[ClipPrediction | None, Pace] | None = None
+        self._console = console
         self._live = Live(console=console, refresh_per_second=REDRAWN, get_renderable=lambda: self)
 
     def __enter__(self) -> LivePanel:
-        self._live.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
-        if not self._live.console.is_terminal:
-            self._live.console.line()
+        if self._console.is_terminal:
+            self._live.stop()
+            return
+        text = io.StringIO()
+        Console(file=text, width=self._console.width, emoji=False).print(self)
+        write(self._console.file, text.getvalue())
 
     def show(self, frame: Frame, prediction: ClipPrediction | None) -> bool:
         """Takes what ``Recognizer.stream`` gives. Returns whether to go on."""

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
+from fan_fer.base.errors import one_line
 from fan_fer.faces.align import align_face
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, class_colors
 from fan_fer.output.figure import (
@@ -256,5 +257,5 @@ def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
     figure.text(RIGHT, 0.953, rest, ha="right", fontsize=10, color=INK)
     faces = f"{prediction.frames_with_face} of {prediction.frames_total} frames show a face"
     if prediction.video is not None:
-        faces = shorten(Path(prediction.video).name, 60) + "  |  " + faces
+        faces = shorten(one_line(Path(prediction.video).name), 60) + "  |  " + faces
     figure.text(RIGHT, 0.918, faces, ha="right", fontsize=9, color=FAINT)

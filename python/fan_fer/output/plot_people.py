@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fan_fer.base.errors import one_line
 from fan_fer.faces.align import align_face
 from fan_fer.output.colors import FAINT, GAP, INK, track_color
 from fan_fer.output.figure import (
@@ -141,5 +142,5 @@ def _draw_head(figure: Figure, tracks: Sequence[ClipPrediction], y: float) -> No
     if len(tracks) > DRAWN:
         count += f", the {DRAWN} with the largest faces"
     if tracks[0].video is not None:
-        count = shorten(Path(tracks[0].video).name, 60) + "  |  " + count
+        count = shorten(one_line(Path(tracks[0].video).name), 60) + "  |  " + count
     figure.text(LEFT, y, count, fontsize=10, color=FAINT, va="center")

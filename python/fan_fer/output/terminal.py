@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from fan_fer.base.errors import one_line
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.timing import STAGES, Profile
 from fan_fer.output.colors import track_color
@@ -63,7 +64,7 @@ def clip_report(prediction: ClipPrediction, seconds: float) -> RenderableType:
     title = Text.assemble(
         (prediction.label, "bold"),
         f"  {prediction.probabilities[prediction.label]:.1%}   ",
-        (str(prediction.video), "dim"),
+        (one_line(prediction.video), "dim"),
     )
     counts = (
         f"{prediction.frames_total} frames decoded, {prediction.frames_with_face} with a face; "
@@ -81,7 +82,7 @@ def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     for prediction, seconds in done:
         table.add_row(
-            Text(str(prediction.video)),
+            Text(one_line(prediction.video)),
             prediction.label,
             f"{prediction.probabilities[prediction.label]:.1%}",
             str(prediction.frames_total),
@@ -105,7 +106,7 @@ def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> Rend
         for track in tracks:
             span = track.span
             table.add_row(
-                *([Text(str(track.video))] if len(done) > 1 else []),
+                *([Text(one_line(track.video))] if len(done) > 1 else []),
                 Text(str(track.track), style=f"bold {track_color(track.track)}"),
                 track.label,
                 f"{track.probabilities[track.label]:.1%}",
@@ -115,7 +116,7 @@ def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> Rend
             )
     frames, seconds = sum(tracks[0].frames_total for tracks, _ in done), sum(spent for _, spent in done)
     counts = f"{frames} frames decoded; {seconds:.1f} s, {frames / seconds:.1f} frames per second"
-    title = [Text(str(done[0][0][0].video), style="dim")] if len(done) == 1 else []
+    title = [Text(one_line(done[0][0][0].video), style="dim")] if len(done) == 1 else []
     return Group(*title, table, Text(counts, style="dim"))
 
 

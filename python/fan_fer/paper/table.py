@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.attention.scoring import ClipScores
-from fan_fer.base.errors import TrainingError
+from fan_fer.base.errors import TrainingError, one_line
+from fan_fer.base.files import real_path
 from fan_fer.base.texts import to_json
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
 from fan_fer.datasets.prepared import PreparedSet
@@ -180,9 +181,9 @@ def make_table(
             raise TrainingError(f"{prepared.folder}: the runs of {result.variant} were tested on other clips")
     rows = read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS)
     return Table(
-        name=prepared.folder.resolve().name,
+        name=one_line(real_path(prepared.folder).name),
         layout=prepared.layout,
-        recipe=recipe,
+        recipe=one_line(recipe),
         seeds=len(seeds),
         partitions=len(partitions),
         clips=len(made[0].clips),

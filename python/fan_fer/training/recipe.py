@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from fan_fer.attention.network import VARIANTS
 from fan_fer.base.errors import TrainingError, first_line
+from fan_fer.base.files import is_file, read_file
 from fan_fer.base.finite import is_number
 from fan_fer.base.texts import decode_text
 from fan_fer.datasets.layouts import LAYOUTS
@@ -159,10 +160,10 @@ def load_recipe(name: str) -> Recipe:
     Raises TrainingError for another name, and for a file that is no TOML, in UTF-8 or UTF-16.
     """
     path = _FOLDER / f"{name}.toml" if name in RECIPES else Path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise TrainingError(f"recipe {name!r}: no such file, and none of the recipes {', '.join(RECIPES)}")
     try:
-        values = tomllib.loads(decode_text(path.read_bytes()))
+        values = tomllib.loads(decode_text(read_file(path)))
     except OSError as error:
         raise TrainingError(f"recipe {name}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

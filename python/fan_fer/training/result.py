@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError
-from fan_fer.base.files import atomic_write
+from fan_fer.base.files import atomic_write, read_file, text_path
 from fan_fer.base.finite import not_finite
 from fan_fer.base.texts import parse_json, write_json
 
@@ -34,7 +34,7 @@ class RunResult:
         """Raises TrainingError for a file that is missing, damaged or of another version."""
         path = folder / RESULT_FILE
         try:
-            values = parse_json(path.read_bytes())
+            values = parse_json(read_file(path))
             version = values["format"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{path}: not the result of a training run ({error})") from error
@@ -72,7 +72,8 @@ class RunResult:
         """Of the test clips, all frames of each; ``which`` is "best" or "last"."""
         path = self.folder / SCORES_FILE
         try:
-            tensors = load_file(path)
+            with text_path(path) as name:
+                tensors = load_file(name)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{path}: cannot be read ({error}); delete the folder and train again") from error
         broken = not_finite(tensors)

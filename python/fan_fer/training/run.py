@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.checkpoint import check_settings, load_checkpoint
-from fan_fer.base.files import make_folder
+from fan_fer.base.files import exists, make_folder, readable, real_path, text_path
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
@@ -44,10 +44,10 @@ def train_run(
     not as wanted.
     """
     identity = spec.identity(prepared)
-    if (out / RESULT_FILE).exists():
+    if exists(out / RESULT_FILE):
         result = RunResult.load(out)
         check_settings(out, result.values["settings"], identity)
-        if not keep_networks or all((out / name).exists() for name in NETWORKS.values()):
+        if not keep_networks or all(exists(out / name) for name in NETWORKS.values()):
             return result
     checkpoint = load_checkpoint(out / CHECKPOINT_FILE, identity)
     fabric = make_fabric(device, spec.settings(prepared).precision)
@@ -64,10 +64,10 @@ def train_run(
     if checkpoint is not None:
         trainer.restore(checkpoint)
     make_folder(out)
-    writer = _open_tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else None
+    curves = _tensorboard(out, trainer.epoch) if tensorboard and fabric.is_global_zero else nullcontext()
     name = f"{spec.variant} {spec.partition} seed {spec.seed}"
     # Steps on features are too small to share: waiting for the other threads takes longer than the work.
-    with progress_bar() as progress, one_thread() if trainer.frozen else nullcontext():
+    with curves as writer, progress_bar() as progress, one_thread() if trainer.frozen else nullcontext():
         task = progress.add_task(name, total=trainer.settings.epochs, completed=trainer.epoch)
         while trainer.epoch < trainer.settings.epochs:
             entry = trainer.run_epoch()
@@ -77,8 +77,6 @@ def train_run(
                     writer.add_scalar(key, entry[key], trainer.epoch)
             line = f"{name}: loss {entry['loss']:.3f}, {entry['accuracy']:.1%}"
             progress.update(task, advance=1, description=line)
-    if writer is not None:
-        writer.close()
     if trainer.seconds > 0:
         what = "frames" if spec.variant == "score-fusion" else "clips"
         tell(f"{trainer.seen / trainer.seconds:.0f} {what} a second in training steps")
@@ -126,7 +124,7 @@ def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any],
 def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -> None:
     if not trainer.fabric.is_global_zero:
         return
-    name, partition = trainer.prepared.folder.resolve().name, trainer.partition.name
+    name, partition = readable(real_path(trainer.prepared.folder).name), trainer.partition.name
     source = "random weights" if start.card is None and start.report is None else "an imported file"
     if start.card is not None:
         source = start.card.trained_on or source
@@ -145,7 +143,10 @@ def _say_nothing(line: str) -> None:
     pass
 
 
-def _open_tensorboard(out: Path, epoch: int) -> Any:
+@contextmanager
+def _tensorboard(out: Path, epoch: int) -> Iterator[Any]:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(out / "tensorboard"), purge_step=epoch + 1)
+    make_folder(out / "tensorboard")
+    with text_path(out / "tensorboard") as folder, SummaryWriter(str(folder), purge_step=epoch + 1) as writer:
+        yield writer

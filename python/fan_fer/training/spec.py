@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fan_fer.base.errors import TrainingError
+from fan_fer.base.files import is_file
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.cache import fingerprint
 from fan_fer.training.recipe import Recipe, TrainingSettings
@@ -51,6 +52,9 @@ class RunSpec:
 
 
 def _digest(path: Path) -> str:
-    if not path.is_file():
+    if not is_file(path):
         raise TrainingError(f"{path}: no such file; weights to start from are wanted")
-    return fingerprint(path)
+    try:
+        return fingerprint(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror})") from None

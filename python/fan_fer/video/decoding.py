@@ -15,11 +15,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from fan_fer.base.errors import VideoError
+from fan_fer.base.errors import VideoError, one_line
 from fan_fer.video.containers import ENCRYPTED, codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import HEAD, count_images, decode_images, is_image
-from fan_fer.video.paths import Readable, one_line, open_file
+from fan_fer.video.paths import Readable, open_file, read_bytes
 from fan_fer.video.streams import MP4, Undecodable, picture_streams, refuse
 from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
@@ -108,8 +108,7 @@ class Video:
     def _begins_as_image(self) -> bool:
         if self.name is not None and self.path is None:
             return False
-        with self._file() as file:
-            start = file.read(HEAD)
+        start = self._data[:HEAD] if self.path is None else read_bytes(self.path, HEAD)
         if not start:
             raise VideoError(f"{self._shown}: the file is empty")
         return is_image(start, "" if self.path is None else self.path.suffix)

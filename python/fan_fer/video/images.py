@@ -15,10 +15,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from fan_fer.base.errors import VideoError
+from fan_fer.base.errors import VideoError, one_line
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import FALLBACK_FPS, Frame
-from fan_fer.video.paths import Readable, one_line, open_file
+from fan_fer.video.paths import Readable, read_bytes
 from fan_fer.video.streams import Undecodable, picture_streams
 from fan_fer.video.upright import Converter
 
@@ -34,9 +34,7 @@ WANTED = "wanted RGB images of uint8"
 
 def read_image(path: str | os.PathLike[str]) -> Image:
     """A still image as uint8 RGB (H, W, 3), upright; the first of an animated one. Raises VideoError."""
-    with open_file(Path(path)) as file:
-        data = file.read()
-    return _decode(data, one_line(os.fsdecode(path)))
+    return _decode(read_bytes(Path(path)), os.fsdecode(path))
 
 
 def is_image(start: bytes, suffix: str) -> bool:
@@ -161,10 +159,9 @@ class Images:
     def __iter__(self) -> Iterator[Frame]:
         self.warnings[:] = self._notes
         for index, path in enumerate(self.images):
-            shown = one_line(str(path))
+            shown = one_line(path)
             try:
-                with open_file(path) as file:
-                    data = file.read()
+                data = read_bytes(path)
                 image = _decode(data, shown)
             except VideoError as error:
                 self.damaged[index] = str(error)

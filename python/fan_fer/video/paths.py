@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import stat
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any
 
 from fan_fer.base.errors import VideoError
-
-
-def one_line(name: str) -> str:
-    """A name as a message shows it: without line breaks."""
-    return "?".join(name.splitlines())
+from fan_fer.base.files import exists, is_file
+from fan_fer.base.files import open_file as open_any
 
 
 def open_file(path: Path) -> BufferedReader:
     """Opens a file to read its bytes. Raises VideoError."""
-    shown = one_line(str(path))
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise VideoError(f"{shown}: not a file; a video, or a folder with videos in it, is wanted")
-        return path.open("rb")
+        return open_any(path)
     except FileNotFoundError:
-        raise VideoError(f"{shown}: no such file") from None
+        raise VideoError(f"{path}: no such file") from None
     except PermissionError:
-        raise VideoError(f"{shown}: no permission to read it") from None
-    except (OSError, ValueError) as error:  # names too long or with a zero byte, links in a circle
-        raise VideoError(f"{shown}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+        raise VideoError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        if exists(path) and not is_file(path):
+            raise VideoError(f"{path}: not a file; a video, or a folder with videos in it, is wanted") from None
+        raise VideoError(f"{path}: cannot be opened ({error.strerror})") from None
+
+
+def read_bytes(path: Path, size: int = -1) -> bytes:
+    """What a file begins with, or all of it. Raises VideoError."""
+    with open_file(path) as file:
+        try:
+            return file.read(size)
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class Readable:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from fan_fer.base.errors import VideoError
+from fan_fer.base.errors import VideoError, one_line
+from fan_fer.base.files import is_folder
 from fan_fer.video.camera import Camera
 from fan_fer.video.decoding import Video, is_address
 from fan_fer.video.frame import Clip
 from fan_fer.video.images import HEAD, Array, Images, Stream, moves
 from fan_fer.video.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from fan_fer.video.paths import one_line
+from fan_fer.video.paths import read_bytes
 
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".f4v", ".m4v", ".mov", ".mp4", ".qt"),
@@ -67,11 +68,11 @@ def open_clip(source: Source) -> Clip:
 def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files as given; for a folder, the videos in it and below, in the order of names.
 
-    A folder without a video stays in the list, so that opening it tells the user.
+    A folder without a video, and one that cannot be looked into, stays in the list, so that opening it tells the user.
     """
     videos: list[Path] = []
     for path in map(Path, paths):
-        videos += (_videos_below(path) or [path]) if path.is_dir() else [path]
+        videos += (_videos_below(path) or [path]) if is_folder(path) else [path]
     return videos
 
 
@@ -92,24 +93,29 @@ def pick_videos(files: Sequence[Path]) -> list[Path]:
     return [file for file in files if _is_video(file)]
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """The files in a folder and below, without .DS_Store and the like."""
-    for file in folder.rglob("*"):
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts) and file.is_file():
-            yield file
+def visible_files(folder: Path, unread: list[OSError] | None = None) -> Iterator[Path]:
+    """The files in a folder and below, without .DS_Store and the like.
+
+    unread: gets the errors of folders that cannot be looked into.
+    """
+    for where, below, names in os.walk(folder, onerror=None if unread is None else unread.append):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(where, name) for name in names if not name.startswith("."))
 
 
 def not_taken(names: Sequence[str]) -> str:
     """The line about files in a folder that are not read."""
-    some = ", ".join(map(one_line, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
-    return f"{len(names)} file{' was' if len(names) == 1 else 's were'} not taken: {some}"
+    some = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return f"{len(names)} file{' was' if len(names) == 1 else 's were'} not taken: {one_line(some)}"
 
 
 def _videos_below(folder: Path) -> list[Path]:
     folders: dict[Path, list[Path]] = {}
-    for file in visible_files(folder):
+    unread: list[OSError] = []
+    for file in visible_files(folder, unread):
         folders.setdefault(file.parent, []).append(file)
-    return sorted(video for files in folders.values() for video in pick_videos(files))
+    videos = [video for files in folders.values() for video in pick_videos(files)]
+    return sorted([*videos, *(Path(error.filename) for error in unread)])
 
 
 def _is_video(path: Path) -> bool:
@@ -117,22 +123,24 @@ def _is_video(path: Path) -> bool:
     if suffix not in MOVING or suffix not in IMAGE_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
     try:
-        with path.open("rb") as file:
-            return moves(file.read(HEAD))
-    except OSError:
+        return moves(read_bytes(path, HEAD))
+    except VideoError:
         return False
 
 
 def _open_path(name: str) -> Clip:
-    if is_address(name) or not os.path.isdir(name):  # noqa: PTH112, any name will do
+    if is_address(name) or not is_folder(name):
         return Video(name)
     folder = Path(name)
-    files = [*visible_files(folder)]
+    unread: list[OSError] = []
+    files = [*visible_files(folder, unread)]
+    if unread and not files:
+        raise VideoError(f"{name}: cannot be looked into ({unread[0].strerror})")
     images = [file for file in files if file.parent == folder and file.suffix.lower() in IMAGE_SUFFIXES]
     others = sorted(str(file.relative_to(folder)) for file in {*files} - {*images})
     if not images:
         held = f" ({not_taken(others)})" if others else ""
-        raise VideoError(f"{one_line(name)}: no image in this folder{held}; a video, or a folder of images, is wanted")
+        raise VideoError(f"{name}: no image in this folder{held}; a video, or a folder of images, is wanted")
     images.sort(key=_natural)
     return Images(images, name, [f"{one_line(name)}: {not_taken(others)}"] if others else [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from fan_fer.app import desk, uploads
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits
 from fan_fer.attention.weights import ModelCard
+from fan_fer.base.errors import one_line
 from fan_fer.cli.main import main
 from fan_fer.recognizer import Recognizer
 
 from ..fakes import PREPROCESSING, SquareDetector, assert_one_error, make_clip, names, write_video
+from ..odd_paths import FOREIGN
 from ..video.made import video, with_sound
 
 testclient = pytest.importorskip("starlette.testclient", reason="no Starlette: pip install 'fan_ext[test]'")
@@ -101,6 +104,20 @@ def kept(client) -> list[Path]:
 
 
 # Reading
+
+
+def test_names_that_are_no_text(serve, clip: Path) -> None:
+    client = serve([make_recognizer(name=FOREIGN)], example=clip.rename(clip.with_name(f"{FOREIGN}.mp4")))
+    assert client.get("/api/about").json()["networks"] == [one_line(FOREIGN)]
+    shutil.rmtree(next(client.folder.iterdir()))  # as systems tidy up
+    answer = client.post("/api/example")
+    assert (answer.status_code, answer.json()["name"]) == (201, "z .mp4")
+    base = f"/api/clips/{answer.json()['id']}"
+    assert until(client, answer.json()["id"], "done", "failed")["state"] == "done"
+    (network,) = client.get(f"{base}/result").json()["networks"]
+    assert network["prediction"]["weights_file"] == f"{FOREIGN}.safetensors"
+    for kind in ("json", "csv", "png"):
+        assert client.get(f"{base}/files/0/{kind}").status_code == 200
 
 
 def test_clip_from_upload_to_deletion(serve, clip: Path) -> None:

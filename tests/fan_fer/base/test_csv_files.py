@@ -134,6 +134,14 @@ def test_what_cannot_be_opened(tmp_path: Path, name: str, message: str) -> None:
         read_table(tmp_path / name, ("video",), WANTED)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_row_survives_whatever_is_in_a_name(tmp_path: Path, exact: bool) -> None:
+    names = ["a\nb", "a\rb", "a\r\nb", "a\u2028b", 'a"b', "a,b;c\td"]
+    write_table(tmp_path / "out.csv", ("video", "n"), [{"video": name, "n": 1} for name in names], exact=exact)
+    rows = read_table(tmp_path / "out.csv", ("video",), WANTED, exact=exact).rows
+    assert [row for _, row in rows] == [{"video": name, "n": "1"} for name in names]
+
+
 def test_written_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     rows = [{"a": " x, ", "b": '"'}, {"a": None, "b": "bad \udce9"}]

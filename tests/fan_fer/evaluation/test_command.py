@@ -70,7 +70,6 @@ def videos(tmp_path: Path) -> Path:
 def evaluate(model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fan-fer evaluate MODEL` in this process; gives exit code, stdout, stderr."""
     monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: SquareDetector())
-    monkeypatch.setattr("fan_fer.cli.evaluate.WORKERS", 0)
 
     def run(*arguments: object, model: Path = model) -> tuple[int, str, str]:
         code = main(["evaluate", str(model), *map(str, arguments)])

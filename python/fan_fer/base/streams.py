@@ -33,7 +33,7 @@ def note(line: str) -> None:
 
 def write_output(text: str) -> None:
     """What was asked for on standard output, at once. Raises OutputError where that is closed or takes nothing."""
-    if sys.stdout is None or getattr(sys.stdout, "name", "") == os.devnull:
+    if sys.stdout is None or sys.stdout.closed or getattr(sys.stdout, "name", "") == os.devnull:
         raise OutputError("standard output: is closed")
     write(sys.stdout, text)
     check_output()
@@ -42,7 +42,7 @@ def write_output(text: str) -> None:
 def write(stream: IO[str] | None, text: str) -> None:
     """Writes at once. Where that fails nothing more is written, and :func:`check_output` tells so."""
     global _fault
-    if stream is None:
+    if stream is None or stream.closed:
         return
     try:
         stream.write(text)

@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
         return BAD_INPUT
 
 

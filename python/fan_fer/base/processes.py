@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 
 def end_with_parent() -> None:
@@ -25,6 +26,7 @@ def end_with_parent() -> None:
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Processes that are started meanwhile never see Ctrl-C; this one sees it afterwards."""
+    resource_tracker.ensure_running()  # which lets interrupts through again when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

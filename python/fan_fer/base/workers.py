@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -186,23 +187,29 @@ def _work(pipe: Connection, pickled: bytes) -> None:
     end_with_parent()
     told = 0.0
 
+    def tell(kind: str, content: Any) -> None:
+        try:
+            pipe.send((kind, content))
+        except OSError:  # nobody listens any more
+            os._exit(1)
+
     def report(*content: Any) -> None:
         nonlocal told
         if time.monotonic() - told >= TOLD:
             told = time.monotonic()
-            pipe.send(("report", content))
+            tell("report", content)
 
     try:
         do = pickle.loads(pickled)()
-        pipe.send(("ready", None))
+        tell("ready", None)
         while True:
             try:
                 task = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 return
-            pipe.send(("done", do(task, report)))
+            tell("done", do(task, report))
     except Exception as error:
-        pipe.send(("error", _sendable(error)))
+        tell("error", _sendable(error))
 
 
 def _silent(*_: object) -> None:

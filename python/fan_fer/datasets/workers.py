@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from functools import partial
 
 from fan_fer.base.errors import FanFerError, VideoError
@@ -39,8 +40,9 @@ def extract_in_processes(
     processes keep dying.
     """
     try:
-        for clip, outcome in run_tasks(partial(_Extract, task, detector), clips, workers, time_limit):
-            yield clip, outcome.why if isinstance(outcome, Lost) else outcome
+        with closing(run_tasks(partial(_Extract, task, detector), clips, workers, time_limit)) as outcomes:
+            for clip, outcome in outcomes:
+                yield clip, outcome.why if isinstance(outcome, Lost) else outcome
     except KeepDying as error:
         raise FanFerError(
             f"{error}; perhaps memory ran out. What is done is kept: the same command goes on, and needs less memory "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -180,9 +181,10 @@ def predict_videos(
     told: dict[str, dict[str, Any]] = {}
     left = ""
     try:
-        for name, result in run_tasks(partial(_Predict, recognizer, folder), names, workers, time_limit):
-            told[name] = {"error": result.why} if isinstance(result, Lost) else result
-            done()
+        with closing(run_tasks(partial(_Predict, recognizer, folder), names, workers, time_limit)) as results:
+            for name, result in results:
+                told[name] = {"error": result.why} if isinstance(result, Lost) else result
+                done()
     except KeyboardInterrupt:
         left = INTERRUPTED
     except FanFerError as error:

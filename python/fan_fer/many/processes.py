@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 
 from fan_fer.base.errors import FanFerError
@@ -25,8 +26,9 @@ def predict_in_processes(work: Work, videos: Sequence[str], workers: int, time_l
     started, and what loading the recognizer raises.
     """
     try:
-        for video, result in run_tasks(partial(_Predict, work), videos, workers, time_limit):
-            yield video, failure(result.why) if isinstance(result, Lost) else result
+        with closing(run_tasks(partial(_Predict, work), videos, workers, time_limit)) as results:
+            for video, result in results:
+                yield video, failure(result.why) if isinstance(result, Lost) else result
     except KeepDying as error:
         raise FanFerError(
             f"{error}; perhaps memory ran out. What is done is kept: the same command goes on, and needs less memory "

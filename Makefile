@@ -54,9 +54,11 @@ YUNET ?= $(wildcard ../shared/data/yunet_n_640_640.onnx)
 # The FER+ faces as docs/model-card.md describes them, if you have them; skipped without.
 FERPLUS ?= $(wildcard ../shared/data/ferplus.npz)
 
+# Processes that share the tests, each with one thread. With several threads the operator's tests run in native-asan.
+TESTERS ?= 2
 test: lint native-asan bench-check $(CLIPS)/WolfgangLanger_Pexels.mp4
 	FAN_TEST_CLIPS=$(abspath $(CLIPS)) FAN_TEST_YUNET=$(abspath $(YUNET)) FAN_TEST_FERPLUS=$(abspath $(FERPLUS)) \
-		$(BIN)/pytest
+		OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TESTERS) --dist worksteal
 
 # The oldest torch that pyproject.toml allows: built with its headers; then what was built with the newest's, beside it.
 OLDEST := build/oldest

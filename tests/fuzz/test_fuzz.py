@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
+from fuzz import run
 from fuzz.checks import TARGETS
 from fuzz.run import fuzz
 from fuzz.target import Target
@@ -33,6 +34,13 @@ def test_faults_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
         if number == 99:
             os.kill(os.getpid(), signal.SIGSEGV)
+
+    def leak(number: int, folder: Path, kept: list[bytes] = []) -> None:  # noqa: B006, that is what leaks
+        kept.append(bytes(range(100)) * 1000)
+
+    monkeypatch.setattr(run, "GROWTH", 5)
+    leaky = fuzz({"leaky": Target(numbers, leak, 1)}, inputs=1000, limit=60).findings
+    assert [finding.split(" by ")[0] for finding in leaky] == ["a process grew"]
 
     targets = {"wrong": Target(numbers, check, 1), "deadly": Target(numbers, die, 1)}
     findings = fuzz(targets, inputs=400, limit=60).findings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.timing import Profile
+from fan_fer.cli.outcome import show_warnings
 
 if TYPE_CHECKING:
     from fan_fer.base.workers import Report
@@ -44,6 +45,7 @@ class ClipWork:
     """Reads clips; the network is loaded when there is something to read."""
 
     def __init__(self, weights: Path | None, device: str, detector: str, everyone: bool) -> None:
+        show_warnings()
         self._network = weights, device, detector
         self._everyone = everyone
         self._recognizer: Recognizer | None = None

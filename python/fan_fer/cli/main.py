@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from fan_fer.base.errors import FanFerError, FanFerWarning, OutputError, first_line
+from fan_fer.base.errors import FanFerError, OutputError, first_line
 from fan_fer.base.streams import check_output, note, open_streams, write
 from fan_fer.cli import app, evaluate, export, live, predict, predict_many, prepare, table, train, weights
-from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain
+from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain, show_warnings
 
 COMMANDS = (predict, predict_many, live, app, prepare, train, evaluate, table, export, weights)
-_format_warning = warnings.formatwarning
-
-
-def _in_one_line(message: Warning | str, category: type[Warning], *place: Any) -> str:
-    """A warning of ours as errors are printed; others as Python does."""
-    if issubclass(category, FanFerWarning):
-        return f"fan-fer: warning: {message}\n"
-    return _format_warning(message, category, *place)
-
-
-warnings.formatwarning = _in_one_line  # type: ignore[assignment]  # in workers too, which import this
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     open_streams()
+    show_warnings()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file name need not be text that the terminal knows

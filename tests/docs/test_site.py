@@ -95,3 +95,9 @@ def test_the_interface_is_documented(site: Path) -> None:
         assert f'id="{name}"' in page, name
     assert ":func:" not in page
     assert ":class:" not in page
+
+
+def test_the_tests_that_robustness_names_exist() -> None:
+    named = re.findall(r"`([\w/]+\.py)`", PAGES["docs/robustness.md"].read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / "tests" / "fan_fer" / name).is_file()] == []

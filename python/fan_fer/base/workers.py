@@ -179,7 +179,9 @@ class _Worker:
         code = self.process.exitcode
         self.process.kill()
         self.pipe.close()
-        return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        if code is None or code >= 0:
+            return f"exit code {code}"
+        return next((name.name for name in signal.Signals if name == -code), f"signal {-code}")
 
 
 def _work(pipe: Connection, pickled: bytes) -> None:

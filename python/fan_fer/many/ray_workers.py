@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 ATTEMPTS = 3  # at a video whose worker dies, or is lost with its machine
+LONGEST = 1e6  # seconds that faulthandler can wait
 MOST_BLOCKS = 20_000  # more videos than this are handed out several at a time
 
 
@@ -94,7 +95,7 @@ class _ClusterWorker:
 
     def _getting_on(self, *_: object) -> None:
         """Ends this process when it is not called again in time, whatever a decoder holds."""
-        faulthandler.dump_traceback_later(self._time_limit, exit=True, file=self._nowhere)
+        faulthandler.dump_traceback_later(min(self._time_limit, LONGEST), exit=True, file=self._nowhere)
 
 
 def _predict(work: Work, videos: Sequence[str], workers: int | None, time_limit: float) -> Outcomes:

@@ -258,7 +258,8 @@ def test_what_is_refused_is_named(tmp_path: Path, beside: object, named: str, zi
     path = tmp_path / "a.pth"
     torch.save({"state_dict": ANY, "args": beside}, path, _use_new_zipfile_serialization=zipped)
     named = named if zipped else named.partition(", ")[0]  # torch cannot list what an old file holds
-    named = "getattr" if isinstance(beside, Enum) and not zipped else named
+    if isinstance(beside, Enum) and not zipped:  # versions of Python pickle it as one or the other
+        named = r"(getattr|\S*test_checkpoints\.Colour)"
     wanted = (
         rf"a\.pth: not opened: it holds {named}, which could run code; where it was made, torch\.save\(model\.state"
     )

@@ -22,7 +22,7 @@ INPUTS = 10_000
 LIMIT = 600.0  # seconds
 BATCH = 100  # inputs of one kind in a row
 HANGS = 60.0  # seconds that one input may take
-GROWTH = 50.0  # megabytes that a process may grow by in the second half
+GROWTH = 50.0  # megabytes that a process may grow by in the second half, for each ten thousand inputs of the run
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def fuzz(targets: Mapping[str, Target], inputs: int = INPUTS, limit: float = LIM
     # What each kind needs is loaded by the middle of a run.
     growth = [used[-1] - used[len(used) // 2] for used in memory.values() if len(used) > 2 * len(targets)]
     summary.growth = max(growth, default=0.0)
-    if summary.growth > GROWTH:
+    if summary.growth > GROWTH * max(1.0, inputs / INPUTS):
         summary.findings.append(f"a process grew by {summary.growth:.0f} MB")
     return summary
 

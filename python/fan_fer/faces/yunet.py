@@ -60,6 +60,9 @@ class YuNet:
             _, rows = self._network.detect(image)
         faces = []
         for row in rows if rows is not None else ():
+            # OpenCV 4 gives nonsense for pictures of a few rows.
+            if not np.isfinite(row).all() or not 0 < min(row[2:4]) <= max(row[2:4]) <= 2 * max(image.shape[:2]):
+                continue
             x, y, width, height = (float(value) for value in row[:4] / scale)
             # The network calls the person's right eye the first: that is the one at image left.
             faces.append(Face((x, y, width, height), (row[4:14] / scale).reshape(5, 2), float(row[14])))

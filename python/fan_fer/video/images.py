@@ -84,7 +84,8 @@ def decode_images(data: bytes, shown: str) -> Iterator[tuple[float, Image]]:
     while done < len(durations):
         frames: Sequence[Any] = ()
         with quiet_opencv(), suppress(cv2.error):  # larger than OpenCV accepts
-            frames = cv2.imdecodeanimation(np.frombuffer(data, np.uint8), done, together)[1].frames
+            buffer = np.frombuffer(data, np.uint8)[None]  # OpenCV 4 wants one row
+            frames = cv2.imdecodeanimation(buffer, done, together)[1].frames
         if not len(frames):
             raise VideoError(f"{shown}: not an image, or a damaged one")
         for frame in frames[: len(durations) - done]:

@@ -90,7 +90,7 @@ def test_boxes_are_where_the_prediction_has_them(tmp_path: Path) -> None:
             assert min(edge.mean() for edge in (*edges, *sides)) > 0.9
             inside = found[y + 6 : y + height - 6, x + 6 : x + width - 6]
             assert inside.mean() < 0.02
-            assert found[:, : x - 6].mean() < 0.002
+            assert found[y : y + height, : x - 6].mean() < 0.002  # a label above may begin further left
 
 
 def test_the_bar_is_as_long_as_the_weight(tmp_path: Path) -> None:

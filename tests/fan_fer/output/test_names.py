@@ -19,7 +19,7 @@ from rich.console import Console
 
 from fan_fer.base.errors import FanFerWarning
 from fan_fer.base.terminal import console
-from fan_fer.cli import main as command
+from fan_fer.cli.outcome import show_warnings
 from fan_fer.evaluation.metrics import score
 from fan_fer.evaluation.pictures import plot_confusion, plot_reliability
 from fan_fer.output import fonts
@@ -135,9 +135,11 @@ def test_what_matplotlib_s_own_font_has_needs_no_other(tmp_path: Path, system: l
         write_plot(tmp_path / "p.png", clip, faces_of(clip))
 
 
-def test_the_command_warns_in_one_line() -> None:
-    assert command.warnings.formatwarning("no font", FanFerWarning, "a.py", 1, "code") == "fan-fer: warning: no font\n"
-    assert "a.py:1: UserWarning: other" in command.warnings.formatwarning("other", UserWarning, "a.py", 1)
+def test_commands_warn_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    show_warnings()
+    assert warnings.formatwarning("no font", FanFerWarning, "a.py", 1, "code") == "fan-fer: warning: no font\n"
+    assert "a.py:1: UserWarning: other" in warnings.formatwarning("other", UserWarning, "a.py", 1)
 
 
 def test_signs_are_no_formulas(tmp_path: Path) -> None:

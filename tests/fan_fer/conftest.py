@@ -31,5 +31,4 @@ def chromium() -> str:
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that are called here read clips here, where what stands in for a detector is."""
-    monkeypatch.setattr("fan_fer.cli.predict.WORKERS", 0)
-    monkeypatch.setattr("fan_fer.cli.evaluate.WORKERS", 0)
+    monkeypatch.setattr("fan_fer.cli.options.WORKERS", 0)

@@ -40,7 +40,7 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard, load_weights, save_weights
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError, FanFerError, TrainingError, VideoError, WeightsError
-from fan_fer.cli import predict
+from fan_fer.cli import options
 from fan_fer.cli.main import main
 from fan_fer.datasets.layouts import csv_list
 from fan_fer.datasets.prepared import open_prepared
@@ -102,7 +102,7 @@ def _network(folder: Path) -> Path:
 
     fan_fer.recognizer.load_detector = lambda *_: DrawnFaces()
     fan_fer.recognizer.load_recognizer = lru_cache(fan_fer.recognizer.load_recognizer)
-    predict.WORKERS = 0  # this process is one whose death is noticed
+    options.WORKERS = 0  # this process is one whose death is noticed
     template = tuple((float(x), float(y)) for x, y in TEMPLATE)
     settings = Preprocessing(size=32, grayscale=True, mean=(0.5,) * 3, std=(0.25,) * 3, template=template)
     torch.manual_seed(0)

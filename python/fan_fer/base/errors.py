@@ -53,6 +53,11 @@ def first_line(text: object) -> str:
     return (str(text).strip() or type(text).__name__).splitlines()[0]
 
 
+def fault_line(error: Exception) -> str:
+    """An exception that nobody expected, in one line."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def one_line(text: object) -> str:
     """A text that may hold names of files, as it is shown: backslash escapes stand for line breaks, other control
     characters, and bytes that are no text."""

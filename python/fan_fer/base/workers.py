@@ -19,7 +19,7 @@ from typing import Any
 
 import cloudpickle
 
-from fan_fer.base.errors import FanFerError, first_line
+from fan_fer.base.errors import FanFerError, fault_line, first_line
 from fan_fer.base.processes import end_with_parent, interrupts_held
 
 ATTEMPTS = 2  # at a task that its process does not survive
@@ -119,6 +119,18 @@ def run_tasks(
             worker.process.kill()
         for worker in crew:
             worker.end()
+
+
+@contextmanager
+def results_kept() -> Iterator[None]:
+    """For work that goes on where it was: says so where processes keep dying."""
+    try:
+        yield
+    except KeepDying as error:
+        raise FanFerError(
+            f"{error}; perhaps memory ran out. What is done is kept: the same command goes on, and needs less memory "
+            "with fewer --workers"
+        ) from None
 
 
 class _Gone(Exception):
@@ -222,7 +234,7 @@ def _sendable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return FanFerError(f"{type(error).__name__}: {first_line(error)}")
+        return FanFerError(fault_line(error))
     return error
 
 

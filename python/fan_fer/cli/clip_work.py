@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import FanFerError, first_line
+from fan_fer.base.errors import FanFerError, fault_line
 from fan_fer.base.timing import Profile
 from fan_fer.cli.outcome import show_warnings
 
@@ -74,7 +74,7 @@ class ClipWork:
         except FanFerError as error:
             result.error = str(error)
         except Exception as error:  # a fault that one of many clips brings to light does not cost the others
-            result.error = f"{task}: {type(error).__name__}: {first_line(error)}"
+            result.error = f"{task}: {fault_line(error)}"
         return result
 
     def _load(self, report: Report) -> Recognizer:

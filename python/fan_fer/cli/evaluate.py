@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import DataError, WeightsError, one_line
+from fan_fer.cli import options
 from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from fan_fer.evaluation.clips import EvaluatedClip
     from fan_fer.evaluation.summary import Summary
     from fan_fer.recognizer import Recognizer
-
-WORKERS = 1  # processes that read videos: a decoder that dies of one takes none of the others along
 
 EXAMPLE = """\
 example:
@@ -188,7 +187,7 @@ def _predict(
     with progress_bar() as bars:
         bar = bars.add_task("videos", total=len({clip.name for clip in clips}))
         folder, done = arguments.data.parent, partial(bars.advance, bar)
-        return predict_videos(recognizer, clips, folder, done, WORKERS, arguments.time_limit)
+        return predict_videos(recognizer, clips, folder, done, options.WORKERS, arguments.time_limit)
 
 
 def _about(arguments: argparse.Namespace, card: ModelCard, which: str) -> dict[str, Any]:

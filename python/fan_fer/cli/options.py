@@ -6,6 +6,8 @@ import argparse
 
 from fan_fer.base.workers import TIME_LIMIT
 
+WORKERS = 1  # processes that read several clips: a decoder that dies of one takes none of the others along
+
 
 def add_time_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

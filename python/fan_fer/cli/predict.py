@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fan_fer.base.errors import FanFerError, OutputError, one_line
 from fan_fer.base.files import check_writable, distinct_names, exists, is_folder, real_path, write_text
 from fan_fer.base.streams import write_output
+from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
 from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     Source = Path | str  # a file, or an address
 
-WORKERS = 1  # processes that read several clips: a decoder that dies of one takes none of the others along
 STDOUT = Path("-")
 
 EXAMPLE = """\
@@ -134,7 +134,7 @@ def _recognize(
         name = one_line(Path(task.video).name)
         bar(name if single else f"{numbers[task]}/{len(tasks)} {name}", *stage)
 
-    workers = WORKERS if len(tasks) > 1 else 0
+    workers = options.WORKERS if len(tasks) > 1 else 0
     with clip_progress() as bar, closing(run_tasks(work, tasks, workers, arguments.time_limit, progress)) as results:
         try:
             for task, result in results:

@@ -7,9 +7,9 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 
-from fan_fer.base.errors import FanFerError, VideoError
+from fan_fer.base.errors import VideoError
 from fan_fer.base.opencv import cv2
-from fan_fer.base.workers import KeepDying, Lost, Report, run_tasks
+from fan_fer.base.workers import Lost, Report, results_kept, run_tasks
 from fan_fer.datasets.extraction import Task
 from fan_fer.datasets.layouts import SourceClip
 from fan_fer.faces.detectors import load_detector
@@ -39,15 +39,10 @@ def extract_in_processes(
     A clip whose process dies twice or hangs cannot be read. Raises what a worker raises, and FanFerError where
     processes keep dying.
     """
-    try:
-        with closing(run_tasks(partial(_Extract, task, detector), clips, workers, time_limit)) as outcomes:
-            for clip, outcome in outcomes:
-                yield clip, outcome.why if isinstance(outcome, Lost) else outcome
-    except KeepDying as error:
-        raise FanFerError(
-            f"{error}; perhaps memory ran out. What is done is kept: the same command goes on, and needs less memory "
-            "with fewer --workers"
-        ) from None
+    tasks = run_tasks(partial(_Extract, task, detector), clips, workers, time_limit)
+    with results_kept(), closing(tasks) as outcomes:
+        for clip, outcome in outcomes:
+            yield clip, outcome.why if isinstance(outcome, Lost) else outcome
 
 
 class _Extract:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import numpy as np
 
 from fan_fer.attention.scoring import NOT_FINITE, ClipScores, Floats, score_clips
 from fan_fer.base.csv_files import read_table
-from fan_fer.base.errors import DataError, FanFerError, first_line
+from fan_fer.base.errors import DataError, FanFerError, fault_line
 from fan_fer.base.files import file_name
 from fan_fer.base.names import Spellings, name_key, person_key
 from fan_fer.base.workers import TIME_LIMIT, Lost, Report, run_tasks
@@ -202,11 +201,11 @@ class _Predict:
 
     def __call__(self, name: str, report: Report) -> dict[str, Any]:
         try:
-            prediction = self._recognizer.predict(os.path.join(self._folder, name), report)  # noqa: PTH118, any name will do
+            prediction = self._recognizer.predict(self._folder / name, report)
         except FanFerError as error:
             return {"error": str(error)}
         except Exception as error:  # a fault that one video of many brings to light ends nothing
-            return {"error": f"{name}: {type(error).__name__}: {first_line(error)}"}
+            return {"error": f"{name}: {fault_line(error)}"}
         faces = [frame for frame in prediction.frames if frame.has_face]
         scores = ClipScores(
             probabilities=np.array(list(prediction.probabilities.values())),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fan_fer.base.errors import DataError
-from fan_fer.base.files import read_file
+from fan_fer.base.files import is_file, read_file
 from fan_fer.base.names import name_key, quoted, tidy
 from fan_fer.base.texts import parse_json
 
@@ -19,7 +18,7 @@ LabelMap = Mapping[str, "str | None"]  # None: left out
 def parse_label_map(text: str) -> LabelMap:
     """A map from "joy=Happy,other=-", or from a JSON file {"joy": "Happy", "other": null}. Raises DataError."""
     wanted = 'LABEL=CLASS,LABEL=CLASS or a JSON file {"LABEL": "CLASS"} is wanted'
-    if "=" in text and not text.lower().endswith(".json") and not os.path.isfile(text):  # noqa: PTH113, any text may come
+    if "=" in text and not text.lower().endswith(".json") and not is_file(text):
         pairs = [(name, sign, value) for name, sign, value in (pair.partition("=") for pair in text.split(","))]
         wrong = [name for name, sign, _ in pairs if not sign]
         if wrong:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
-from fan_fer.base.errors import FanFerError
-from fan_fer.base.workers import KeepDying, Lost, Report, run_tasks
+from fan_fer.base.workers import Lost, Report, results_kept, run_tasks
 from fan_fer.many.job import Outcomes
 from fan_fer.many.work import Result, Work, failure
 
@@ -25,15 +24,10 @@ def predict_in_processes(work: Work, videos: Sequence[str], workers: int, time_l
     A video whose process dies twice or hangs has failed. Raises FanFerError where processes keep dying or cannot be
     started, and what loading the recognizer raises.
     """
-    try:
-        with closing(run_tasks(partial(_Predict, work), videos, workers, time_limit)) as results:
-            for video, result in results:
-                yield video, failure(result.why) if isinstance(result, Lost) else result
-    except KeepDying as error:
-        raise FanFerError(
-            f"{error}; perhaps memory ran out. What is done is kept: the same command goes on, and needs less memory "
-            "with fewer --workers"
-        ) from None
+    tasks = run_tasks(partial(_Predict, work), videos, workers, time_limit)
+    with results_kept(), closing(tasks) as results:
+        for video, result in results:
+            yield video, failure(result.why) if isinstance(result, Lost) else result
 
 
 class _Predict:

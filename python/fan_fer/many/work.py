@@ -12,7 +12,7 @@ from typing import TypedDict
 import torch
 
 from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
-from fan_fer.base.errors import FanFerError, WeightsError, first_line, one_line
+from fan_fer.base.errors import FanFerError, WeightsError, fault_line, one_line
 from fan_fer.base.files import read_file
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.detectors import load_detector
@@ -80,7 +80,7 @@ class Work:
         except FanFerError as error:
             return failure(str(error).removeprefix(f"{one_line(path)}: "))
         except Exception as error:  # a fault that one video of thousands brings to light ends no job
-            return failure(f"{type(error).__name__}: {first_line(error)}")
+            return failure(fault_line(error))
         return Result(
             probabilities=list(prediction.probabilities.values()),
             frames=prediction.frames_total,

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fan_fer import recognizer
+from fan_fer.cli import options as cli_options
 from fan_fer.cli import predict as predicting
 from fan_fer.cli.clip_work import ClipResult, ClipTask
 from fan_fer.cli.main import main
@@ -424,7 +425,7 @@ def test_a_clip_that_no_process_survives_costs_nothing_else(
             return ClipResult(known[task.video.name], 1.0)
 
     monkeypatch.setattr(predicting, "ClipWork", Deadly)
-    monkeypatch.setattr(predicting, "WORKERS", 1)
+    monkeypatch.setattr(cli_options, "WORKERS", 1)
     for name in ("deadly.avi", "endless.avi"):
         (folder / name).write_bytes((folder / "sad.avi").read_bytes())
     clips = [folder / name for name in ("happy.avi", "deadly.avi", "endless.avi", "sad.avi")]

@@ -1,371 +1,295 @@
-// The backward pass: a kernel over the clips, and one that adds up the parameters' gradients. The algorithm is section
-// 1 of docs/operator.md; the names of the variables are the names there.
+// The backward pass of a clip that fits in the shared memory of a block, or of a cluster of blocks, and the sums of the
+// parameters' gradients. The algorithm is section 1 of docs/operator.md; the names of the variables are the names
+// there.
 #pragma once
 
-#include "split_backward.cuh"
+#include "forward.cuh"
 
 namespace fan::cuda {
 
-template <typename T, Scope kScope>
-class Backward {
+// What the forward pass saved of a frame, and the incoming gradients of its weights.
+template <typename T, bool kRelation>
+struct SavedFrame {
+  using A = Accumulator<T>;
+  A s = 0, p = 0, z = 0, u = 0, r = 0, grad_alpha = 0, grad_beta = 0;
+
+  SavedFrame() = default;
+  __device__ __forceinline__ SavedFrame(const BackwardInputs<T>& in, int64_t total, int64_t frame) {
+    s = in.saved[kSavedS * total + frame];
+    p = in.saved[kSavedP * total + frame];
+    if (in.grad_alpha != nullptr) grad_alpha = in.grad_alpha[frame];
+    if constexpr (kRelation) {
+      z = in.saved[kSavedZ * total + frame];
+      u = in.saved[kSavedU * total + frame];
+      r = in.saved[kSavedR * total + frame];
+      if (in.grad_beta != nullptr) grad_beta = in.grad_beta[frame];
+    }
+  }
+  __device__ __forceinline__ A h(A fV, A vV) const { return r * (fV - vV); }
+  __device__ __forceinline__ A dz(A fV, A vV) const { return sigmoid(-z) * (h(fV, vV) + grad_beta * sigmoid(z)); }
+  __device__ __forceinline__ A ds(A fG, A fV, A vV, A C, A gdg) const {
+    return sigmoid(-s) * (h(fV, vV) + p * (fG + C * u - gdg) + grad_alpha * sigmoid(s));
+  }
+};
+
+// Of a clip, over its frames.
+template <typename A>
+struct ClipSums {
+  A vV = 0, C = 0, gdg = 0;
+};
+
+// The factors of a row in dF: of dg, q0, V and q1a. Those of q0 and q1a are also the row's in the gradients of these.
+enum Factor { kP, kDs, kR, kDz, kFactors };
+
+// f.G and f.V of the rows, the first of which is frame `at`.
+template <typename T, bool kRelation, typename Team>
+__device__ __forceinline__ void compute_frame_gradients(const Rows<T>& rows, int at, const Team& team,
+                                                        const T* grad_out, const Layout& layout, Accumulator<T>* fG,
+                                                        Accumulator<T>* fV, int dim) {
+  using A = Accumulator<T>;
+  constexpr int W = kWidth<T>;
+  const Vectors<T> vectors(area<A>(layout, kVectors), rows.pieces);
+  const auto fill = [&] {
+    for (int piece = team.rank; piece < rows.pieces; piece += team.size) {
+      const int d = rows.first_column + piece * W;
+      vectors.put(0, piece, load<W>(grad_out + (kRelation ? dim : 0) + d, dim - d, layout.aligned));
+      if constexpr (kRelation) vectors.put(1, piece, load<W>(grad_out + d, dim - d, layout.aligned));
+    }
+  };
+  dot_rows<kRelation ? 2 : 1>(rows, team, vectors, fill, [&](int row, const auto& dots) {
+    const bool first = rows.first_column == 0;  // else there are sums over the columns before
+    fG[at + row] = dots[0] + (first ? A(0) : fG[at + row]);
+    if constexpr (kRelation) fV[at + row] = dots[1] + (first ? A(0) : fV[at + row]);
+  });
+}
+
+// A block's sums over its clips of ds f, dz f and C g, the gradients of q0, q1a and q1b: each thread's own, in shared
+// memory side by side with the other threads'; of rows too wide for it, in the block's row of global memory.
+template <typename T, bool kRelation>
+class ParameterSums {
  public:
   using A = Accumulator<T>;
+  static constexpr int W = kWidth<T>, K = kRelation ? 3 : 1;
+  A b0 = 0, b1 = 0;  // this thread's part of the gradients of the biases
 
-  __device__ __forceinline__ Backward(const Clips<T>& clips, const Parameters<T>& parameters,
-                                      const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs,
-                                      const Layout& layout)
-      : clips_(clips),
-        q_(parameters),
-        in_(inputs),
-        outputs_(outputs),
-        layout_(layout),
-        relation_(parameters.relation_weight.data != nullptr),
-        team_(shared_memory(), layout) {}
+  // step: pieces of a row that the block's threads take at a time.
+  __device__ __forceinline__ ParameterSums(const Layout& layout, A* partial, int dim, int step)
+      : shared_(layout.at[kSums] < layout.at[kSums + 1] ? area<A>(layout, kSums) : nullptr),
+        partial_(partial + blockIdx.x * partial_width(dim, kRelation)),
+        dim_(dim),
+        step_(step) {}
 
-  __device__ __forceinline__ void run() {
-    if (outputs_.features != nullptr) clear_stray_frames();
-    const Columns columns(clips_.dim, W, team_.rank, team_.size);
-    const int width = (relation_ ? 3 : 1) * clips_.dim;
-    A* const partial = outputs_.partial + blockIdx.x * partial_width(clips_.dim, relation_);
-    sums_ = layout_.sums < 0 ? partial : reinterpret_cast<A*>(team_.memory() + layout_.sums);
-    // The barriers on a clip's way come before the first sum.
-    for (int i = team_.rank; i < columns.groups * width; i += team_.size) sums_[i] = A(0);
-
-    const int teams = kWarp ? blockDim.x / kWarpSize : 1;
-    const int64_t step = static_cast<int64_t>(gridDim.x / team_.blocks) * teams;
-    const int64_t count = kPart ? layout_.slots : clips_.clips;
-    for (int64_t i = static_cast<int64_t>(blockIdx.x / team_.blocks) * teams + team_.index; i < count; i += step) {
-      if constexpr (kPart) {
-        run_part(i, columns, width);
-      } else {
-        run_clip(i, columns, width);
+  __device__ __forceinline__ void clear() const {
+    if (shared_ == nullptr) {
+      for (int i = threadIdx.x; i < K * dim_; i += blockDim.x) partial_[i] = A(0);
+      __syncthreads();
+    } else {
+      const int rounds = (dim_ + step_ * W - 1) / (step_ * W);
+      for (int i = 0; i < rounds * K * W; ++i) shared_[i * blockDim.x + threadIdx.x] = A(0);
+    }
+  }
+  // k: of which parameter. piece: of a row, this thread's.
+  __device__ __forceinline__ void add(int k, int piece, const Values<A, W>& values) const {
+#pragma unroll
+    for (int e = 0; e < W; ++e) {
+      if (shared_ != nullptr) {
+        shared_[((piece / step_ * K + k) * W + e) * blockDim.x + threadIdx.x] += values.at[e];
+      } else if (piece * W + e < dim_) {
+        partial_[k * dim_ + piece * W + e] += values.at[e];
       }
-      team_.sync();  // the next clip takes this one's memory
     }
-
-    // Only this block's: of its partial sums, too, there is a row of its own.
-    Team<A, kWarp ? Scope::kWarp : Scope::kBlock>(shared_memory(), layout_).sum(bias_);
-    if (team_.rank == 0) {
-      tile(0)[0] = bias_[0];
-      tile(0)[1] = bias_[1];
+  }
+  __device__ __forceinline__ bool in_shared() const { return shared_ != nullptr; }
+  // Leaves the block's sums in its row of global memory.
+  __device__ __forceinline__ void finish(const Layout& layout) {
+    A biases[2] = {b0, b1};
+    Team<A, Scope::kBlock>(layout).sum(biases);
+    if (threadIdx.x == 0) partial_[K * dim_] = biases[0];
+    if (kRelation && threadIdx.x == 0) partial_[K * dim_ + 1] = biases[1];
+    if (shared_ == nullptr) return;
+    for (int i = threadIdx.x; i < K * dim_; i += blockDim.x) {
+      const int k = i / dim_, d = i % dim_, piece = d / W;
+      const A* const sums = shared_ + ((piece / step_ * K + k) * W + d % W) * blockDim.x;
+      A sum = 0;
+      for (int group = 0; group < static_cast<int>(blockDim.x) / step_; ++group)
+        sum += sums[group * step_ + piece % step_];
+      partial_[i] = sum;
     }
-    __syncthreads();
-    add_teams(partial, columns, width, teams);
-    if constexpr (kScope == Scope::kCluster) sync_cluster();  // others may be reading what this block has reduced
   }
 
  private:
-  static constexpr bool kWarp = kScope == Scope::kWarp;
-  static constexpr bool kPart = kScope == Scope::kPart;
-  static constexpr int W = kWidth<T>;
-  static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
-
-  __device__ __forceinline__ A* tile(int k) const {
-    return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
-  }
-
-  // A warp of the grid takes a frame.
-  __device__ __forceinline__ void clear_stray_frames() const {
-    const int64_t warps = blockDim.x / kWarpSize;
-    for_each_stray_frame(clips_, blockIdx.x * warps + threadIdx.x / kWarpSize, gridDim.x * warps, [&](int64_t frame) {
-      T* const to = outputs_.features + frame * clips_.dim;
-#pragma unroll 1
-      for (int d = team_.lane * W; d < clips_.dim; d += kWarpSize * W) {
-        store<W>(to + d, zeros<A, W>(), clips_.dim - d, layout_.aligned);
-      }
-    });
-  }
-
-  __device__ __forceinline__ void run_clip(int64_t b, const Columns& columns, int width) {
-    take(clip_of_team(clips_, b, team_), layout_.rows, team_.block == 0);
-    if (rows_.clip.length <= kTile) {
-      fG_ = tile(0);
-      fV_ = tile(1);
-    }
-    sum_clip(b);
-    write_columns<kWarp ? 1 : kRowsPerStep, 1>(b, columns, width);
-  }
-
-  // The second sweep over a part of a clip, whose fG, fV and partial sums split_backward.cuh has left; or all of a clip
-  // that is no longer than a part.
-  __device__ __forceinline__ void run_part(int64_t slot, const Columns& columns, int width) {
-    const Part<T> part(clips_, layout_, slot);
-    if (!part.exists) return;
-    const bool whole = part.count == 1;
-    take(part.frames, whole ? layout_.rows : 0, part.number == 0);
-    if (whole) {
-      sum_clip(part.b);
-      write_columns<1, 1>(part.b, columns, width);
-    } else {
-      const Slots<A, kBackwardScalars> slots(outputs_.parts, layout_, clips_.dim);
-      const ClipSums<A> clip = combine_parts(slots, team_, part.first_slot, part.count, relation_);
-      self_ = clip.self;
-      both_ = clip.both;
-      vV_ = clip.vV;
-      C_ = clip.C;
-      gdg_ = clip.gdg;
-      write_columns<0, 2>(part.b, columns, width);
-    }
-  }
-
-  // fG, fV and what needs them of all frames of the team's clip.
-  __device__ __forceinline__ void sum_clip(int64_t b) {
-    compute_frame_gradients(rows_, team_, grad_out_of(b), relation_, layout_.aligned, fG_, fV_);
-    normalise();  // a barrier, after which all may read fG and fV
-    sum_over_frames();
-  }
-
-  __device__ __forceinline__ const T* grad_out_of(int64_t b) const {
-    return in_.grad_out + b * (relation_ ? 2 : 1) * clips_.dim;
-  }
-
-  // leads: among the blocks of a clip, this one adds what is to be added once.
-  __device__ __forceinline__ void take(const Clip<T>& frames, int64_t rows_in_shared, bool leads) {
-    rows_ = Rows<T>(clips_, frames, team_.memory(), layout_, rows_in_shared);
-    leads_ = leads;
-    s_ = in_.logits + frames.first;
-    z_ = s_ + clips_.total_frames;
-    u_ = z_ + clips_.total_frames;
-    fG_ = outputs_.scratch + frames.first;
-    fV_ = fG_ + clips_.total_frames;
-  }
-
-  // body(i) for the frames that are present, shared among the threads.
-  template <typename Body>
-  __device__ __forceinline__ void for_each_frame(const Body& body) const {
-    for (int64_t i = team_.rank; i < rows_.clip.length; i += team_.size) {
-      if (rows_.clip.present(i)) body(i);
-    }
-  }
-
-  __device__ __forceinline__ void normalise() {
-    A largest[2] = {lowest<A>(), lowest<A>()};
-    for_each_frame([&](int64_t i) {
-      largest[0] = larger(largest[0], self_.exponent(s_[i]));
-      if (relation_) largest[1] = larger(largest[1], both_.exponent(s_[i], z_[i]));
-    });
-    team_.largest(largest);
-    self_.largest = largest[0];
-    both_.largest = largest[1];
-
-    A totals[2] = {A(0), A(0)};
-    for_each_frame([&](int64_t i) {
-      totals[0] += self_.weight(s_[i]);
-      if (relation_) totals[1] += both_.weight(s_[i], z_[i]);
-    });
-    team_.sum(totals);
-    self_.total = totals[0];
-    both_.total = totals[1];
-  }
-
-  __device__ __forceinline__ A p(int64_t i) const { return self_.weight(s_[i]) / self_.total; }
-  __device__ __forceinline__ A r(int64_t i) const { return both_.weight(s_[i], z_[i]) / both_.total; }
-  __device__ __forceinline__ A h(int64_t i, A r) const { return r * (fV_[i] - vV_); }
-
-  __device__ __forceinline__ A dz(int64_t i, A h) const {
-    const A z = z_[i];
-    const A slope = in_.grad_beta == nullptr ? h : h + in_.grad_beta[rows_.clip.first + i] * sigmoid(z);
-    return slope * sigmoid(-z);
-  }
-
-  __device__ __forceinline__ A ds(int64_t i, A h, A p) const {
-    const A s = s_[i];
-    const A f_dg = relation_ ? fG_[i] + C_ * u_[i] : fG_[i];
-    A slope = h + p * (f_dg - gdg_);
-    if (in_.grad_alpha != nullptr) slope += in_.grad_alpha[rows_.clip.first + i] * sigmoid(s);
-    return slope * sigmoid(-s);
-  }
-
-  // v.V, C and g.dg, the last as sum p f.G + C sum p u.
-  __device__ __forceinline__ void sum_over_frames() {
-    A sums[3] = {A(0), A(0), A(0)};
-    for_each_frame([&](int64_t i) {
-      const A share = p(i);
-      sums[0] += share * fG_[i];
-      if (relation_) {
-        sums[1] += share * u_[i];
-        sums[2] += r(i) * fV_[i];
-      }
-    });
-    team_.sum(sums);
-    vV_ = sums[2];
-    C_ = A(0);
-    if (relation_) {
-      A total[1] = {A(0)};
-      for_each_frame([&](int64_t i) { total[0] += dz(i, h(i, r(i))); });
-      team_.sum(total);
-      C_ = total[0];
-    }
-    gdg_ = sums[0] + C_ * sums[1];
-  }
-
-  // p, ds, r and dz of the frames from begin to end, in shared memory; p is -1 for an absent frame.
-  __device__ __forceinline__ void fill_tile(int64_t begin, int64_t end, bool add_bias) {
-    for (int64_t i = begin + team_.rank; i < end; i += team_.size) {
-      const bool present = rows_.clip.present(i);
-      A share = A(-1), slope = A(0), both = A(0), relation_slope = A(0);
-      if (present) {
-        share = p(i);
-        A own = A(0);
-        if (relation_) {
-          both = r(i);
-          own = h(i, both);
-          relation_slope = dz(i, own);
-        }
-        slope = ds(i, own, share);
-      }
-      if (add_bias) bias_[0] += slope;
-      tile(2)[i - begin] = share;
-      tile(3)[i - begin] = slope;
-      tile(4)[i - begin] = both;
-      tile(5)[i - begin] = relation_slope;
-    }
-  }
-
-  // The gradients of the features, and the clip's part in those of the parameters. Rows are loaded in batches from
-  // shared memory (none: no row is there) and from global memory, as large as registers allow.
-  template <int kSharedBatch, int kGlobalBatch>
-  __device__ __forceinline__ void write_columns(int64_t b, const Columns& columns, int width) {
-    const int64_t n = rows_.clip.length;
-    const int dim = clips_.dim;
-    const bool aligned = layout_.aligned;
-    const T* const V = grad_out_of(b);
-    const T* const G = V + (relation_ ? dim : 0);
-    const A *const share = tile(2), *const slope = tile(3), *const both = tile(4), *const relation_slope = tile(5);
-    if (leads_ && team_.rank == 0) bias_[1] += C_;
-    // A part fits in one.
-    const int64_t tiles = kPart ? 1 : ceil_div(n, int64_t{kTile});
-    if constexpr (kPart) {
-      fill_tile(0, n, true);
-      team_.sync();
-    }
-    for (int first = 0; first < columns.pieces; first += columns.step) {
-      const int piece = first + columns.first;
-      const int d = piece * W, count = dim - d;
-      const bool active = piece < columns.pieces && columns.group < columns.groups;
-      Values<A, W> q0 = zeros<A, W>(), q1a = q0, v = q0, dg = q0, dq0 = q0, dq1a = q0;
-      if (active) {
-        q0 = load<W>(q_.self_weight, d, count, aligned);
-        dg = load<W>(G + d, count, aligned);
-        if (relation_) {
-          q1a = load<W>(q_.relation_weight, d, count, aligned);
-          v = load<W>(V + d, count, aligned);
-          add_product(dg, C_, load<W>(q_.relation_weight, dim + d, count, aligned));
-        }
-      }
-      for (int64_t number = 0; number < tiles; ++number) {
-        const int64_t begin = number * kTile, end = kPart || begin + kTile > n ? n : begin + kTile;
-        if (!kPart && (first == 0 || n > kTile)) {
-          if (begin > 0 || first > 0) team_.sync();  // all have read the tile before
-          fill_tile(begin, end, first == 0);
-          team_.sync();
-        }
-        if (!active) continue;
-        const auto wanted = [&](int64_t i) { return !(share[i - begin] < A(0)); };
-        const auto add_row = [&](int64_t i, const Values<A, W>& x) {
-          const int64_t j = i - begin;
-          add_product(dq0, slope[j], x);
-          if (relation_) add_product(dq1a, relation_slope[j], x);
-          if (outputs_.features == nullptr) return;
-          Values<A, W> df = zeros<A, W>();
-          if (!(share[j] < A(0))) {
-            add_product(df, share[j], dg);
-            add_product(df, slope[j], q0);
-            if (relation_) {
-              add_product(df, both[j], v);
-              add_product(df, relation_slope[j], q1a);
-            }
-          }
-          store<W>(outputs_.features + (rows_.clip.first + i) * dim + d, df, count, aligned);
-        };
-        for_each_row<kSharedBatch, kGlobalBatch>(rows_, begin, end, columns, d, wanted, add_row);
-      }
-      if (!active) continue;
-      A* const sums = sums_ + columns.group * width + d;
-      const bool with_q1b = relation_ && columns.group == 0 && leads_;
-      const Values<A, W> g = with_q1b ? load<W>(in_.out + b * 2 * dim + dim + d, count, aligned) : zeros<A, W>();
-#pragma unroll
-      for (int e = 0; e < W; ++e) {
-        if (e >= count) break;
-        sums[e] += dq0.at[e];
-        if (relation_) sums[dim + e] += dq1a.at[e];
-        if (with_q1b) sums[2 * dim + e] += C_ * g.at[e];
-      }
-    }
-  }
-
-  // Adds the sums of the block's teams and their row groups, in order.
-  __device__ __forceinline__ void add_teams(A* partial, const Columns& columns, int width, int teams) const {
-    const auto of_team = [&](int t, int offset) {
-      return reinterpret_cast<const A*>(shared_memory() + t * layout_.team_bytes + offset);
-    };
-    if (layout_.sums >= 0) {
-      for (int i = threadIdx.x; i < width; i += blockDim.x) {
-        A sum = A(0);
-        for (int t = 0; t < teams; ++t) {
-          for (int group = 0; group < columns.groups; ++group) sum += of_team(t, layout_.sums)[group * width + i];
-        }
-        partial[i] = sum;
-      }
-    }
-    if (threadIdx.x < (relation_ ? 2 : 1)) {
-      A sum = A(0);
-      for (int t = 0; t < teams; ++t) sum += of_team(t, layout_.tile)[threadIdx.x];
-      partial[width + threadIdx.x] = sum;
-    }
-  }
-
-  const Clips<T>& clips_;
-  const Parameters<T>& q_;
-  const BackwardInputs<T>& in_;
-  const BackwardOutputs<T>& outputs_;
-  const Layout& layout_;
-  const bool relation_;
-  Team<A, kScope> team_;
-  Rows<T> rows_;
-  const A* s_;
-  const A* z_;
-  const A* u_;
-  A* fG_;
-  A* fV_;
-  A* sums_;
-  A bias_[2] = {A(0), A(0)};  // this thread's part in the gradients of the biases
-  bool leads_;
-  A vV_, C_, gdg_;
-  Softmax<A> self_, both_;
+  A* shared_;
+  A* partial_;
+  int dim_, step_;
 };
 
-template <typename T, Scope kScope>
+// dF of the rows, by their factors, and their part in the parameters' gradients. with_g: with the clip's C g.
+template <typename T, bool kRelation, typename Team>
+__device__ __forceinline__ void write_gradients(const Rows<T>& rows, const Team& team,
+                                                const Values<Accumulator<T>, kFactors>* factors, Accumulator<T> C,
+                                                const Parameters<T>& q, const BackwardInputs<T>& in, T* features,
+                                                int64_t b, bool with_g, const Layout& layout, int dim,
+                                                const ParameterSums<T, kRelation>& sums) {
+  using A = Accumulator<T>;
+  constexpr int W = kWidth<T>;
+  const Columns columns(rows.pieces, team.rank, team.size, !sums.in_shared());
+  const int n = static_cast<int>(rows.frames.length);
+  const bool aligned = layout.aligned;
+  if (columns.group >= columns.groups) return;
+  for (int piece = columns.first; piece < rows.pieces; piece += columns.step) {
+    const int d = rows.first_column + piece * W, count = dim - d;
+    const T* const V = in.grad_out + b * (kRelation ? 2 : 1) * dim + d;
+    const Values<A, W> q0 = load(q.self_weight, d, count, aligned);
+    Values<A, W> dg = load<W>(V + (kRelation ? dim : 0), count, aligned), v, q1a, dq0 = {}, dq1a = {};
+    if constexpr (kRelation) {
+      v = load<W>(V, count, aligned);
+      q1a = load(q.relation_weight, d, count, aligned);
+      add_product(dg, C, load(q.relation_weight, dim + d, count, aligned));
+    }
+#pragma unroll 2
+    for (int i = columns.group; i < n; i += columns.groups) {
+      const auto x = widen<T>(rows.piece(i, piece));
+      const auto factor = factors[i];
+      add_product(dq0, factor.at[kDs], x);
+      if constexpr (kRelation) add_product(dq1a, factor.at[kDz], x);
+      if (features == nullptr) continue;
+      Values<A, W> df = {};
+      if (!(factor.at[kP] < A(0))) {
+        add_product(df, factor.at[kP], dg);
+        add_product(df, factor.at[kDs], q0);
+        if constexpr (kRelation) {
+          add_product(df, factor.at[kR], v);
+          add_product(df, factor.at[kDz], q1a);
+        }
+      }
+      store(features + (rows.frames.first + i) * dim + d, df, count, aligned);
+    }
+    const int whole_row_piece = rows.first_column / W + piece;
+    sums.add(0, whole_row_piece, dq0);
+    if constexpr (kRelation) {
+      sums.add(1, whole_row_piece, dq1a);
+      if (!with_g || columns.group > 0) continue;
+      Values<A, W> dq1b = {};
+      add_product(dq1b, C, load<W>(in.out + b * 2 * dim + dim + d, count, aligned));
+      sums.add(2, whole_row_piece, dq1b);
+    }
+  }
+}
+
+// Of one frame; p is -1 of an absent one. Adds its part to the gradient of a bias.
+template <typename T, bool kRelation>
+__device__ __forceinline__ Values<Accumulator<T>, kFactors> factors_of(const SavedFrame<T, kRelation>& frame,
+                                                                       bool present, Accumulator<T> fG,
+                                                                       Accumulator<T> fV,
+                                                                       const ClipSums<Accumulator<T>>& clip,
+                                                                       Accumulator<T>& b0) {
+  if (!present) return {{-1, 0, 0, 0}};
+  const Accumulator<T> ds = frame.ds(fG, fV, clip.vV, clip.C, clip.gdg);
+  b0 += ds;
+  return {{frame.p, ds, frame.r, kRelation ? frame.dz(fV, clip.vV) : Accumulator<T>(0)}};
+}
+
+template <typename T, bool kRelation, Scope kScope>
+__device__ __forceinline__ void backward_clip(const Clips<T>& clips, const Parameters<T>& q,
+                                              const BackwardInputs<T>& in, T* features, const Layout& layout,
+                                              Team<Accumulator<T>, kScope>& team, int64_t b,
+                                              ParameterSums<T, kRelation>& sums) {
+  using A = Accumulator<T>;
+  const Clip<T> all = find_clip(clips, b);
+  const int64_t share = rows_of_block(all.length, team.blocks);
+  const Rows<T> rows(clips, slice(all, clips.frame_stride, team.block * share, share), layout);
+  const int n = static_cast<int>(rows.frames.length), dim = static_cast<int>(clips.dim);
+  A *const fG = area<A>(layout, kFrames), *const fV = fG + layout.frames;
+  auto* const factors = reinterpret_cast<Values<A, kFactors>*>(fV + layout.frames);
+  compute_frame_gradients<T, kRelation>(rows, 0, team, in.grad_out + b * (kRelation ? 2 : 1) * dim, layout, fG, fV,
+                                        dim);
+  __syncthreads();
+
+  const auto for_each_frame = [&](const auto& body) {  // that is present
+    for (int i = team.rank; i < n; i += team.size) {
+      if (!rows.frames.present(i)) continue;
+      body(SavedFrame<T, kRelation>(in, clips.total_frames, rows.frames.first + i), fG[i], kRelation ? fV[i] : A(0));
+    }
+  };
+  ClipSums<A> clip;
+  A totals[3] = {};  // of p f.G, p u and r f.V
+  for_each_frame([&](const auto& frame, A fG, A fV) {
+    totals[0] += frame.p * fG;
+    totals[1] += frame.p * frame.u;
+    totals[2] += frame.r * fV;
+  });
+  team.sum(totals);
+  clip.vV = totals[2];
+  if constexpr (kRelation) {
+    A C[1] = {};
+    for_each_frame([&](const auto& frame, A, A fV) { C[0] += frame.dz(fV, clip.vV); });
+    team.sum(C);
+    clip.C = C[0];
+    if (team.block == 0 && team.rank == 0) sums.b1 += clip.C;
+  }
+  clip.gdg = totals[0] + clip.C * totals[1];
+
+  for (int i = team.rank; i < n; i += team.size) {
+    const SavedFrame<T, kRelation> frame(in, clips.total_frames, rows.frames.first + i);
+    factors[i] = factors_of(frame, rows.frames.present(i), fG[i], kRelation ? fV[i] : A(0), clip, sums.b0);
+  }
+  __syncthreads();
+  write_gradients(rows, team, factors, clip.C, q, in, features, b, team.block == 0, layout, dim, sums);
+}
+
+// A warp clears a row of dF at a time.
+template <typename T>
+__device__ __forceinline__ void clear_idle_rows(const Clips<T>& clips, T* features, bool aligned) {
+  if (features == nullptr) return;
+  const int dim = static_cast<int>(clips.dim);
+  for_each_idle_frame<kWarpSize>(clips, [&](int64_t frame) {
+    for (int d = threadIdx.x % kWarpSize * kWidth<T>; d < dim; d += kWarpSize * kWidth<T>) {
+      store(features + frame * dim + d, Values<Accumulator<T>, kWidth<T>>{}, dim - d, aligned);
+    }
+  });
+}
+
+template <typename T, bool kRelation, Scope kScope>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
-    backward_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
-                    const __grid_constant__ BackwardInputs<T> inputs,
-                    const __grid_constant__ BackwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
-  if constexpr (kScope != Scope::kCluster || kHaveClusters) {
-    Backward<T, kScope>(clips, parameters, inputs, outputs, layout).run();
+    backward_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> q,
+                    const __grid_constant__ BackwardInputs<T> in, T* features, Accumulator<T>* partial,
+                    const __grid_constant__ Layout layout) {
+  if constexpr (kScope == Scope::kBlock || kHaveClusters) {
+    clear_idle_rows(clips, features, layout.aligned);
+    Team<Accumulator<T>, kScope> team(layout);
+    const Columns columns(static_cast<int>(ceil_div(clips.dim, kWidth<T>)), team.rank, team.size);
+    ParameterSums<T, kRelation> sums(layout, partial, static_cast<int>(clips.dim), columns.step);
+    sums.clear();
+    for (int64_t b = blockIdx.x / team.blocks; b < clips.clips; b += gridDim.x / team.blocks) {
+      backward_clip(clips, q, in, features, layout, team, b, sums);
+      __syncthreads();  // the next clip takes this one's memory
+    }
+    sums.finish(layout);
+    if constexpr (kScope == Scope::kCluster) sync_cluster();  // others may be reading what this block has reduced
   }
 }
 
 // Adds the rows of partial sums, in a fixed order: a warp takes every 32nd row of 32 columns.
 template <typename T>
-__global__ void __launch_bounds__(kReduceThreads)
-    reduce_kernel(const __grid_constant__ BackwardOutputs<T> outputs, int dim, int64_t count) {
+__global__ void __launch_bounds__(kReduceThreads) reduce_kernel(const __grid_constant__ BackwardOutputs<T> outputs,
+                                                                const Accumulator<T>* partial, int dim, int64_t count) {
   using A = Accumulator<T>;
   const bool relation = outputs.relation_weight.data != nullptr;
   const int64_t width = partial_width(dim, relation);
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kSumColumns + lane;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpSize + lane;
   constexpr int kWarps = kReduceThreads / kWarpSize;
   A* const sums = reinterpret_cast<A*>(shared_memory());
 
-  A sum = A(0);
+  A sum = 0;
   if (column < width) {
 #pragma unroll 4
-    for (int64_t row = warp; row < count; row += kWarps) sum += outputs.partial[row * width + column];
+    for (int64_t row = warp; row < count; row += kWarps) sum += partial[row * width + column];
   }
-  sums[warp * kSumColumns + lane] = sum;
+  sums[threadIdx.x] = sum;
   __syncthreads();
   if (warp > 0 || column >= width) return;
-  for (int other = 1; other < kWarps; ++other) sum += sums[other * kSumColumns + lane];
+  for (int other = 1; other < kWarps; ++other) sum += sums[other * kWarpSize + lane];
 
   const int64_t weights = (relation ? 3 : 1) * static_cast<int64_t>(dim);
   if (column < dim) {

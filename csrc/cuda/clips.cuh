@@ -2,7 +2,6 @@
 #pragma once
 
 #include "device.cuh"
-#include "frame_attention.h"
 
 namespace fan::cuda {
 
@@ -10,6 +9,7 @@ template <typename T>
 struct Clip {
   int64_t first;      // number of the clip's first frame
   int64_t length;     // its frames, present or not
+  int64_t cut;        // frames behind these that max_frames cuts off
   const T* features;  // of the first frame
   const bool* mask;   // of the first frame, or null
 
@@ -20,58 +20,49 @@ __device__ __forceinline__ int64_t clamp(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : x > high ? high : x;
 }
 
-template <typename T>
-__device__ __forceinline__ int64_t offset_of(const Clips<T>& clips, int64_t b) {
-  return clips.short_offsets ? static_cast<const int32_t*>(clips.offsets)[b]
-                             : static_cast<const int64_t*>(clips.offsets)[b];
-}
-
 // Nobody has looked at the offsets before: whatever they say, nothing out of bounds is touched.
 template <typename T>
-__device__ __forceinline__ Clip<T> find_clip(const Clips<T>& clips, int64_t b) {
-  Clip<T> clip;
-  if (clips.offsets == nullptr) {
-    clip.first = b * clips.frames;
-    clip.length = clips.frames;
-    clip.features = clips.features + b * clips.clip_stride;
-  } else {
-    clip.first = clamp(offset_of(clips, b), 0, clips.total_frames);
-    clip.length = clamp(offset_of(clips, b + 1), clip.first, clips.total_frames) - clip.first;
-    clip.features = clips.features + clip.first * clips.frame_stride;
-  }
-  clip.mask = clips.mask == nullptr ? nullptr : clips.mask + clip.first;
-  return clip;
+__device__ __forceinline__ int64_t offset_of(const Clips<T>& clips, int64_t b, int64_t least = 0) {
+  const int64_t offset = clips.short_offsets ? static_cast<const int32_t*>(clips.offsets)[b]
+                                             : static_cast<const int64_t*>(clips.offsets)[b];
+  return clamp(offset, least, clips.total_frames);
 }
 
-// The part of the clip with this number, where each has so many frames.
 template <typename T>
-__device__ __forceinline__ Clip<T> part_of(const Clip<T>& clip, int64_t frame_stride, int64_t number, int64_t rows) {
-  const int64_t begin = clamp(rows * number, 0, clip.length);
-  Clip<T> part;
-  part.first = clip.first + begin;
-  part.length = clamp(begin + rows, begin, clip.length) - begin;
-  part.features = clip.features + begin * frame_stride;
-  part.mask = clip.mask == nullptr ? nullptr : clip.mask + begin;
-  return part;
+__device__ __forceinline__ Clip<T> find_clip(const Clips<T>& clips, int64_t b) {
+  if (clips.offsets == nullptr) {
+    const int64_t first = b * clips.frames;
+    return {first, clips.frames, 0, clips.features + b * clips.clip_stride,
+            clips.mask == nullptr ? nullptr : clips.mask + first};
+  }
+  const int64_t first = offset_of(clips, b), whole = offset_of(clips, b + 1, first) - first;
+  const int64_t length = clips.frames < 0 || whole < clips.frames ? whole : clips.frames;
+  return {first, length, whole - length, clips.features + first * clips.frame_stride, nullptr};
 }
 
-// Frames before the first and after the last packed clip belong to none. body(frame) for each, shared among so many, of
-// whom this is one.
-template <typename T, typename Body>
-__device__ __forceinline__ void for_each_stray_frame(const Clips<T>& clips, int64_t rank, int64_t size,
-                                                     const Body& body) {
+// So many frames of a clip from this one on, as far as there are.
+template <typename T>
+__device__ __forceinline__ Clip<T> slice(const Clip<T>& clip, int64_t frame_stride, int64_t begin, int64_t count) {
+  begin = clamp(begin, 0, clip.length);
+  return {clip.first + begin, clamp(clip.length - begin, 0, count), 0, clip.features + begin * frame_stride,
+          clip.mask == nullptr ? nullptr : clip.mask + begin};
+}
+
+// body(frame) for the frames that take no part in packed clips: before the first clip, after the last, or cut off.
+// kThreads threads of the grid take one together.
+template <int kThreads, typename T, typename Body>
+__device__ __forceinline__ void for_each_idle_frame(const Clips<T>& clips, const Body& body) {
   if (clips.offsets == nullptr) return;
-  const int64_t begin = clamp(offset_of(clips, 0), 0, clips.total_frames);
-  const int64_t end = clamp(offset_of(clips, clips.clips), begin, clips.total_frames);
-  const int64_t count = begin + clips.total_frames - end;
-  for (int64_t i = rank; i < count; i += size) body(i < begin ? i : end + (i - begin));
-}
-
-// By the threads of the grid.
-template <typename T, typename Body>
-__device__ __forceinline__ void for_each_stray_frame(const Clips<T>& clips, const Body& body) {
-  for_each_stray_frame(clips, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
-                       static_cast<int64_t>(gridDim.x) * blockDim.x, body);
+  const int64_t rank = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kThreads;
+  const int64_t size = static_cast<int64_t>(gridDim.x) * blockDim.x / kThreads;
+  const int64_t begin = offset_of(clips, 0), end = offset_of(clips, clips.clips, begin);
+  for (int64_t i = rank; i < begin; i += size) body(i);
+  for (int64_t i = end + rank; i < clips.total_frames; i += size) body(i);
+  if (clips.frames < 0) return;
+  for (int64_t b = rank; b < clips.clips; b += size) {
+    const Clip<T> clip = find_clip(clips, b);
+    for (int64_t i = 0; i < clip.cut; ++i) body(clip.first + clip.length + i);
+  }
 }
 
 }  // namespace fan::cuda

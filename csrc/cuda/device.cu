@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "check.h"
-#include "frame_attention.h"
+#include "plan.h"
 
 namespace fan::cuda {
 namespace {
@@ -42,6 +42,7 @@ std::string find_problem(int device) {
 
 }  // namespace
 
+// See launch.cuh.
 Target use_device(int device) {
   check(cudaSetDevice(device));
   thread_local std::vector<Target> known;

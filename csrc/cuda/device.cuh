@@ -2,7 +2,10 @@
 // compiler and executed by tests/native/cuda_runner.
 #pragma once
 
-#include "frame_attention.h"
+#include <type_traits>
+
+#include "../types.h"
+#include "plan.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -12,6 +15,11 @@
 #endif
 
 namespace fan::cuda {
+
+template <typename A, int N>
+struct alignas(sizeof(A) * N < 16 ? sizeof(A) * N : 16) Values {
+  A at[N];
+};
 
 __device__ __forceinline__ float widen(float x) {
   return x;
@@ -26,21 +34,73 @@ __device__ __forceinline__ float widen(Half x) {
   return __half2float(__ushort_as_half(x.bits));
 }
 __device__ __forceinline__ float widen(BFloat16 x) {
-  return __bfloat162float(__ushort_as_bfloat16(x.bits));
+  return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
+}
+
+// Two of them, as they lie in memory.
+template <typename T>
+__device__ __forceinline__ float2 widen_pair(unsigned bits) {
+  if constexpr (std::is_same_v<T, Half>) {
+    return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+  } else {
+    return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+  }
 }
 
 // Round to nearest, ties to even.
 template <typename T>
+__device__ __forceinline__ unsigned narrow_pair(float a, float b) {
+  if constexpr (std::is_same_v<T, Half>) {
+    const __half2 pair = __floats2half2_rn(a, b);
+    return *reinterpret_cast<const unsigned*>(&pair);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<const unsigned*>(&pair);
+  }
+}
+template <typename T>
 __device__ __forceinline__ T narrow(Accumulator<T> x) {
-  return x;
+  if constexpr (sizeof(T) == 2) {
+    return {static_cast<uint16_t>(narrow_pair<T>(x, x))};
+  } else {
+    return x;
+  }
 }
-template <>
-__device__ __forceinline__ Half narrow<Half>(float x) {
-  return {__half_as_ushort(__float2half_rn(x))};
+
+// Of 16 bytes.
+template <typename T>
+__device__ __forceinline__ Values<Accumulator<T>, 16 / sizeof(T)> widen(uint4 bits) {
+  if constexpr (sizeof(T) == 8) {
+    return {{__hiloint2double(bits.y, bits.x), __hiloint2double(bits.w, bits.z)}};
+  } else if constexpr (sizeof(T) == 4) {
+    return {{__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z), __uint_as_float(bits.w)}};
+  } else {
+    const float2 a = widen_pair<T>(bits.x), b = widen_pair<T>(bits.y), c = widen_pair<T>(bits.z),
+                 d = widen_pair<T>(bits.w);
+    return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+  }
 }
-template <>
-__device__ __forceinline__ BFloat16 narrow<BFloat16>(float x) {
-  return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+template <typename T>
+__device__ __forceinline__ uint4 narrow(const Values<Accumulator<T>, 16 / sizeof(T)>& x) {
+  if constexpr (sizeof(T) == 2) {
+    return {narrow_pair<T>(x.at[0], x.at[1]), narrow_pair<T>(x.at[2], x.at[3]), narrow_pair<T>(x.at[4], x.at[5]),
+            narrow_pair<T>(x.at[6], x.at[7])};
+  } else {
+    return *reinterpret_cast<const uint4*>(&x);
+  }
+}
+template <typename T, int N>
+__device__ __forceinline__ uint4 pack(const T (&elements)[N]) {
+  static_assert(sizeof(elements) == 16);
+  if constexpr (sizeof(T) == 2) {
+    const auto pair = [&](int k) { return elements[k].bits | static_cast<unsigned>(elements[k + 1].bits) << 16; };
+    return {pair(0), pair(2), pair(4), pair(6)};
+  } else {
+    Values<T, N> values;
+#pragma unroll
+    for (int k = 0; k < N; ++k) values.at[k] = elements[k];
+    return narrow<T>(values);
+  }
 }
 
 // The block's dynamic shared memory.
@@ -66,12 +126,11 @@ __device__ __forceinline__ void copy_async(void* to_shared, const void* from_glo
 #endif
 }
 
-// Writes 16 bytes to global memory at once. As plain C++, nvcc cuts it in four where another branch writes the same
-// elements one by one.
-__device__ __forceinline__ void store_vector(void* to_global, uint4 bits) {
+// Writes 16 bytes to global memory at once, where the kernel does not read them. As plain C++, nvcc cuts it in four
+// where another branch writes the same elements one by one.
+__device__ __forceinline__ void store_piece(void* to_global, uint4 bits) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to_global)), "r"(bits.x),
-               "r"(bits.y), "r"(bits.z), "r"(bits.w)
-               : "memory");
+               "r"(bits.y), "r"(bits.z), "r"(bits.w));
 }
 
 // Closes a group of copies.
@@ -137,5 +196,11 @@ __device__ __forceinline__ const A* of_block(const A* local, int rank) {
 }
 
 #endif
+
+// What lies in an area of the block's shared memory.
+template <typename U>
+__device__ __forceinline__ U* area(const Layout& layout, Area which) {
+  return reinterpret_cast<U*>(shared_memory() + layout.at[which]);
+}
 
 }  // namespace fan::cuda

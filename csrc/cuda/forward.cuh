@@ -1,4 +1,5 @@
-// The forward pass. The algorithm is section 1 of docs/operator.md; the names of the variables are the names there.
+// The forward pass of a clip that fits in the shared memory of a block, or of a cluster of blocks. The algorithm is
+// section 1 of docs/operator.md; the names of the variables are the names there.
 #pragma once
 
 #include "rows.cuh"
@@ -6,239 +7,188 @@
 
 namespace fan::cuda {
 
-// s, z' (the relation-attention logit before what g adds to it) and u of the frames that are present.
-template <typename T, typename A, typename Team>
-__device__ __forceinline__ void compute_logits(const Rows<T>& rows, const Team& team, const Parameters<T>& q,
-                                               bool aligned, A* s, A* z, A* u) {
-  const bool relation = q.relation_weight.data != nullptr;
-  const A b0 = value_of(q.self_bias);
-  const auto vector = [&](int k, int d) {
-    return k == 0 ? load<kWidth<T>>(q.self_weight, d, rows.dim - d, aligned)
-                  : load<kWidth<T>>(q.relation_weight, (k - 1) * rows.dim + d, rows.dim - d, aligned);
+// Of one frame.
+template <typename T, bool kRelation>
+__device__ __forceinline__ void write_frame(const Clips<T>& clips, const ForwardOutputs<T>& outputs, int64_t frame,
+                                            bool present, Accumulator<T> s, Accumulator<T> p, Accumulator<T> z,
+                                            Accumulator<T> u, Accumulator<T> r) {
+  using A = Accumulator<T>;
+  const auto save = [&](Saved which, A value) {
+    outputs.saved[which * clips.total_frames + frame] = present ? value : A(0);
   };
-  dot_rows<3>(rows, team, relation ? 3 : 1, vector, [&](int64_t i, const A(&dots)[3]) {
-    s[i] = dots[0] + b0;
-    if (relation) {
-      z[i] = dots[1];
-      u[i] = dots[2];
+  save(kSavedS, s);
+  save(kSavedP, p);
+  if constexpr (kRelation) {
+    save(kSavedZ, z);
+    save(kSavedU, u);
+    save(kSavedR, r);
+  }
+  if (outputs.alpha == nullptr) return;
+  outputs.alpha[frame] = present ? sigmoid(s) : A(0);
+  if constexpr (kRelation) outputs.beta[frame] = present ? sigmoid(z) : A(0);
+  outputs.final[frame] = present ? (kRelation ? r : p) : A(0);
+}
+
+template <typename T, bool kRelation>
+__device__ __forceinline__ void write_idle_frames(const Clips<T>& clips, const ForwardOutputs<T>& outputs) {
+  for_each_idle_frame<1>(
+      clips, [&](int64_t frame) { write_frame<T, kRelation>(clips, outputs, frame, false, 0, 0, 0, 0, 0); });
+}
+
+// What is known of the frames of a block: arrays in shared memory, and in the place of the last ones their weights.
+template <typename T>
+struct Frames {
+  using A = Accumulator<T>;
+  A *s, *z, *u;
+  Values<A, 2>* weights;  // p and r, or what they are relative to something
+
+  __device__ __forceinline__ explicit Frames(const Layout& layout)
+      : s(area<A>(layout, kFrames)),
+        z(s + layout.frames),
+        u(z + layout.frames),
+        weights(reinterpret_cast<Values<A, 2>*>(u + layout.frames)) {}
+};
+
+// Of so many pieces from a column on, zeros behind the last column.
+template <typename T, bool kRelation>
+__device__ __forceinline__ void put_parameters(const Vectors<T>& vectors, const Parameters<T>& q, int column,
+                                               int pieces, int dim, bool aligned) {
+  for (int piece = threadIdx.x; piece < pieces; piece += blockDim.x) {
+    const int d = column + piece * kWidth<T>;
+    vectors.put(0, piece, load(q.self_weight, d, dim - d, aligned));
+    if constexpr (kRelation) {
+      vectors.put(1, piece, load(q.relation_weight, d, dim - d, aligned));
+      vectors.put(2, piece, load(q.relation_weight, dim + d, dim - d, aligned));
+    }
+  }
+}
+
+// s, z' (the relation-attention logit before what g adds to it) and u of the rows, the first of which is frame `at`.
+template <typename T, bool kRelation, typename Team>
+__device__ __forceinline__ void compute_logits(const Rows<T>& rows, int at, const Team& team, const Parameters<T>& q,
+                                               const Layout& layout, const Frames<T>& frames, int dim) {
+  using A = Accumulator<T>;
+  const Vectors<T> vectors(area<A>(layout, kVectors), rows.pieces);
+  const A b0 = value_of(q.self_bias);
+  const auto fill = [&] {
+    put_parameters<T, kRelation>(vectors, q, rows.first_column, rows.pieces, dim, layout.aligned);
+  };
+  dot_rows<kRelation ? 3 : 1>(rows, team, vectors, fill, [&](int row, const auto& dots) {
+    const int i = at + row;
+    const bool first = rows.first_column == 0;  // else there are sums over the columns before
+    frames.s[i] = dots[0] + (first ? b0 : frames.s[i]);
+    if constexpr (kRelation) {
+      frames.z[i] = dots[1] + (first ? A(0) : frames.z[i]);
+      frames.u[i] = dots[2] + (first ? A(0) : frames.u[i]);
     }
   });
 }
 
-// Adds the K sums of all row groups of a team, in order, to those of the first.
-template <int K, int W, typename A, typename Team>
-__device__ __forceinline__ void add_row_groups(const Team& team, const Columns& columns, A* memory,
-                                               Values<A, W> (&sums)[K]) {
-  if (columns.groups == 1) return;
+// write(column, sums) with the sums of the rows, weighted with p and, of K = 2, with r.
+template <int K, typename T, Scope kScope, typename Write>
+__device__ __forceinline__ void sum_rows(const Rows<T>& rows, const Team<Accumulator<T>, kScope>& team,
+                                         const Values<Accumulator<T>, 2>* weights, const Layout& layout,
+                                         const Write& write) {
+  using A = Accumulator<T>;
+  constexpr int W = kWidth<T>;
+  constexpr bool kCluster = kScope == Scope::kCluster;
+  const Columns columns(rows.pieces, team.rank, team.size);
+  const int n = static_cast<int>(rows.frames.length);
+  A* const groups = area<A>(layout, kVectors);  // the sums of row groups and blocks
+  for (int round = 0; round < rows.pieces; round += columns.step) {
+    const int piece = round + columns.first;
+    const bool active = piece < rows.pieces && columns.group < columns.groups;
+    Values<A, W> sums[K] = {};
+    if (active) {
+#pragma unroll 4
+      for (int i = columns.group; i < n; i += columns.groups) {
+        const auto x = widen<T>(rows.piece(i, piece));
 #pragma unroll
-  for (int k = 0; k < K; ++k) {
-#pragma unroll
-    for (int e = 0; e < W; ++e) memory[(k * W + e) * team.size + team.rank] = sums[k].at[e];
-  }
-  team.sync();
-  if (columns.group > 0) return;
-  for (int other = team.rank + columns.step; other < columns.groups * columns.step; other += columns.step) {
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-#pragma unroll
-      for (int e = 0; e < W; ++e) sums[k].at[e] += memory[(k * W + e) * team.size + other];
+        for (int k = 0; k < K; ++k) add_product(sums[k], weights[i].at[k], x);
+      }
     }
+    bool writes = active && columns.group == 0;
+    if (kCluster || columns.groups > 1) {
+      if (round > 0) team.sync();  // all have read the sums of the round before
+#pragma unroll
+      for (int e = 0; active && e < K * W; ++e) groups[e * team.size + team.rank] = sums[e / W].at[e % W];
+      team.sync();
+      writes = writes && piece % team.blocks == team.block;
+#pragma unroll
+      for (int e = 0; kCluster && e < K * W; ++e) sums[e / W].at[e % W] = 0;
+      for (int block = 0; writes && block < team.blocks; ++block) {
+        const A* const theirs = (kCluster ? of_block(groups, block) : groups) + columns.first;
+        for (int group = kCluster ? 0 : 1; group < columns.groups; ++group) {
+#pragma unroll
+          for (int e = 0; e < K * W; ++e) sums[e / W].at[e % W] += theirs[e * team.size + group * columns.step];
+        }
+      }
+    }
+    if (writes) write(rows.first_column + piece * W, sums);
   }
+  if constexpr (kCluster) sync_cluster();  // nobody reads on when a block's end takes its memory away
 }
 
-template <typename T, Scope kScope>
-class Forward {
- public:
+template <typename T, bool kRelation, Scope kScope>
+__device__ __forceinline__ void forward_clip(const Clips<T>& clips, const Parameters<T>& q,
+                                             const ForwardOutputs<T>& outputs, const Layout& layout,
+                                             Team<Accumulator<T>, kScope>& team, int64_t b) {
   using A = Accumulator<T>;
+  const Clip<T> clip = find_clip(clips, b);
+  const int64_t share = rows_of_block(clip.length, team.blocks);
+  const Rows<T> rows(clips, slice(clip, clips.frame_stride, team.block * share, share), layout);
+  const Frames<T> frames(layout);
+  const int n = static_cast<int>(rows.frames.length), dim = static_cast<int>(clips.dim);
+  A *const s = frames.s, *const z = frames.z, *const u = frames.u;
+  compute_logits<T, kRelation>(rows, 0, team, q, layout, frames, dim);
+  __syncthreads();
 
-  __device__ __forceinline__ Forward(const Clips<T>& clips, const Parameters<T>& parameters,
-                                     const ForwardOutputs<T>& outputs, const Layout& layout)
-      : clips_(clips),
-        q_(parameters),
-        outputs_(outputs),
-        layout_(layout),
-        relation_(parameters.relation_weight.data != nullptr),
-        team_(shared_memory(), layout) {}
-
-  __device__ __forceinline__ void run() {
-    for_each_stray_frame(clips_, [&](int64_t frame) { write_frame(frame, false, A(0), A(0), A(0), A(0), A(0)); });
-    const int teams = kWarp ? blockDim.x / kWarpSize : 1;
-    const int64_t b = static_cast<int64_t>(blockIdx.x / team_.blocks) * teams + team_.index;
-    if (b < clips_.clips) run_clip(b);
-  }
-
-  __device__ __forceinline__ void run_clip(int64_t b) {
-    rows_ = Rows<T>(clips_, clip_of_team(clips_, b, team_), team_.memory(), layout_, layout_.rows);
-    const int64_t n = rows_.clip.length;
-    // The logits of a clip that is too long for shared memory live where they are saved.
-    const bool fits = n <= kTile;
-    A* const saved = outputs_.logits + rows_.clip.first;
-    s_ = fits ? tile(0) : saved;
-    z_ = fits ? tile(1) : saved + clips_.total_frames;
-    u_ = fits ? tile(2) : saved + 2 * clips_.total_frames;
-
-    compute_logits(rows_, team_, q_, layout_.aligned, s_, z_, u_);
-    team_.sync();
-    normalise();
-    write_sums(b);
-  }
-
- private:
-  static constexpr bool kWarp = kScope == Scope::kWarp;
-  static constexpr int W = kWidth<T>;
-  static constexpr int kTile = kWarp ? kWarpTile : kBlockTile;
-
-  __device__ __forceinline__ A* tile(int k) const {
-    return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kTile;
-  }
-
-  // body(i) for the frames that are present, shared among the threads, always in the same way.
-  template <typename Body>
-  __device__ __forceinline__ void for_each_frame(const Body& body) const {
-    for (int64_t i = team_.rank; i < rows_.clip.length; i += team_.size) {
-      if (rows_.clip.present(i)) body(i);
+  const auto self = Softmax<A>::over(team, [&](Softmax<A>& own) {
+    for (int i = team.rank; i < n; i += team.size) {
+      if (rows.frames.present(i)) own.add(Weight<A>(s[i]), kRelation ? u[i] : A(0));
     }
-  }
-
-  __device__ __forceinline__ void normalise() {
-    A largest[1] = {lowest<A>()};
-    for_each_frame([&](int64_t i) { largest[0] = larger(largest[0], self_.exponent(s_[i])); });
-    team_.largest(largest);
-    self_.largest = largest[0];
-
-    A sums[2] = {A(0), A(0)};
-    for_each_frame([&](int64_t i) {
-      const A weight = self_.weight(s_[i]);
-      sums[0] += weight;
-      if (relation_) sums[1] += weight * u_[i];
+  });
+  Softmax<A> both;
+  if constexpr (kRelation) {
+    const A shift = self.sum / self.total + value_of(q.relation_bias);  // g . q1b + b1
+    both = Softmax<A>::over(team, [&](Softmax<A>& own) {
+      for (int i = team.rank; i < n; i += team.size) {
+        z[i] += shift;
+        if (rows.frames.present(i)) own.add(Weight<A>(s[i], z[i]));
+      }
     });
-    team_.sum(sums);
-    self_.total = sums[0];
-    if (!relation_) return;
-
-    const A shift = sums[1] / sums[0] + value_of(q_.relation_bias);
-    largest[0] = lowest<A>();
-    for_each_frame([&](int64_t i) {
-      z_[i] += shift;
-      largest[0] = larger(largest[0], both_.exponent(s_[i], z_[i]));
-    });
-    team_.largest(largest);
-    both_.largest = largest[0];
-
-    A total[1] = {A(0)};
-    for_each_frame([&](int64_t i) { total[0] += both_.weight(s_[i], z_[i]); });
-    team_.sum(total);
-    both_.total = total[0];
   }
-
-  __device__ __forceinline__ void write_frame(int64_t frame, bool present, A s, A z, A u, A p, A r) const {
-    const int64_t total = clips_.total_frames;
-    outputs_.logits[frame] = s;
-    if (relation_) {
-      outputs_.logits[total + frame] = z;
-      outputs_.logits[2 * total + frame] = u;
-    }
-    if (outputs_.alpha != nullptr) {
-      outputs_.alpha[frame] = present ? sigmoid(s) : A(0);
-      if (relation_) outputs_.beta[frame] = present ? sigmoid(z) : A(0);
-      outputs_.final[frame] = relation_ ? r : p;
-    }
+  for (int i = team.rank; i < n; i += team.size) {
+    const bool present = rows.frames.present(i);
+    const A p = present ? self.normalised(Weight<A>(s[i])) : A(0);
+    const A r = kRelation && present ? both.normalised(Weight<A>(s[i], z[i])) : A(0);
+    write_frame<T, kRelation>(clips, outputs, rows.frames.first + i, present, s[i], p, kRelation ? z[i] : A(0),
+                              kRelation ? u[i] : A(0), r);
+    frames.weights[i] = {{p, r}};
   }
+  __syncthreads();
 
-  // The weights of the frames from begin to end, in shared memory; -1 for an absent frame.
-  __device__ __forceinline__ void fill_tile(int64_t begin, int64_t end, bool write_frames) {
-    for (int64_t i = begin + team_.rank; i < end; i += team_.size) {
-      const bool present = rows_.clip.present(i);
-      const A s = present ? s_[i] : A(0), z = present && relation_ ? z_[i] : A(0);
-      const A u = present && relation_ ? u_[i] : A(0);
-      const A p = present ? self_.weight(s) / self_.total : A(0);
-      const A r = present && relation_ ? both_.weight(s, z) / both_.total : A(0);
-      if (write_frames) write_frame(rows_.clip.first + i, present, s, z, u, p, r);
-      tile(3)[i - begin] = present ? p : A(-1);
-      tile(4)[i - begin] = r;
-    }
-  }
+  T* const out = outputs.out + b * (kRelation ? 2 : 1) * clips.dim;
+  sum_rows<kRelation ? 2 : 1>(rows, team, frames.weights, layout, [&](int d, const auto& sums) {
+    store(out + (kRelation ? dim : 0) + d, sums[0], dim - d, layout.aligned);
+    if constexpr (kRelation) store(out + d, sums[1], dim - d, layout.aligned);
+  });
+}
 
-  // out: the sums of the rows, weighted with r and with p.
-  __device__ __forceinline__ void write_sums(int64_t b) {
-    const int64_t n = rows_.clip.length;
-    const Columns columns(clips_.dim, W, team_.rank, team_.size);
-    T* const out = outputs_.out + b * (relation_ ? 2 : 1) * clips_.dim;
-    const A* const p = tile(3);
-    const A* const r = tile(4);
-    for (int first = 0; first < columns.pieces; first += columns.step) {
-      const int piece = first + columns.first;
-      const int d = piece * W;
-      const bool active = piece < columns.pieces && columns.group < columns.groups;
-      Values<A, W> sums[2] = {zeros<A, W>(), zeros<A, W>()};
-      Values<A, W>&v = sums[0], &g = sums[1];
-      for (int64_t begin = 0; begin < n; begin += kTile) {
-        const int64_t end = begin + kTile < n ? begin + kTile : n;
-        if (first == 0 || n > kTile) {
-          if (begin > 0 || first > 0) team_.sync();  // all have read the tile before
-          fill_tile(begin, end, first == 0);
-          team_.sync();
-        }
-        if (!active) continue;
-        for_each_row<kRowsPerStep, kRowsPerStep>(
-            rows_, begin, end, columns, d, [&](int64_t i) { return !(p[i - begin] < A(0)); },
-            [&](int64_t i, const Values<A, W>& x) {
-              add_product(g, p[i - begin], x);
-              if (relation_) add_product(v, r[i - begin], x);
-            });
-      }
-      add_row_groups(team_, columns, reinterpret_cast<A*>(team_.memory() + layout_.row_groups), sums);
-      if constexpr (kScope == Scope::kCluster) add_blocks(columns.group == 0, v, g);
-      if (!active || columns.group > 0 || piece % team_.blocks != team_.block) continue;
-      const int count = clips_.dim - d;
-      if (relation_) store<W>(out + d, v, count, layout_.aligned);
-      store<W>(out + (relation_ ? clips_.dim : 0) + d, g, count, layout_.aligned);
-    }
-  }
-
-  // Replaces the sums of this block by those of the cluster, added in the order of its blocks.
-  __device__ __forceinline__ void add_blocks(bool first_group, Values<A, W>& v, Values<A, W>& g) const {
-    // Only the first row group's sums count; it may still be reading the others'.
-    A* const sums = reinterpret_cast<A*>(team_.memory() + layout_.row_groups) + team_.rank;
-    if (first_group) {
-#pragma unroll
-      for (int e = 0; e < W; ++e) {
-        sums[e * team_.size] = v.at[e];
-        sums[(W + e) * team_.size] = g.at[e];
-      }
-    }
-    sync_cluster();
-    v = g = zeros<A, W>();
-    for (int block = 0; first_group && block < team_.blocks; ++block) {
-      const A* const theirs = of_block(sums, block);
-#pragma unroll
-      for (int e = 0; e < W; ++e) {
-        v.at[e] += theirs[e * team_.size];
-        g.at[e] += theirs[(W + e) * team_.size];
-      }
-    }
-    sync_cluster();  // nobody reads on when the next columns, or the block's end, take the memory away
-  }
-
-  const Clips<T>& clips_;
-  const Parameters<T>& q_;
-  const ForwardOutputs<T>& outputs_;
-  const Layout& layout_;
-  const bool relation_;
-  Team<A, kScope> team_;
-  Rows<T> rows_;
-  A* s_;
-  A* z_;
-  A* u_;
-  Softmax<A> self_, both_;
-};
-
+// Blocks that must fit on a multiprocessor together, by their registers: two with 128 a thread; one, with all it needs,
+// in double, and where shared memory is used up anyway.
 template <typename T, Scope kScope>
+inline constexpr int kMinBlocks = sizeof(T) == 8 || kScope == Scope::kCluster ? 1 : 2;
+
+template <typename T, bool kRelation, Scope kScope>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
     forward_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
                    const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
-  if constexpr (kScope != Scope::kCluster || kHaveClusters) {
-    Forward<T, kScope>(clips, parameters, outputs, layout).run();
+  if constexpr (kScope == Scope::kBlock || kHaveClusters) {
+    write_idle_frames<T, kRelation>(clips, outputs);
+    Team<Accumulator<T>, kScope> team(layout);
+    const int64_t b = blockIdx.x / team.blocks;
+    if (b < clips.clips) forward_clip<T, kRelation>(clips, parameters, outputs, layout, team, b);
   }
 }
 

@@ -1,12 +1,18 @@
-// Queues the kernels on a stream. One source file per type includes this, so that they compile side by side.
+// Which kernels serve a plan, and how they are queued. One source file per type includes this, so that they compile
+// side by side.
 #pragma once
 
 #include <limits>
 
 #include "check.h"
+#include "frame_attention.h"
 #include "kernels.cuh"
 
 namespace fan::cuda {
+
+// Makes the device current for the CUDA runtime in this library, which is not torch's, and says what it is.
+Target use_device(int device);
+
 namespace {
 
 // What a block gets without asking for more.
@@ -29,6 +35,11 @@ struct Launcher {
     if (launch.shared_bytes > kDefaultSharedBytes) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared_bytes()));
     }
+    // Else the driver may leave room for one block where several fit.
+    if (launch.shared_bytes > kDefaultSharedBytes / 4) {
+      check(
+          cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    }
     if (launch.blocks > std::numeric_limits<int>::max()) check(cudaErrorInvalidConfiguration);
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
@@ -45,24 +56,31 @@ struct Launcher {
   }
 };
 
+template <typename T>
+Accumulator<T>* allocate(const Queue& queue, const Plan& plan) {
+  return static_cast<Accumulator<T>*>(queue.allocate(plan.workspace * sizeof(Accumulator<T>), queue.context));
+}
+
 }  // namespace
 
 template <typename T>
 void frame_attention_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
-                             const Plan& plan, void* stream) {
-  run_forward(clips, parameters, outputs, plan, Launcher{stream});
+                             const Queue& queue) {
+  const Plan plan = make_plan(request_forward(clips, parameters, outputs, use_device(queue.device)));
+  run_forward(clips, parameters, outputs, plan, allocate<T>(queue, plan), Launcher{queue.stream});
 }
 
 template <typename T>
 void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
-                              const BackwardOutputs<T>& outputs, const Plan& plan, void* stream) {
-  run_backward(clips, parameters, inputs, outputs, plan, Launcher{stream});
+                              const BackwardOutputs<T>& outputs, const Queue& queue) {
+  const Plan plan = make_plan(request_backward(clips, parameters, inputs, outputs, use_device(queue.device)));
+  run_backward(clips, parameters, inputs, outputs, plan, allocate<T>(queue, plan), Launcher{queue.stream});
 }
 
 #define FAN_INSTANTIATE(T)                                                                                   \
   template void frame_attention_forward<T>(const Clips<T>&, const Parameters<T>&, const ForwardOutputs<T>&,  \
-                                           const Plan&, void*);                                              \
+                                           const Queue&);                                                    \
   template void frame_attention_backward<T>(const Clips<T>&, const Parameters<T>&, const BackwardInputs<T>&, \
-                                            const BackwardOutputs<T>&, const Plan&, void*);
+                                            const BackwardOutputs<T>&, const Queue&);
 
 }  // namespace fan::cuda

@@ -9,49 +9,48 @@ namespace fan::cuda {
 enum class DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3 };
 
 enum class Regime : int {
-  kWarpPerClip,  // few frames: a warp takes a clip, a block several clips; features are read once
-  kResident,     // a block takes a clip, which fits in its shared memory; features are read once
-  kCluster,      // a cluster of blocks takes a clip, which fits in their shared memory together; features are read once
-  kSplit,        // a block takes a part of a clip, several kernels one step; clips of several parts are read twice
+  kWarp,     // few frames: a warp, or a part of one, keeps a clip in its registers
+  kBlock,    // a block takes a clip, which fits in its shared memory
+  kCluster,  // a cluster of blocks takes a clip, which fits in their shared memory together
+  kSplit,    // a block takes a part of a clip, several kernels one step; clips of several parts are read twice
 };
 
-// The threads that share a clip, a team. In the split regime a block takes a part of a clip.
-enum class Scope { kWarp, kBlock, kCluster, kPart };
+// The threads that share a clip, or a part of one.
+enum class Scope { kBlock, kCluster };
 
 constexpr int kWarpSize = 32;
 constexpr int kMaxThreads = 256;
 constexpr int kMaxWarps = kMaxThreads / kWarpSize;
-// Rows a warp takes at a time: each vector of parameters it loads serves that many.
+// Rows that some lanes of a warp take at a time: each vector of parameters they load serves that many.
 constexpr int kRowsPerStep = 4;
-// Frames whose scalars are in shared memory together; a multiple of every team's size.
-constexpr int kBlockTile = kMaxThreads;
-constexpr int kWarpTile = kWarpSize;
-constexpr int kTileArrays = 6;
-constexpr int kMaxReduced = 5;
-// What every device with clusters can run.
-constexpr int kMaxClusterBlocks = 8;
-// Columns that a block adds up over rows of partial sums, a warp's width of them; of few rows a block's.
-constexpr int kSumColumns = kWarpSize;
-constexpr int64_t kFewParts = kMaxWarps;
+constexpr int kMaxReduced = 4;
+constexpr int kMaxClusterBlocks = 8;  // what every device with clusters can run
+constexpr int kMaxPartRows = 256;
+constexpr int kWarpThreads = 128;  // of a block whose warps take clips
 constexpr int kReduceThreads = 1024;
-// More parts than so many make the parts of a clip longer instead: each block looks at what all parts of its clip have
-// left.
-constexpr int64_t kManyParts = 1024;
 
-// How kernels find their way. Offsets are bytes from the start of the team's memory; a cluster has as much in each of
-// its blocks.
+// What lies in a block's shared memory, in this order.
+enum Area {
+  kReduced,  // partial results of reductions
+  kFrames,   // kFrameArrays numbers of each frame
+  kVectors,  // what rows are multiplied with; later, the sums of row groups (forward)
+  kSums,     // each thread's part of the parameters' gradients (backward)
+  kRows,     // the features
+  kAreas
+};
+constexpr int kFrameArrays = 6;
+
+// How kernels find their way.
 struct Layout {
-  int64_t rows;  // features that fit in shared memory, from the first frame of the clip, or of the block's part of it
-  int64_t part_rows;   // split: see part_rows_of
-  int64_t slots;       // split: places for the partial results of parts
-  int32_t copy_bytes;  // rows of features start at multiples of it: 16, 8, 4 or 2
-  bool aligned;     // all other rows, of results and parameters, start at multiples of 16 bytes; all end at some, too
-  int32_t tile;     // kTileArrays arrays of scalars per frame
-  int32_t reduced;  // partial results of reductions
-  int32_t row_groups;  // partial sums of the row groups and of the cluster's blocks (forward)
-  int32_t sums;        // gradients of the parameters summed over the team's clips (backward), or -1: in global memory
-  int32_t rows_at;     // the features, last: kernels that keep none ask for less
-  int32_t team_bytes;  // of all of it
+  int32_t at[kAreas + 1];  // bytes from the start of shared memory to an area; at last, the end
+  int32_t frames;          // that kFrames has room for
+  int32_t rows;            // of features in shared memory at a time
+  int32_t columns;         // of these: all, unless so few rows would fit that the columns of split clips come in turn
+  int32_t lanes;           // of a warp that share a row
+  int32_t copy_bytes;      // rows of features start at multiples of it: 16, 8, 4 or 2
+  bool aligned;            // all other rows, of results and parameters, start and end at multiples of 16 bytes
+  int64_t part_rows;       // split: see part_rows_of
+  int64_t slots;           // split: places for the partial results of parts
 };
 
 struct Launch {
@@ -108,36 +107,33 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 // Frames of a clip that each block of a cluster takes, but for the last ones.
-constexpr int64_t rows_of_part(int64_t frames, int64_t blocks) {
+constexpr int64_t rows_of_block(int64_t frames, int64_t blocks) {
   return ceil_div(ceil_div(frames, kRowsPerStep), blocks) * kRowsPerStep;
 }
 
-// Frames of a part of a split clip, but for its last one; at least so many.
+// Frames of a part of a split clip, but for its last one; at least so many. A block looks at what all parts of its clip
+// have left: where they would be too many they are longer.
 constexpr int64_t part_rows_of(int64_t frames, int64_t least) {
-  const int64_t wanted = round_up(ceil_div(frames, kManyParts), kRowsPerStep);
-  return wanted < least ? least : wanted < kBlockTile ? wanted : kBlockTile;
-}
-
-// Columns of clips of so many parts that a block combines; of packed clips, whose parts the host cannot count (0), the
-// fewest.
-constexpr int combined_columns(int64_t parts) {
-  return 0 < parts && parts <= kFewParts ? kMaxThreads : kSumColumns;
+  const int64_t wanted = round_up(ceil_div(frames, 1024), kRowsPerStep);
+  return wanted < least ? least : wanted < kMaxPartRows ? wanted : kMaxPartRows;
 }
 
 const char* name_of(Regime regime);
-int64_t element_size(DataType type);
-int64_t accumulator_size(DataType type);
+constexpr int64_t element_size(DataType type) {
+  return type == DataType::kFloat64 ? 8 : type == DataType::kFloat32 ? 4 : 2;
+}
+constexpr int64_t accumulator_size(DataType type) {
+  return type == DataType::kFloat64 ? 8 : 4;
+}
 
-// The backward pass's parameter gradients, one row a block: self_weight, both halves of relation_weight, both biases.
+// A row of partial sums of the parameters' gradients: self_weight, both halves of relation_weight, both biases.
 constexpr int64_t partial_width(int64_t dim, bool relation) {
   return relation ? 3 * dim + 2 : dim + 1;
 }
 
-// What a part of a clip leaves in its slot: scalars, and forward the sums of its rows.
-constexpr int kForwardScalars = 5;
-constexpr int kBackwardScalars = 10;
-
-// An array over the slots, and a row of sums, keep what follows at a multiple of 16 bytes.
+// What a part of a clip leaves in its slot: scalars, and forward the sums of its rows, from a multiple of 16 bytes on.
+constexpr int kForwardScalars = 6;
+constexpr int kBackwardScalars = 7;
 constexpr int64_t padded_slots(int64_t slots) {
   return round_up(slots, 4);
 }

@@ -1,265 +1,173 @@
-// The forward pass over clips cut into parts, in three kernels: sums by self-attention weights, part by part; the same
-// by final weights, which need g of the whole clip; and the parts added up. Without relation-attention the second is
-// absent. Clips of one part are Forward's, in the first kernel.
+// The forward pass over clips cut into parts, in three kernels: the logits of all parts and, with relation-attention
+// once g of the whole clip is known, the sums of their rows; and the parts added up.
 #pragma once
 
 #include "forward.cuh"
-#include "split.cuh"
+#include "parts.cuh"
 
 namespace fan::cuda {
 
+// A part's softmax with self-attention weights is in the first three scalars of its slot, that with final weights in
+// the others; the sums of its rows, relative to each, in the two rows.
 template <typename T>
-class SplitForward {
- public:
+struct ForwardSlots : Slots<Accumulator<T>, kForwardScalars> {
   using A = Accumulator<T>;
 
-  __device__ __forceinline__ SplitForward(const Clips<T>& clips, const Parameters<T>& parameters,
-                                          const ForwardOutputs<T>& outputs, const Layout& layout)
-      : clips_(clips),
-        q_(parameters),
-        outputs_(outputs),
-        layout_(layout),
-        relation_(parameters.relation_weight.data != nullptr),
-        team_(shared_memory(), layout),
-        slots_(outputs.parts, layout, clips.dim) {}
-
-  // The logits of a part's frames and, relative to its largest weight, its sums of weights, of u and of rows.
-  __device__ __forceinline__ void sum_self(const Part<T>& part) {
-    const Rows<T> rows(clips_, part.frames, team_.memory(), layout_, layout_.rows);
-    A *const s = tile(0), *const z = tile(1), *const u = tile(2), *const weight = tile(3);
-    compute_logits(rows, team_, q_, layout_.aligned, s, z, u);
-    team_.sync();
-
-    Softmax<A> self;
-    A largest[1] = {lowest<A>()};
-    for_each_frame(rows, [&](int i) { largest[0] = larger(largest[0], self.exponent(s[i])); });
-    team_.largest(largest);
-    self.largest = largest[0];
-    A sums[2] = {A(0), A(0)};
-    for (int i = team_.rank; i < rows.clip.length; i += team_.size) {
-      const bool present = rows.clip.present(i);
-      weight[i] = present ? self.weight(s[i]) : A(-1);
-      if (present) sums[0] += weight[i];
-      if (present && relation_) sums[1] += weight[i] * u[i];
-      save(rows.clip.first + i, 0, present ? s[i] : A(0));
-      if (!relation_) continue;
-      save(rows.clip.first + i, 1, present ? z[i] : A(0));
-      save(rows.clip.first + i, 2, present ? u[i] : A(0));
-    }
-    team_.sum(sums);  // a barrier, after which all may read the weights
-    leave(blockIdx.x, kSelfLargest, self.largest);
-    leave(blockIdx.x, kSelfTotal, sums[0]);
-    leave(blockIdx.x, kU, sums[1]);
-    sum_rows(rows, weight, slots_.row(0, blockIdx.x));
+  __device__ __forceinline__ void leave(int which, int64_t slot, const Softmax<A>& softmax) const {
+    *this->scalar(3 * which, slot) = softmax.largest;
+    *this->scalar(3 * which + 1, slot) = softmax.total;
+    *this->scalar(3 * which + 2, slot) = softmax.sum;
   }
-
-  // The same by final weights. Rows are read again, from L2 while the features fit there.
-  __device__ __forceinline__ void sum_both() {
-    const Part<T> part(clips_, layout_, blockIdx.x);
-    if (!part.exists || part.count == 1) return;
-    const Rows<T> rows(clips_, part.frames, team_.memory(), layout_, 0);
-    A u[1] = {A(0)};
-    const Softmax<A> self = combine(part.first_slot, part.count, kSelfLargest, kSelfTotal,
-                                    [&](int64_t slot, A factor) { u[0] += factor * *slots_.scalar(kU, slot); });
-    team_.sum(u);
-    const A shift = u[0] * inverse_total(self) + value_of(q_.relation_bias);
-
-    A *const s = tile(0), *const z = tile(1), *const weight = tile(3);
-    Softmax<A> both;
-    A largest[1] = {lowest<A>()};
-    for_each_frame(rows, [&](int i) {
-      A* const saved = outputs_.logits + rows.clip.first + i;
-      s[i] = *saved;
-      z[i] = saved[clips_.total_frames] + shift;
-      saved[clips_.total_frames] = z[i];
-      largest[0] = larger(largest[0], both.exponent(s[i], z[i]));
+  __device__ __forceinline__ Softmax<A> get(int which, int64_t slot) const {
+    return {*this->scalar(3 * which, slot), *this->scalar(3 * which + 1, slot), *this->scalar(3 * which + 2, slot)};
+  }
+  // Of a clip of so many parts from this slot on.
+  template <typename Team>
+  __device__ __forceinline__ Softmax<A> combine(int which, Team& team, int64_t first, int64_t count) const {
+    return Softmax<A>::over(team, [&](Softmax<A>& own) {
+      for (int64_t part = team.rank; part < count; part += team.size) own.add(get(which, first + part));
     });
-    team_.largest(largest);
-    both.largest = largest[0];
-    A sums[1] = {A(0)};
-    for (int i = team_.rank; i < rows.clip.length; i += team_.size) {
-      const bool present = rows.clip.present(i);
-      weight[i] = present ? both.weight(s[i], z[i]) : A(-1);
-      if (present) sums[0] += weight[i];
-    }
-    team_.sum(sums);  // a barrier, after which all may read the weights
-    leave(blockIdx.x, kBothLargest, both.largest);
-    leave(blockIdx.x, kBothTotal, sums[0]);
-    sum_rows(rows, weight, slots_.row(1, blockIdx.x));
   }
-
-  // out and the frames' weights of whole clips; a block takes some columns of a clip, and some of its frames, then of
-  // another clip.
-  __device__ __forceinline__ void add_parts() {
-    for_each_stray_frame(clips_, [&](int64_t frame) { write_absent(frame); });
-    const int columns = combined_columns(clips_.offsets == nullptr ? parts_of(clips_.frames, layout_) : 0);
-    const int chunks = static_cast<int>(ceil_div(width(), columns));
-    const int64_t step = gridDim.x / chunks;
-    int64_t b = blockIdx.x / chunks;
-    // Most may be complete: a warp's lanes look at so many at once.
-    const int64_t seen = b + team_.lane * step;
-    const int64_t parts = seen < clips_.clips ? parts_of(find_clip(clips_, seen).length, layout_) : 1;
-    for (int k = 0; k < kWarpSize && b < clips_.clips; ++k, b += step) {
-      const int64_t count = __shfl_sync(0xffffffffu, parts, k);
-      if (count != 1) add_parts(b, count, blockIdx.x % chunks * columns);
-    }
-  }
-
- private:
-  static constexpr int W = kWidth<T>;
-  enum Scalar { kSelfLargest, kSelfTotal, kU, kBothLargest, kBothTotal };
-  static_assert(kBothTotal + 1 == kForwardScalars);
-
-  __device__ __forceinline__ int width() const { return (relation_ ? 2 : 1) * clips_.dim; }
-
-  // Of a clip of so many parts, some columns from this one on, and as large a share of the frames.
-  __device__ __forceinline__ void add_parts(int64_t b, int64_t count, int first_column) {
-    const bool few = count <= kFewParts;
-    const int columns = few ? kMaxThreads : kSumColumns;
-    if (first_column % columns != 0) return;  // another block takes these, too
-    const Clip<T> clip = find_clip(clips_, b);
-    const int64_t first = first_slot(clips_, layout_, b);
-    const auto nothing = [](int64_t, A) {};
-    const Softmax<A> self = combine(first, count, kSelfLargest, kSelfTotal, nothing);
-    const Softmax<A> both = relation_ ? combine(first, count, kBothLargest, kBothTotal, nothing) : self;
-
-    // A thread takes a column: of all parts; or, where they are many, of every so many-th, as do those of other warps.
-    const int column = first_column + (few ? team_.rank : team_.lane);
-    const bool is_v = relation_ && column < clips_.dim;
-    const Softmax<A> softmax{is_v ? both.largest : self.largest, is_v ? both.total : self.total};
-    A sum = A(0);
-    if (column < width()) {
-      const A* const largest = slots_.scalar(is_v ? kBothLargest : kSelfLargest, first);
-      const A* const sums = slots_.row(is_v ? 1 : 0, first) + (column < clips_.dim ? column : column - clips_.dim);
-#pragma unroll 4
-      for (int64_t part = few ? 0 : team_.warp; part < count; part += few ? 1 : team_.warps) {
-        sum += part_factor(largest[part], softmax.largest) * sums[part * padded_dim(clips_.dim)];
-      }
-    }
-    if (!few) {
-      A* const of_warps = tile(0);
-      of_warps[team_.rank] = sum;
-      team_.sync();
-      for (int other = 1; team_.warp == 0 && other < team_.warps; ++other) {
-        sum += of_warps[other * kWarpSize + team_.lane];
-      }
-    }
-    if ((few || team_.warp == 0) && column < width()) {
-      outputs_.out[b * width() + column] = narrow<T>(sum * inverse_total(softmax));
-    }
-    if (outputs_.alpha == nullptr) return;
-    const int64_t threads = ceil_div(width(), columns) * team_.size;
-    for (int64_t i = first_column / columns * team_.size + team_.rank; i < clip.length; i += threads) {
-      write_weights(clip.first + i, clip.present(i), self, both);
-    }
-  }
-
-  __device__ __forceinline__ A* tile(int k) const {
-    return reinterpret_cast<A*>(team_.memory() + layout_.tile) + k * kBlockTile;
-  }
-
-  template <typename Body>
-  __device__ __forceinline__ void for_each_frame(const Rows<T>& rows, const Body& body) const {
-    for (int i = team_.rank; i < rows.clip.length; i += team_.size) {
-      if (rows.clip.present(i)) body(i);
-    }
-  }
-
-  __device__ __forceinline__ void save(int64_t frame, int k, A logit) const {
-    outputs_.logits[k * clips_.total_frames + frame] = logit;
-  }
-
-  __device__ __forceinline__ void leave(int64_t slot, Scalar k, A value) const {
-    if (team_.rank == 0) *slots_.scalar(k, slot) = value;
-  }
-
-  // The clip's weights, from those of its parts; with body(slot, factor) for each, shared among the threads.
-  template <typename Body>
-  __device__ __forceinline__ Softmax<A> combine(int64_t first, int64_t count, Scalar largest, Scalar total,
-                                                const Body& body) {
-    A of_clip[1] = {lowest<A>()};
-    for (int64_t part = team_.rank; part < count; part += team_.size) {
-      of_clip[0] = larger(of_clip[0], *slots_.scalar(largest, first + part));
-    }
-    team_.largest(of_clip);
-    A sum[1] = {A(0)};
-    for (int64_t part = team_.rank; part < count; part += team_.size) {
-      const A factor = part_factor(*slots_.scalar(largest, first + part), of_clip[0]);
-      sum[0] += factor * *slots_.scalar(total, first + part);
-      body(first + part, factor);
-    }
-    team_.sum(sum);
-    return {of_clip[0], sum[0]};
-  }
-
-  // The rows' sum by these weights, a negative one for an absent frame.
-  __device__ __forceinline__ void sum_rows(const Rows<T>& rows, const A* weight, A* to) const {
-    const Columns columns(clips_.dim, W, team_.rank, team_.size);
-    for (int first = 0; first < columns.pieces; first += columns.step) {
-      const int piece = first + columns.first;
-      const int d = piece * W;
-      const bool active = piece < columns.pieces && columns.group < columns.groups;
-      Values<A, W> sums[1] = {zeros<A, W>()};
-      if (active) {
-        for_each_row<kRowsPerStep, kRowsPerStep>(
-            rows, 0, rows.clip.length, columns, d, [&](int64_t i) { return !(weight[i] < A(0)); },
-            [&](int64_t i, const Values<A, W>& x) { add_product(sums[0], weight[i], x); });
-      }
-      add_row_groups(team_, columns, reinterpret_cast<A*>(team_.memory() + layout_.row_groups), sums);
-      if (active && columns.group == 0) store<W>(to + d, sums[0], W, true);
-    }
-  }
-
-  __device__ __forceinline__ void write_weights(int64_t frame, bool present, const Softmax<A>& self,
-                                                const Softmax<A>& both) const {
-    const A s = outputs_.logits[frame], z = relation_ ? outputs_.logits[clips_.total_frames + frame] : A(0);
-    outputs_.alpha[frame] = present ? sigmoid(s) : A(0);
-    if (relation_) outputs_.beta[frame] = present ? sigmoid(z) : A(0);
-    const A weight = relation_ ? both.weight(s, z) / both.total : self.weight(s) / self.total;
-    outputs_.final[frame] = present ? weight : A(0);
-  }
-
-  __device__ __forceinline__ void write_absent(int64_t frame) const {
-    for (int k = 0; k < (relation_ ? 3 : 1); ++k) save(frame, k, A(0));
-    if (outputs_.alpha == nullptr) return;
-    outputs_.alpha[frame] = outputs_.final[frame] = A(0);
-    if (relation_) outputs_.beta[frame] = A(0);
-  }
-
-  const Clips<T>& clips_;
-  const Parameters<T>& q_;
-  const ForwardOutputs<T>& outputs_;
-  const Layout& layout_;
-  const bool relation_;
-  Team<A, Scope::kBlock> team_;
-  const Slots<A, kForwardScalars> slots_;
 };
 
-template <typename T>
+// The sums of a part's rows, weighted as in frames.weights; these are copied anew unless they are all there.
+template <int K, typename T, typename Team>
+__device__ __forceinline__ void sum_part(const Clips<T>& clips, const Clip<T>& part, const Layout& layout, Team& team,
+                                         const Frames<T>& frames, const ForwardSlots<T>& slots, int64_t slot) {
+  for_each_tile(clips, part, layout, [&](const Rows<T>& rows, int first) {
+    copy_rows(rows, team);
+    sum_rows<K>(rows, team, frames.weights + first, layout, [&](int d, const auto& sums) {
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        auto* const to = reinterpret_cast<Values<Accumulator<T>, kWidth<T>>*>(slots.row(k, slot) + d);
+        auto total = sums[k];
+        if (first > 0) add_product(total, Accumulator<T>(1), *to);
+        *to = total;
+      }
+    });
+  });
+}
+
+template <typename T, bool kRelation>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    self_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
-                      const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
+    logits_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> q,
+                  const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout,
+                  Accumulator<T>* workspace) {
+  using A = Accumulator<T>;
   const Part<T> part(clips, layout, blockIdx.x);
   if (!part.exists) return;
-  if (part.count == 1) {
-    Forward<T, Scope::kBlock>(clips, parameters, outputs, layout).run_clip(part.b);
-  } else {
-    SplitForward<T>(clips, parameters, outputs, layout).sum_self(part);
+  Team<A, Scope::kBlock> team(layout);
+  if (part.whole) return forward_clip<T, kRelation>(clips, q, outputs, layout, team, part.b);
+
+  const Frames<T> frames(layout);
+  for_each_tile(clips, part.frames, layout, [&](const Rows<T>& rows, int first) {
+    compute_logits<T, kRelation>(rows, first, team, q, layout, frames, static_cast<int>(clips.dim));
+  });
+  __syncthreads();
+  const auto self = Softmax<A>::over(team, [&](Softmax<A>& own) {
+    for (int i = team.rank; i < part.frames.length; i += team.size) {
+      if (part.frames.present(i)) own.add(Weight<A>(frames.s[i]), kRelation ? frames.u[i] : A(0));
+    }
+  });
+  const ForwardSlots<T> slots{{workspace, layout, clips.dim}};
+  if (team.rank == 0) slots.leave(0, blockIdx.x, self);
+  for (int i = team.rank; i < part.frames.length; i += team.size) {
+    A* const saved = outputs.saved + part.frames.first + i;
+    saved[kSavedS * clips.total_frames] = frames.s[i];
+    if constexpr (kRelation) {
+      saved[kSavedZ * clips.total_frames] = frames.z[i];
+      saved[kSavedU * clips.total_frames] = frames.u[i];
+    } else {
+      frames.weights[i] = {{part.frames.present(i) ? self.relative(Weight<A>(frames.s[i])) : A(0), A(0)}};
+    }
+  }
+  if constexpr (!kRelation) {
+    __syncthreads();
+    sum_part<1>(clips, part.frames, layout, team, frames, slots, blockIdx.x);
   }
 }
 
+// Rows are read again, from L2 while the features fit there.
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    relation_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
-                          const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
-  SplitForward<T>(clips, parameters, outputs, layout).sum_both();
+    sums_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> q,
+                const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout,
+                Accumulator<T>* workspace) {
+  using A = Accumulator<T>;
+  const Part<T> part(clips, layout, blockIdx.x);
+  if (!part.exists || part.whole) return;
+  Team<A, Scope::kBlock> team(layout);
+  const Frames<T> frames(layout);
+  const ForwardSlots<T> slots{{workspace, layout, clips.dim}};
+  const Softmax<A> clip = slots.combine(0, team, part.first_slot, part.count), self = slots.get(0, blockIdx.x);
+  const A shift = clip.sum / clip.total + value_of(q.relation_bias);
+  A* const saved = outputs.saved + part.frames.first;
+  const auto both = Softmax<A>::over(team, [&](Softmax<A>& own) {
+    for (int i = team.rank; i < part.frames.length; i += team.size) {
+      const A s = saved[kSavedS * clips.total_frames + i], z = saved[kSavedZ * clips.total_frames + i] + shift;
+      saved[kSavedZ * clips.total_frames + i] = z;
+      if (part.frames.present(i)) own.add(Weight<A>(s, z));
+    }
+  });
+  if (team.rank == 0) slots.leave(1, blockIdx.x, both);
+  for (int i = team.rank; i < part.frames.length; i += team.size) {
+    const A s = saved[kSavedS * clips.total_frames + i], z = saved[kSavedZ * clips.total_frames + i];
+    const bool present = part.frames.present(i);
+    frames.weights[i] = {
+        {present ? self.relative(Weight<A>(s)) : A(0), present ? both.relative(Weight<A>(s, z)) : A(0)}};
+  }
+  __syncthreads();
+  sum_part<2>(clips, part.frames, layout, team, frames, slots, blockIdx.x);
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, Scope::kBlock>)
-    combine_parts_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ Parameters<T> parameters,
-                         const __grid_constant__ ForwardOutputs<T> outputs, const __grid_constant__ Layout layout) {
-  SplitForward<T>(clips, parameters, outputs, layout).add_parts();
+// Of each clip that was not whole, out and its frames' weights: a block takes every so many-th 32 columns and frames.
+template <typename T, bool kRelation>
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    combine_kernel(const __grid_constant__ Clips<T> clips, const __grid_constant__ ForwardOutputs<T> outputs,
+                   const __grid_constant__ Layout layout, Accumulator<T>* workspace, int shares) {
+  using A = Accumulator<T>;
+  write_idle_frames<T, kRelation>(clips, outputs);
+  Team<A, Scope::kBlock> team(layout);
+  const ForwardSlots<T> slots{{workspace, layout, clips.dim}};
+  A* const of_warps = area<A>(layout, kVectors);
+  const int share = blockIdx.x % shares, width = static_cast<int>((kRelation ? 2 : 1) * clips.dim);
+  for (int64_t b = blockIdx.x / shares; b < clips.clips; b += gridDim.x / shares) {
+    const Clip<T> clip = find_clip(clips, b);
+    if (is_whole(clips, clip.length, layout) && clip.length > 0) continue;
+    const int64_t first = first_slot(clips, layout, b), count = parts_of(clip.length, layout);
+    const Softmax<A> self = slots.combine(0, team, first, count);
+    const Softmax<A> both = kRelation ? slots.combine(1, team, first, count) : self;
+
+    for (int begin = share * kWarpSize; begin < width; begin += shares * kWarpSize) {
+      const int column = begin + team.lane, which = kRelation && column < clips.dim ? 1 : 0;
+      const Softmax<A>& softmax = which == 1 ? both : self;
+      A sum = 0;
+      if (column < width) {
+        const int64_t d = column % clips.dim;
+#pragma unroll 4
+        for (int64_t part = team.warp; part < count; part += team.warps) {
+          const A scale = Softmax<A>::rescale(*slots.scalar(3 * which, first + part), softmax.largest);
+          sum += scale * slots.row(which, first + part)[d];
+        }
+      }
+      __syncthreads();  // all have read the sums before
+      of_warps[team.rank] = sum;
+      __syncthreads();
+      if (team.warp > 0 || column >= width) continue;
+      for (int other = 1; other < team.warps; ++other) sum += of_warps[other * kWarpSize + team.lane];
+      outputs.out[b * width + column] =
+          narrow<T>(softmax.total > 0 || softmax.total != softmax.total ? sum / softmax.total : A(0));
+    }
+
+    for (int64_t i = share * team.size + team.rank; i < clip.length; i += shares * team.size) {
+      const int64_t frame = clip.first + i, total = clips.total_frames;
+      const bool present = clip.present(i);
+      const A s = outputs.saved[kSavedS * total + frame], z = kRelation ? outputs.saved[kSavedZ * total + frame] : A(0);
+      const A u = kRelation ? outputs.saved[kSavedU * total + frame] : A(0);
+      write_frame<T, kRelation>(clips, outputs, frame, present, s, self.normalised(Weight<A>(s)), z, u,
+                                kRelation ? both.normalised(Weight<A>(s, z)) : A(0));
+    }
+  }
 }
 
 }  // namespace fan::cuda

@@ -44,7 +44,7 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     if compiler is None:
         raise RuntimeError("no C++ compiler: set CXX")
-    read = [*(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
+    read = [source / "csrc" / "types.h", *(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
     state = hashlib.sha256(" ".join([compiler, *flags, *_WATCHED]).encode())
     for file in sorted({*read, *sources}):
         state.update(file.read_bytes())
@@ -116,17 +116,17 @@ class Kernels:
         max_frames: int | None,
         return_weights: bool,
     ) -> tuple[Plan, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """(plan, out, logits, alpha, beta, final)."""
+        """(plan, out, saved, alpha, beta, final)."""
         a = _accumulator(features)
         parameters = (self_weight, relation_weight, self_bias, relation_bias)
         common, shape = self._layout(features, parameters, offsets, max_frames, return_weights, False, backward=False)
         arrays = [mask, offsets, *parameters]
-        plan, out, logits, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
+        plan, out, saved, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
         clips, dim, total = shape
         return (
             plan,
             _tensor(out, features.dtype).reshape(clips, dim if relation_weight is None else 2 * dim),
-            _tensor(logits, a).reshape(1 if relation_weight is None else 3, total),
+            _tensor(saved, a).reshape(2 if relation_weight is None else 5, total),
             *(None if w is None else _tensor(w, a).reshape(features.shape[:-1]) for w in weights),
         )
 
@@ -144,7 +144,7 @@ class Kernels:
         offsets: Tensor | None,
         max_frames: int | None,
         out: Tensor,
-        logits: Tensor,
+        saved: Tensor,
         features_need_grad: bool,
     ) -> tuple[Plan, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """(plan, gradients of features, self_weight, relation_weight, self_bias, relation_bias)."""
@@ -152,7 +152,7 @@ class Kernels:
         parameters = (self_weight, relation_weight, self_bias, relation_bias)
         common, _ = self._layout(features, parameters, offsets, max_frames, False, features_need_grad, backward=True)
         arrays = [mask, offsets, *parameters]
-        arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, logits]
+        arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, saved]
         plan, grad_features, *gradients = self._run(
             common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets)
         )
@@ -175,10 +175,11 @@ class Kernels:
         dim = features.shape[-1]
         packed = offsets is not None
         clips = features.shape[0] if offsets is None else len(offsets) - 1
-        frames = 0 if packed else features.shape[1]
+        longest = -1 if max_frames is None else max_frames
+        frames = longest if packed else features.shape[1]
         total = features.shape[0] if packed else clips * frames
         common = [backward, DTYPES.index(features.dtype), ORDERS.index(self.order), self.seed, self.compute_capability]
-        common += [-1 if max_frames is None else max_frames, clips, frames, total, dim]
+        common += [clips, frames, total, dim]
         common += [0 if packed else features.stride(0), features.stride(-2), parameters[1] is not None]
         common += [return_weights, features_need_grad, self.displacement, self.first_block, self.max_blocks]
         common += [self.shared_per_block, packed and offsets.dtype == torch.int32]

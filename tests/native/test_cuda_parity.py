@@ -25,17 +25,17 @@ class _OnRunner(torch.autograd.Function):
     ) -> Any:
         if features.stride(-1) != 1:
             features = features.contiguous()
-        _, out, logits, *weights = kernels.forward(features, *parameters, *layout, return_weights=True)
+        _, out, saved, *weights = kernels.forward(features, *parameters, *layout, return_weights=True)
         ctx.kernels, ctx.layout = kernels, layout
-        ctx.save_for_backward(features, *parameters, out, logits)
+        ctx.save_for_backward(features, *parameters, out, saved)
         ctx.mark_non_differentiable(weights[2])
         return out, *weights
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, grad_alpha: Tensor, grad_beta: Tensor | None, _: Tensor) -> Any:
-        features, q0, q1, b0, b1, out, logits = ctx.saved_tensors
+        features, q0, q1, b0, b1, out, saved = ctx.saved_tensors
         _, *gradients = ctx.kernels.backward(
-            grad_out, grad_alpha, grad_beta, features, q0, q1, b0, b1, *ctx.layout, out, logits, features_need_grad=True
+            grad_out, grad_alpha, grad_beta, features, q0, q1, b0, b1, *ctx.layout, out, saved, features_need_grad=True
         )
         return None, None, *gradients
 

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "csrc/cpu/simd.h"
-#include "csrc/cuda/frame_attention.h"
+#include "csrc/types.h"
 
 #define __device__
 #define __global__
@@ -112,22 +112,49 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __bu
 
 namespace fan::cuda {
 
+template <typename A, int N>
+struct Values;
+
 inline float widen(Half x) {
-  return fan::widen(fan::U16x8{x.bits}, fan::Half{})[0];
+  return fan::widen(fan::U16x8{x.bits}, x)[0];
 }
 inline float widen(BFloat16 x) {
-  return fan::widen(fan::U16x8{x.bits}, fan::BFloat16{})[0];
+  return fan::widen(fan::U16x8{x.bits}, x)[0];
 }
 
 template <typename T>
 T narrow(Accumulator<T> x) {
-  if constexpr (std::is_same_v<T, Half>) {
-    return {fan::narrow(fan::Vec<float>{x}, fan::Half{})[0]};
-  } else if constexpr (std::is_same_v<T, BFloat16>) {
-    return {fan::narrow(fan::Vec<float>{x}, fan::BFloat16{})[0]};
+  if constexpr (sizeof(T) == 2) {
+    return {fan::narrow(fan::Vec<float>{x}, T{})[0]};
   } else {
     return x;
   }
+}
+template <typename T>
+Values<Accumulator<T>, 16 / sizeof(T)> widen(uint4 bits) {
+  T elements[16 / sizeof(T)];
+  std::memcpy(elements, &bits, 16);
+  Values<Accumulator<T>, 16 / sizeof(T)> values;
+  for (size_t k = 0; k < 16 / sizeof(T); ++k) {
+    if constexpr (sizeof(T) == 2) {
+      values.at[k] = widen(elements[k]);
+    } else {
+      values.at[k] = elements[k];
+    }
+  }
+  return values;
+}
+template <typename T, int N>
+uint4 pack(const T (&elements)[N]) {
+  uint4 bits;
+  std::memcpy(&bits, elements, 16);
+  return bits;
+}
+template <typename T>
+uint4 narrow(const Values<Accumulator<T>, 16 / sizeof(T)>& values) {
+  T elements[16 / sizeof(T)];
+  for (size_t k = 0; k < 16 / sizeof(T); ++k) elements[k] = narrow<T>(values.at[k]);
+  return pack(elements);
 }
 
 inline unsigned char* shared_memory() {
@@ -152,7 +179,7 @@ template <int kBytes>
 __attribute__((always_inline)) inline void copy_async(void* to, const void* from) {
   cuda_on_cpu::copy_async(to, from, kBytes);
 }
-inline void store_vector(void* to, uint4 bits) {
+inline void store_piece(void* to, uint4 bits) {
   *static_cast<uint4*>(to) = bits;
 }
 inline void commit_copies() {

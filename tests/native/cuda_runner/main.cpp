@@ -13,6 +13,7 @@
 
 namespace {
 
+using namespace fan;
 using namespace fan::cuda;
 
 int64_t read_integer() {
@@ -53,7 +54,7 @@ class Array {
 };
 
 struct Case {
-  int64_t backward, type, order, seed, capability, max_frames;
+  int64_t backward, type, order, seed, capability;
   int64_t clips, frames, total_frames, dim, clip_stride, frame_stride;
   int64_t relation, return_weights, features_need_grad, displacement, first_block, max_blocks, shared_per_block;
   int64_t short_offsets, narrow;  // narrow: which of the parameters are, a bit each
@@ -102,7 +103,7 @@ void run(const Case& test) {
               relation_bias = Array::read();
   const int64_t width = (test.relation ? 2 : 1) * test.dim;
   const Clips<T> clips{features.as<T>(),        test.clip_stride, test.frame_stride, mask.as<bool>(),   offsets.data(),
-                       test.short_offsets != 0, test.clips,       test.frames,       test.total_frames, static_cast<int>(test.dim)};
+                       test.short_offsets != 0, test.clips,       test.frames,       test.total_frames, test.dim};
   const auto narrow = [&](int parameter) { return (test.narrow >> parameter & 1) != 0; };
   const Parameters<T> parameters{{self_weight.data(), narrow(0)},
                                  {relation_weight.data(), narrow(1)},
@@ -120,23 +121,22 @@ void run(const Case& test) {
 
   if (!test.backward) {
     const Array out(test.clips * width * int64_t{sizeof(T)}),
-        logits = accumulators((test.relation ? 3 : 1) * test.total_frames),
+        saved = accumulators(saved_arrays(test.relation) * test.total_frames),
         alpha = accumulators(test.total_frames, test.return_weights),
         beta = accumulators(test.total_frames, test.return_weights && test.relation),
         final_weight = accumulators(test.total_frames, test.return_weights);
-    ForwardOutputs<T> outputs{out.as<T>(), logits.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>(), nullptr};
-    const Plan plan = plan_for(request_forward(clips, parameters, outputs, test.max_frames, target));
+    const ForwardOutputs<T> outputs{out.as<T>(), saved.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>()};
+    const Plan plan = plan_for(request_forward(clips, parameters, outputs, target));
     const Array workspace = accumulators(plan.workspace);
-    set_workspace(outputs, workspace.as<A>());
-    run_forward(clips, parameters, outputs, plan, Launcher{test});
+    run_forward(clips, parameters, outputs, plan, workspace.as<A>(), Launcher{test});
     write_plan(plan);
-    for (const Array* array : {&out, &logits, &alpha, &beta, &final_weight}) array->write();
+    for (const Array* array : {&out, &saved, &alpha, &beta, &final_weight}) array->write();
     return;
   }
 
   const Array grad_out = Array::read(), grad_alpha = Array::read(), grad_beta = Array::read(), out = Array::read(),
-              logits = Array::read();
-  const BackwardInputs<T> inputs{grad_out.as<T>(), grad_alpha.as<A>(), grad_beta.as<A>(), out.as<T>(), logits.as<A>()};
+              saved = Array::read();
+  const BackwardInputs<T> inputs{grad_out.as<T>(), grad_alpha.as<A>(), grad_beta.as<A>(), out.as<T>(), saved.as<A>()};
   const auto gradient_of = [&](int parameter, const Array& array, int64_t count) {
     const size_t size = narrow(parameter) ? sizeof(Narrow<T>) : sizeof(A);
     return Array(array.data() == nullptr ? -1 : count * static_cast<int64_t>(size));
@@ -144,18 +144,14 @@ void run(const Case& test) {
   const Array grad_features(test.features_need_grad ? test.total_frames * test.dim * int64_t{sizeof(T)} : -1),
       grad_q0 = gradient_of(0, self_weight, test.dim), grad_q1 = gradient_of(1, relation_weight, 2 * test.dim),
       grad_b0 = gradient_of(2, self_bias, 1), grad_b1 = gradient_of(3, relation_bias, 1);
-  BackwardOutputs<T> outputs{grad_features.as<T>(),
-                             nullptr,
-                             nullptr,
-                             nullptr,
-                             {grad_q0.data(), narrow(0)},
-                             {grad_q1.data(), narrow(1)},
-                             {grad_b0.data(), narrow(2)},
-                             {grad_b1.data(), narrow(3)}};
-  const Plan plan = plan_for(request_backward(clips, parameters, inputs, outputs, test.max_frames, target));
+  const BackwardOutputs<T> outputs{grad_features.as<T>(),
+                                   {grad_q0.data(), narrow(0)},
+                                   {grad_q1.data(), narrow(1)},
+                                   {grad_b0.data(), narrow(2)},
+                                   {grad_b1.data(), narrow(3)}};
+  const Plan plan = plan_for(request_backward(clips, parameters, inputs, outputs, target));
   const Array workspace = accumulators(plan.workspace);
-  set_workspace(outputs, workspace.as<A>(), plan, test.dim, test.relation);
-  run_backward(clips, parameters, inputs, outputs, plan, Launcher{test});
+  run_backward(clips, parameters, inputs, outputs, plan, workspace.as<A>(), Launcher{test});
   write_plan(plan);
   for (const Array* array : {&grad_features, &grad_q0, &grad_q1, &grad_b0, &grad_b1}) array->write();
 }

@@ -7,22 +7,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
+
+#include "../types.h"
 
 #define FAN_INLINE inline __attribute__((always_inline))
 
-namespace fan {
-
-// Half-precision numbers as their bits; arithmetic happens in float only.
-struct Half {
-  uint16_t bits;
-};
-struct BFloat16 {
-  uint16_t bits;
-};
-
-template <typename T>
-using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
+namespace fan::cpu {
 
 template <typename A>
 struct VectorOf {
@@ -151,4 +141,4 @@ FAN_INLINE Vec<double> exp_of_nonpositive(Vec<double> x) {
   return x;
 }
 
-}  // namespace fan
+}  // namespace fan::cpu

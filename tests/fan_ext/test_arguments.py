@@ -111,8 +111,8 @@ def test_device() -> None:
         ({"grad_alpha": torch.randn(3, 2)}, "grad_alpha has shape (3, 2), expected (2, 3)"),
         ({"grad_beta": torch.randn(6)}, "grad_beta has shape (6,), expected (2, 3)"),
         ({"out": torch.randn(1, 16)}, "out has shape (1, 16), expected (2, 16)"),
-        ({"logits": torch.randn(1, 6)}, "logits has shape (1, 6), expected (3, 6)"),
-        ({"logits": torch.randn(3, 6).double()}, "logits has dtype float64, expected float32"),
+        ({"saved": torch.randn(2, 6)}, "saved has shape (2, 6), expected (5, 6)"),
+        ({"saved": torch.randn(5, 6).double()}, "saved has dtype float64, expected float32"),
     ],
 )
 def test_backward_operator_checks_too(change: dict[str, torch.Tensor], message: str) -> None:
@@ -127,7 +127,7 @@ def test_backward_operator_checks_too(change: dict[str, torch.Tensor], message: 
         "offsets": None,
         "max_frames": None,
         "out": torch.randn(2, 16),
-        "logits": torch.randn(3, 6),
+        "saved": torch.randn(5, 6),
         "features_need_grad": True,
     }
     torch.ops.fan_ext.frame_attention_backward(**arguments)

@@ -61,10 +61,10 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     ),
     "offsets start": ((P, Q0), {"offsets": offsets(-1, 3)}, "offsets[0] is -1, expected 0 or more"),
     "offsets overflow": ((P, Q0), {"offsets": offsets(0, 2**62, 6)}, "expected ascending values"),
-    "max_frames short": (
+    "max_frames negative": (
         (P, Q0),
-        {"offsets": offsets(0, 4, 6), "max_frames": 3},
-        "max_frames is 3, expected at least 4",
+        {"offsets": offsets(0, 6), "max_frames": -1},
+        "max_frames is -1, expected 0 or more",
     ),
     "max_frames dense": ((F, Q0), {"max_frames": 3}, "max_frames is given without offsets"),
 }

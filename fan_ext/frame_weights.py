@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class FrameWeights(NamedTuple):
     """Attention weights, each shaped like the frames: (B, N), or (T,) for packed clips.
 
-    alpha: self-attention weight, in (0, 1); 0 for a masked frame. Differentiable.
-    beta: relation-attention weight, in (0, 1); 0 for a masked frame; None without relation-attention. Differentiable.
+    alpha: self-attention weight, in (0, 1); 0 for an absent frame. Differentiable.
+    beta: relation-attention weight, in (0, 1); 0 for an absent frame; None without relation-attention. Differentiable.
     final: share of the frame in the clip's representation: alpha * beta (or alpha), normalised to sum 1. Without
         gradient.
     """

@@ -122,7 +122,8 @@ def frame_attention(
         mask: (B, N), or (N,) for a single clip, bool, True where a frame is present. An absent
             frame contributes exactly nothing, whatever its features. A clip without frames gives zeros.
         offsets: (B + 1,) int64 or int32, ascending: clip b has the frames ``offsets[b]`` to ``offsets[b + 1]`` of T.
-        max_frames: length of the longest packed clip, if known; spares a CUDA kernel from reading ``offsets``.
+        max_frames: packed clips end here: of a longer one the frames from this number on contribute nothing, as absent
+            ones. The length of the longest clip, where it is known, lets CUDA kernels be chosen for it.
         return_weights: also return the weights of the frames.
 
     Returns:

@@ -127,20 +127,20 @@ class _Forward(_SingleLevel):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
         *tensors, max_frames, return_weights = arguments
-        results = out, logits, alpha, beta, final = _without_derivative_here(forward, *arguments)
-        ctx.save_for_backward(*tensors, out, logits)
+        results = out, saved, alpha, beta, final = _without_derivative_here(forward, *arguments)
+        ctx.save_for_backward(*tensors, out, saved)
         ctx.max_frames = max_frames
         # Which of them there are. An absent one is an empty tensor, and whoever fills in zeros for results that nobody
         # used fills in one for it, too.
         ctx.weights = (return_weights, return_weights and tensors[2] is not None)
         absent = [weight for weight, there in zip((alpha, beta), ctx.weights, strict=True) if not there]
-        ctx.mark_non_differentiable(logits, final, *absent)
+        ctx.mark_non_differentiable(saved, final, *absent)
         ctx.set_materialize_grads(False)
         return results
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
-        *leaves, mask, offsets, out, logits = ctx.saved_tensors
+        *leaves, mask, offsets, out, saved = ctx.saved_tensors
         features, self_weight, relation_weight, self_bias, relation_bias = leaves
         direct = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
         arguments = (
@@ -153,7 +153,7 @@ class _Forward(_SingleLevel):
             offsets,
             ctx.max_frames,
             out,
-            logits,
+            saved,
             ctx.needs_input_grad[0],
             self_bias,
             relation_bias,
@@ -215,7 +215,7 @@ def _fake_forward(
     ]
     return (
         features.new_empty(clips, 2 * dim if relation else dim),
-        features.new_empty(3 if relation else 1, math.prod(frames), dtype=accumulator),
+        features.new_empty(5 if relation else 2, math.prod(frames), dtype=accumulator),
         per_frame[0],
         per_frame[1],
         per_frame[2],
@@ -234,13 +234,13 @@ def _fake_backward(
     offsets: Tensor | None,
     max_frames: int | None,
     out: Tensor,
-    logits: Tensor,
+    saved: Tensor,
     features_need_grad: bool,
     self_bias: Tensor | None = None,
     relation_bias: Tensor | None = None,
 ) -> _Results:
     def gradient(of: Tensor | None, size: int) -> Tensor:
-        return (logits if of is None else of).new_empty(size)
+        return (saved if of is None else of).new_empty(size)
 
     relation = relation_weight is not None
     return (
@@ -267,12 +267,12 @@ def _vmap_forward(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -
         None if tensor is None else tensor.flatten(0, 1)
         for tensor in _sliced(info.batch_size, (in_dims[0], in_dims[5]), (features, mask))
     )
-    out, logits, *weights = forward(features, *parameters, mask, None, max_frames, return_weights)
+    out, saved, *weights = forward(features, *parameters, mask, None, max_frames, return_weights)
     shapes = (info.batch_size, -1)
     there = (return_weights, return_weights and parameters[1] is not None, return_weights)
     results = [
         out.unflatten(0, shapes),
-        logits.unflatten(1, shapes),
+        saved.unflatten(1, shapes),
         *(w.unflatten(0, shapes) if t else w for w, t in zip(weights, there, strict=True)),
     ]
     return tuple(results), (0, 1, *(0 if t else None for t in there))

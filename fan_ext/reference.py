@@ -106,7 +106,7 @@ def forward(
     max_frames: int | None,
     return_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What the operator ``fan_ext::frame_attention_forward`` returns: out, logits, alpha, beta, final.
+    """What the operator ``fan_ext::frame_attention_forward`` returns: out, saved, alpha, beta, final.
 
     Nothing here but torch's own operators, so it takes part in whatever transformation they do. Features are (B, N, D),
     or (T, D) with ``offsets``. All that is dense may have more dimensions in front, of so many calls at once.
@@ -117,13 +117,13 @@ def forward(
     p = _masked_softmax(F.logsigmoid(s), absent)
     g = torch.einsum("...bn,...bnd->...bd", p, frames)
 
-    logits, final, out = [s], p, g
+    per_frame, final, out = [s, p], p, g
     if relation_weight is not None:
         q1a, q1b = relation_weight[..., :dim], relation_weight[..., dim:]
         of_g = torch.einsum("...bd,...d->...b", g, q1b.to(g.dtype)).unsqueeze(-1)
         z = _dot(frames, q1a) + of_g + _scalar(relation_bias, frames)
-        logits += [z, _dot(frames, q1b)]
         final = _masked_softmax(F.logsigmoid(s) + F.logsigmoid(z), absent)
+        per_frame += [z, _dot(frames, q1b), final]
         out = torch.cat([torch.einsum("...bn,...bnd->...bd", final, frames), g], dim=-1)
 
     def like_frames(weight: Tensor) -> Tensor:
@@ -131,9 +131,9 @@ def forward(
         return weight if offsets is None else _unpad(weight, offsets, features.shape[0])
 
     nothing = frames.new_empty(*frames.shape[:-3], 0)
-    weights = [s.sigmoid(), logits[1].sigmoid() if relation_weight is not None else None, final]
+    weights = [s.sigmoid(), per_frame[2].sigmoid() if relation_weight is not None else None, final]
     alpha, beta, final = (like_frames(w) if return_weights and w is not None else nothing for w in weights)
-    saved = torch.stack([like_frames(logit) for logit in logits], dim=-2 if offsets is not None else -3)
+    saved = torch.stack([like_frames(values) for values in per_frame], dim=-2 if offsets is not None else -3)
     return out.to(features.dtype), saved if offsets is not None else saved.flatten(-2), alpha, beta, final
 
 
@@ -148,7 +148,7 @@ def backward(
     offsets: Tensor | None,
     max_frames: int | None,
     out: Tensor,
-    logits: Tensor,
+    saved: Tensor,
     features_need_grad: bool,
     self_bias: Tensor | None = None,
     relation_bias: Tensor | None = None,
@@ -166,15 +166,13 @@ def backward(
         """The slope of a sigmoid's logit that comes from a gradient of its own."""
         return 0 if gradient is None else (like_dense(gradient) * logit.sigmoid()).masked_fill(absent, 0)
 
-    s, *others = (like_dense(logit) for logit in logits.unbind(-2))
-    p = _masked_softmax(F.logsigmoid(s), absent)
+    s, p, *others = (like_dense(values) for values in saved.unbind(-2))
     G = grad_out[..., -dim:].to(frames.dtype)
     f_dg, dg = torch.einsum("...bnd,...bd->...bn", frames, G), G
     h: Tensor | float = 0
     if relation_weight is not None:
-        z, u = others
+        z, u, r = others
         q1a, q1b = (half.to(frames.dtype) for half in (relation_weight[..., :dim], relation_weight[..., dim:]))
-        r = _masked_softmax(F.logsigmoid(s) + F.logsigmoid(z), absent)
         V = grad_out[..., :dim].to(frames.dtype)
         fV = torch.einsum("...bnd,...bd->...bn", frames, V)
         h = r * (fV - (r * fV).sum(-1, keepdim=True))

@@ -116,6 +116,7 @@ py::tuple forward(const Array<Stored>& features, const Array<fan::Accumulator<T>
   clips.frame_stride = clips.dim;
   if (offsets) {
     clips.offsets = offsets->data();
+    clips.frames = -1;
     clips.clips = offsets->shape(0) - 1;
     clips.total_frames = features.shape(0);
   } else {
@@ -125,17 +126,18 @@ py::tuple forward(const Array<Stored>& features, const Array<fan::Accumulator<T>
     clips.total_frames = clips.clips * clips.frames;
     clips.mask = mask ? mask->data() : nullptr;
   }
-  const fan::Parameters<A> parameters{self_weight.data(), relation ? relation_weight->data() : nullptr,
-                                      static_cast<A>(self_bias), static_cast<A>(relation_bias)};
+  const A b0 = static_cast<A>(self_bias), b1 = static_cast<A>(relation_bias);
+  const fan::Parameters<T> parameters{
+      {self_weight.data(), false}, {relation ? relation_weight->data() : nullptr, false}, {&b0, false}, {&b1, false}};
   std::vector<py::ssize_t> frames(features.shape(), features.shape() + features.ndim() - 1);
   Array<Stored> out(std::vector<py::ssize_t>{clips.clips, (relation ? 2 : 1) * clips.dim});
   Array<A> alpha(frames), beta(relation ? frames : std::vector<py::ssize_t>{0}), final_weight(frames);
-  std::vector<A> logits((relation ? 3 : 1) * clips.total_frames);
-  const fan::ForwardOutputs<T> outputs{reinterpret_cast<T*>(out.mutable_data()), logits.data(), alpha.mutable_data(),
+  std::vector<A> saved(fan::saved_arrays(relation) * clips.total_frames);
+  const fan::ForwardOutputs<T> outputs{reinterpret_cast<T*>(out.mutable_data()), saved.data(), alpha.mutable_data(),
                                        relation ? beta.mutable_data() : nullptr, final_weight.mutable_data()};
   {
     py::gil_scoped_release release;
-    fan::frame_attention_forward<T>(clips, parameters, outputs, fan::Threads{run_serially, 1});
+    fan::cpu::frame_attention_forward(clips, parameters, outputs, fan::cpu::Threads{run_serially, 1});
   }
   return py::make_tuple(out, alpha, beta, final_weight);
 }

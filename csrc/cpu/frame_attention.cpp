@@ -12,7 +12,7 @@
 
 #include "row_kernels.h"
 
-namespace fan {
+namespace fan::cpu {
 namespace {
 
 constexpr int64_t kChunkFrames = 64;
@@ -35,22 +35,80 @@ int64_t chunk_count(int64_t frames) {
   return (frames + kChunkFrames - 1) / kChunkFrames;
 }
 
+template <typename T>
+int64_t offset(const Clips<T>& clips, int64_t b) {
+  return clips.short_offsets ? static_cast<const int32_t*>(clips.offsets)[b]
+                             : static_cast<const int64_t*>(clips.offsets)[b];
+}
+
+// A parameter in the accumulation type: as it lies there, or a copy. Null where there is none.
+template <typename T>
+class Wide {
+ public:
+  using A = Accumulator<T>;
+  Wide(const Parameter<T>& given, int64_t size) : data_(static_cast<const A*>(given.data)) {
+    if (given.data == nullptr || !given.narrow) return;
+    copy_.resize(size);
+    const auto* narrow = static_cast<const Narrow<T>*>(given.data);
+    if constexpr (sizeof(T) == 2) {
+      widen_row<T>(narrow, size, copy_.data());
+    } else {
+      std::copy_n(narrow, size, copy_.data());
+    }
+    data_ = copy_.data();
+  }
+  Wide(const Wide&) = delete;
+
+  const A* data() const { return data_; }
+  A value() const { return data_ == nullptr ? A(0) : *data_; }
+
+ private:
+  const A* data_;
+  std::vector<A> copy_;
+};
+
+template <typename T>
+struct WideParameters {
+  using A = Accumulator<T>;
+  Wide<T> q0, q1, b0, b1;
+
+  WideParameters(const Parameters<T>& given, int64_t dim)
+      : q0(given.self_weight, dim),
+        q1(given.relation_weight, 2 * dim),
+        b0(given.self_bias, 1),
+        b1(given.relation_bias, 1) {}
+  bool relation() const { return q1.data() != nullptr; }
+};
+
+template <typename T>
+void write(const Accumulator<T>* from, int64_t size, const Gradient<T>& to) {
+  if (to.data == nullptr) return;
+  if (!to.narrow) {
+    std::copy_n(from, size, static_cast<Accumulator<T>*>(to.data));
+  } else if constexpr (sizeof(T) == 2) {
+    round_row<T>(from, size, static_cast<T*>(to.data));
+  } else {
+    std::copy_n(from, size, static_cast<Narrow<T>*>(to.data));
+  }
+}
+
 // The frames of one clip that take part.
 template <typename T>
 struct Clip {
-  int64_t first;                // number of the clip's first frame, masked or not
-  int64_t length;               // its frames, masked or not
+  int64_t first;                // number of the clip's first frame, taking part or not
+  int64_t length;               // its frames, taking part or not
   std::vector<int64_t> frames;  // numbers of the frames that take part
   std::vector<const T*> rows;   // their features
 
   void gather(const Clips<T>& clips, int64_t b) {
     const bool packed = clips.offsets != nullptr;
-    first = packed ? clips.offsets[b] : b * clips.frames;
-    length = packed ? clips.offsets[b + 1] - first : clips.frames;
+    first = packed ? offset(clips, b) : b * clips.frames;
+    length = packed ? offset(clips, b + 1) - first : clips.frames;
+    const int64_t taken = packed && clips.frames >= 0 ? std::min(length, clips.frames) : length;
     const T* base = clips.features + (packed ? first * clips.frame_stride : b * clips.clip_stride);
     frames.clear();
     rows.clear();
-    for (int64_t i = 0; i < length; ++i) {
+    for (int64_t i = 0; i < taken; ++i) {
       if (clips.mask != nullptr && !clips.mask[first + i]) continue;
       frames.push_back(first + i);
       rows.push_back(base + i * clips.frame_stride);
@@ -131,15 +189,16 @@ constexpr A kNone = -std::numeric_limits<A>::infinity();  // the logit of no fra
 template <typename T, typename Body>
 void for_each_stray_range(const Clips<T>& clips, const Body& body) {
   if (clips.offsets == nullptr) return;
-  body(0, clips.offsets[0]);
-  body(clips.offsets[clips.clips], clips.total_frames - clips.offsets[clips.clips]);
+  const int64_t begin = offset(clips, 0), end = offset(clips, clips.clips);
+  body(0, begin);
+  body(end, clips.total_frames - end);
 }
 
 template <typename T>
 void clear_frames(const Clips<T>& clips, const ForwardOutputs<T>& outputs, bool relation, int64_t first,
                   int64_t count) {
-  for (int k = 0; k < (relation ? 3 : 1); ++k) {
-    std::fill_n(outputs.logits + k * clips.total_frames + first, count, Accumulator<T>(0));
+  for (int k = 0; k < saved_arrays(relation); ++k) {
+    std::fill_n(outputs.saved + k * clips.total_frames + first, count, Accumulator<T>(0));
   }
   for (Accumulator<T>* weights : {outputs.alpha, outputs.beta, outputs.final}) {
     if (weights != nullptr) std::fill_n(weights + first, count, Accumulator<T>(0));
@@ -150,7 +209,7 @@ template <typename T>
 class Forward {
  public:
   using A = Accumulator<T>;
-  Forward(const Clips<T>& clips, const Parameters<A>& parameters, const ForwardOutputs<T>& outputs,
+  Forward(const Clips<T>& clips, const WideParameters<T>& parameters, const ForwardOutputs<T>& outputs,
           const Threads& threads)
       : clips_(clips), q_(parameters), outputs_(outputs), threads_(threads) {}
 
@@ -177,7 +236,7 @@ class Forward {
     std::vector<A> s, z, u;
   };
 
-  bool relation() const { return q_.relation_weight != nullptr; }
+  bool relation() const { return q_.relation(); }
 
   void gather(int64_t b) {
     next_.clip.gather(clips_, b);
@@ -191,9 +250,9 @@ class Forward {
   void take_dots(int64_t done) {
     const std::vector<const T*>& rows = next_.clip.rows;
     if (!relation()) {
-      dot_rows<T, A>(rows, done, clips_.dim, {q_.self_weight}, {next_.s.data()}, threads_);
+      dot_rows<T, A>(rows, done, clips_.dim, {q_.q0.data()}, {next_.s.data()}, threads_);
     } else {
-      dot_rows<T, A>(rows, done, clips_.dim, {q_.self_weight, q_.relation_weight, q_.relation_weight + clips_.dim},
+      dot_rows<T, A>(rows, done, clips_.dim, {q_.q0.data(), q_.q1.data(), q_.q1.data() + clips_.dim},
                      {next_.s.data(), next_.z.data(), next_.u.data()}, threads_);
     }
   }
@@ -201,11 +260,11 @@ class Forward {
   // The clip's logits and normalised weights.
   void weigh() {
     const int64_t n = clip_.clip.size();
-    for (A& s : clip_.s) s += q_.self_bias;
+    for (A& s : clip_.s) s += q_.b0.value();
     resize_frames(p_, n);
     normalised_sigmoids<A>(clip_.s.data(), nullptr, n, p_.data());
     if (!relation()) return;
-    const A shift = static_cast<A>(dot(p_.data(), clip_.u.data(), n) + q_.relation_bias);
+    const A shift = static_cast<A>(dot(p_.data(), clip_.u.data(), n) + q_.b1.value());
     for (A& z : clip_.z) z += shift;
     resize_frames(r_, n);
     normalised_sigmoids<A>(clip_.s.data(), clip_.z.data(), n, r_.data());
@@ -229,7 +288,7 @@ class Forward {
     }
     // Short clips: the rows of this one are still in a cache, those of the next come from memory meanwhile.
     const int64_t n = rows.size(), both = std::min<int64_t>(n, next.size());
-    const A* const vectors[] = {q_.self_weight, q_.relation_weight, q_.relation_weight + dim};
+    const A* const vectors[] = {q_.q0.data(), q_.q1.data(), q_.q1.data() + dim};
     A* const dots[] = {next_.s.data(), next_.z.data(), next_.u.data()};
     const A* const weights[] = {r_.data(), p_.data()};
     dots_and_sums<T>(next.data(), rows.data(), both, dim, vectors, dots, weights, sums);
@@ -242,13 +301,9 @@ class Forward {
     const Clip<T>& clip = clip_.clip;
     const int64_t total = clips_.total_frames;
     if (clip.size() < clip.length) clear_frames(clips_, outputs_, relation(), clip.first, clip.length);
-    for (int64_t i = 0; i < clip.size(); ++i) {
-      const int64_t frame = clip.frames[i];
-      outputs_.logits[frame] = clip_.s[i];
-      if (relation()) {
-        outputs_.logits[total + frame] = clip_.z[i];
-        outputs_.logits[2 * total + frame] = clip_.u[i];
-      }
+    const A* const saved[] = {clip_.s.data(), p_.data(), clip_.z.data(), clip_.u.data(), r_.data()};  // as in Saved
+    for (int k = 0; k < saved_arrays(relation()); ++k) {
+      for (int64_t i = 0; i < clip.size(); ++i) outputs_.saved[k * total + clip.frames[i]] = saved[k][i];
     }
     if (outputs_.alpha == nullptr) return;
     const std::vector<A>& final = relation() ? r_ : p_;
@@ -264,33 +319,21 @@ class Forward {
   }
 
   const Clips<T>& clips_;
-  const Parameters<A>& q_;
+  const WideParameters<T>& q_;
   const ForwardOutputs<T>& outputs_;
   const Threads& threads_;
   Logits clip_, next_;
   std::vector<A> p_, r_, sigmoids_, sums_;
 };
 
-// Sums over clips of the parameters' gradients.
+// Sums over clips of the parameters' gradients: of the weights q0, q1a and q1b one behind the other, of the biases.
 template <typename A>
 struct ParameterSums {
-  std::vector<A> q0, q1a, q1b;
+  std::vector<A> weights;
   double b0 = 0, b1 = 0;
 
-  void resize(int64_t dim, bool relation) {
-    q0.assign(dim, A(0));
-    if (relation) {
-      q1a.assign(dim, A(0));
-      q1b.assign(dim, A(0));
-    }
-  }
   void add(const ParameterSums& other) {
-    const auto accumulate = [](std::vector<A>& to, const std::vector<A>& from) {
-      for (size_t d = 0; d < to.size(); ++d) to[d] += from[d];
-    };
-    accumulate(q0, other.q0);
-    accumulate(q1a, other.q1a);
-    accumulate(q1b, other.q1b);
+    for (size_t d = 0; d < weights.size(); ++d) weights[d] += other.weights[d];
     b0 += other.b0;
     b1 += other.b1;
   }
@@ -300,27 +343,28 @@ template <typename T>
 class Backward {
  public:
   using A = Accumulator<T>;
-  Backward(const Clips<T>& clips, const Parameters<A>& parameters, const BackwardInputs<T>& inputs,
+  Backward(const Clips<T>& clips, const WideParameters<T>& parameters, const BackwardInputs<T>& inputs,
            const BackwardOutputs<T>& outputs, const Threads& threads)
       : clips_(clips), q_(parameters), in_(inputs), outputs_(outputs), threads_(threads) {}
 
   void run(int64_t b, ParameterSums<A>& sums) {
     clip_.gather(clips_, b);
-    const int64_t n = clip_.size(), dim = clips_.dim, total = clips_.total_frames;
-    const bool relation = q_.relation_weight != nullptr;
+    const int64_t n = clip_.size(), dim = clips_.dim;
+    const bool relation = q_.relation();
+    A *const dq0 = sums.weights.data(), *const dq1a = dq0 + dim;
     const int64_t width = relation ? 2 * dim : dim;
     grad_.resize(width);
     widen_row<T>(in_.grad_out + b * width, width, grad_.data());
     const A* const V = grad_.data();
     A* const dg = grad_.data() + width - dim;  // G, to which C q1b is added below
 
-    load_per_frame(in_.logits, s_, kNone<A>);
     resize_all(n);
-    normalised_sigmoids<A>(s_.data(), nullptr, n, p_.data());
+    load_per_frame(kSavedS, s_);
+    load_per_frame(kSavedP, p_);
     if (relation) {
-      load_per_frame(in_.logits + total, z_);
-      load_per_frame(in_.logits + 2 * total, u_);
-      normalised_sigmoids<A>(s_.data(), z_.data(), n, r_.data());
+      load_per_frame(kSavedZ, z_);
+      load_per_frame(kSavedU, u_);
+      load_per_frame(kSavedR, r_);
       dot_rows<T, A>(clip_.rows, 0, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
       double C = 0;
       sigmoids<A>(z_.data(), n, true, rest_.data());  // 1 - beta
@@ -341,8 +385,8 @@ class Backward {
       widen_row<T>(in_.out + b * width + dim, dim, g_.data());
       if (n > 0) {
         for (int64_t d = 0; d < dim; ++d) {
-          sums.q1b[d] += static_cast<A>(C * g_[d]);
-          dg[d] += static_cast<A>(C * q_.relation_weight[dim + d]);
+          dq1a[dim + d] += static_cast<A>(C * g_[d]);
+          dg[d] += static_cast<A>(C * q_.q1.data()[dim + d]);
         }
       }
       sums.b1 += C;
@@ -364,21 +408,23 @@ class Backward {
     }
 
     if (relation) {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {sums.q0.data(), sums.q1a.data()}, threads_);
-      write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.self_weight, V, q_.relation_weight});
+      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {dq0, dq1a}, threads_);
+      write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.q0.data(), V, q_.q1.data()});
     } else {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {sums.q0.data()}, threads_);
-      write_features({p_.data(), ds_.data()}, {dg, q_.self_weight});
+      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {dq0}, threads_);
+      write_features({p_.data(), ds_.data()}, {dg, q_.q0.data()});
     }
   }
 
  private:
   void resize_all(int64_t n) {
-    for (std::vector<A>* values : {&p_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) resize_frames(*values, n);
+    for (std::vector<A>* values : {&s_, &p_, &z_, &u_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) {
+      resize_frames(*values, n);
+    }
   }
 
-  void load_per_frame(const A* values, std::vector<A>& to, A rest = 0) {
-    resize_frames(to, clip_.size(), rest);
+  void load_per_frame(Saved which, std::vector<A>& to) {
+    const A* values = in_.saved + which * clips_.total_frames;
     for (int64_t i = 0; i < clip_.size(); ++i) to[i] = values[clip_.frames[i]];
   }
 
@@ -399,7 +445,7 @@ class Backward {
   }
 
   const Clips<T>& clips_;
-  const Parameters<A>& q_;
+  const WideParameters<T>& q_;
   const BackwardInputs<T>& in_;
   const BackwardOutputs<T>& outputs_;
   const Threads& threads_;
@@ -427,61 +473,56 @@ int64_t clips_per_thread(const Clips<T>& clips) {
 }  // namespace
 
 template <typename T>
-void frame_attention_forward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                             const ForwardOutputs<T>& outputs, const Threads& threads) {
-  for_each_stray_range(clips, [&](int64_t first, int64_t count) {
-    clear_frames(clips, outputs, parameters.relation_weight != nullptr, first, count);
-  });
+void frame_attention_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
+                             const Threads& threads) {
+  const WideParameters<T> wide(parameters, clips.dim);
+  for_each_stray_range(
+      clips, [&](int64_t first, int64_t count) { clear_frames(clips, outputs, wide.relation(), first, count); });
   for_each_clip(threads, clips.clips, clips_per_thread(clips), [&](int64_t begin, int64_t end) {
-    Forward<T> forward(clips, parameters, outputs, threads);
+    Forward<T> forward(clips, wide, outputs, threads);
     forward.run(begin, end);
   });
 }
 
 template <typename T>
-void frame_attention_backward(const Clips<T>& clips, const Parameters<Accumulator<T>>& parameters,
-                              const BackwardInputs<T>& inputs, const BackwardOutputs<T>& outputs,
-                              const Threads& threads) {
-  using A = Accumulator<T>;
-  const bool relation = parameters.relation_weight != nullptr;
+void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
+                              const BackwardOutputs<T>& outputs, const Threads& threads) {
+  const WideParameters<T> wide(parameters, clips.dim);
   if (outputs.features != nullptr) {
     for_each_stray_range(clips, [&](int64_t first, int64_t count) {
       std::fill_n(outputs.features + first * clips.dim, count * clips.dim, T{});
     });
   }
   const int64_t group_size = std::max<int64_t>((clips.clips + kClipGroups - 1) / kClipGroups, 1);
-  const int64_t group_count = (clips.clips + group_size - 1) / group_size;
-  std::vector<ParameterSums<A>> groups(group_count);
+  const int64_t group_count = std::max<int64_t>((clips.clips + group_size - 1) / group_size, 1);
+  std::vector<ParameterSums<Accumulator<T>>> groups(group_count);
   const int64_t grain = (clips_per_thread(clips) + group_size - 1) / group_size;
   for_each_clip(threads, group_count, grain, [&](int64_t begin, int64_t end) {
-    Backward<T> backward(clips, parameters, inputs, outputs, threads);
+    Backward<T> backward(clips, wide, inputs, outputs, threads);
     for (int64_t group = begin; group < end; ++group) {
-      groups[group].resize(clips.dim, relation);
+      groups[group].weights.resize((wide.relation() ? 3 : 1) * clips.dim);
       const int64_t last = std::min((group + 1) * group_size, clips.clips);
       for (int64_t b = group * group_size; b < last; ++b) backward.run(b, groups[group]);
     }
   });
 
-  ParameterSums<A> sums;
-  sums.resize(clips.dim, relation);
-  for (const ParameterSums<A>& group : groups) sums.add(group);
-  std::copy(sums.q0.begin(), sums.q0.end(), outputs.self_weight);
-  *outputs.self_bias = static_cast<A>(sums.b0);
-  if (relation) {
-    std::copy(sums.q1a.begin(), sums.q1a.end(), outputs.relation_weight);
-    std::copy(sums.q1b.begin(), sums.q1b.end(), outputs.relation_weight + clips.dim);
-    *outputs.relation_bias = static_cast<A>(sums.b1);
-  }
+  ParameterSums<Accumulator<T>>& sums = groups[0];
+  for (int64_t group = 1; group < group_count; ++group) sums.add(groups[group]);
+  const Accumulator<T> b0 = sums.b0, b1 = sums.b1;
+  write<T>(sums.weights.data(), clips.dim, outputs.self_weight);
+  write<T>(sums.weights.data() + clips.dim, 2 * clips.dim, outputs.relation_weight);
+  write<T>(&b0, 1, outputs.self_bias);
+  write<T>(&b1, 1, outputs.relation_bias);
 }
 
-#define FAN_INSTANTIATE(T)                                                                      \
-  template void frame_attention_forward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&,  \
-                                           const ForwardOutputs<T>&, const Threads&);           \
-  template void frame_attention_backward<T>(const Clips<T>&, const Parameters<Accumulator<T>>&, \
-                                            const BackwardInputs<T>&, const BackwardOutputs<T>&, const Threads&);
+#define FAN_INSTANTIATE(T)                                                                                   \
+  template void frame_attention_forward<T>(const Clips<T>&, const Parameters<T>&, const ForwardOutputs<T>&,  \
+                                           const Threads&);                                                  \
+  template void frame_attention_backward<T>(const Clips<T>&, const Parameters<T>&, const BackwardInputs<T>&, \
+                                            const BackwardOutputs<T>&, const Threads&);
 FAN_INSTANTIATE(float)
 FAN_INSTANTIATE(double)
 FAN_INSTANTIATE(Half)
 FAN_INSTANTIATE(BFloat16)
 
-}  // namespace fan
+}  // namespace fan::cpu

@@ -11,7 +11,7 @@
 #define FAN_CLONES
 #endif
 
-namespace fan {
+namespace fan::cpu {
 namespace {
 
 // Rows worked on together, so that their accumulators hide the latency of the additions: 4 x 3 of 16 registers.
@@ -347,4 +347,4 @@ FAN_DEFINE_ROW_KERNELS(double)
 FAN_DEFINE_ROW_KERNELS(Half)
 FAN_DEFINE_ROW_KERNELS(BFloat16)
 
-}  // namespace fan
+}  // namespace fan::cpu

@@ -9,7 +9,7 @@
 
 #include "simd.h"
 
-namespace fan {
+namespace fan::cpu {
 
 // dots[k][i] = rows[i] . vectors[k], k < count <= 3
 template <typename T>
@@ -54,4 +54,4 @@ void widen_row(const T* from, int64_t dim, Accumulator<T>* to);
 template <typename T>
 void round_row(const Accumulator<T>* from, int64_t dim, T* to);
 
-}  // namespace fan
+}  // namespace fan::cpu

@@ -12,7 +12,7 @@
 
 #define FAN_INLINE inline __attribute__((always_inline))
 
-namespace fan {
+namespace fan::cpu {
 
 template <typename A>
 struct VectorOf {
@@ -141,4 +141,4 @@ FAN_INLINE Vec<double> exp_of_nonpositive(Vec<double> x) {
   return x;
 }
 
-}  // namespace fan
+}  // namespace fan::cpu

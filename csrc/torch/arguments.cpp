@@ -4,6 +4,8 @@
 #include <initializer_list>
 #include <utility>
 
+#include "../types.h"
+
 namespace fan {
 namespace {
 
@@ -123,7 +125,8 @@ Shape check_forward(const Tensor& features, const Tensor& self_weight, const Opt
       fail("offsets has shape ", shape_of(*offsets), ", expected (B + 1,), the first frame of each clip and the end");
     }
     shape.clips = offsets->size(0) - 1;
-    if (max_frames && *max_frames < 0) fail("max_frames is ", *max_frames, ", expected the length of the longest clip");
+    if (max_frames && *max_frames < 0) fail("max_frames is ", *max_frames, ", expected 0 or more");
+    shape.frames = max_frames.value_or(-1);
   } else {
     if (max_frames) fail("max_frames is given without offsets, expected it only for packed clips");
     shape.clips = features.size(0);
@@ -150,7 +153,7 @@ Shape check_forward(const Tensor& features, const Tensor& self_weight, const Opt
 
 void check_backward(const Shape& shape, const Tensor& features, const OptionalTensor& relation_weight,
                     const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
-                    const Tensor& out, const Tensor& logits) {
+                    const Tensor& out, const Tensor& saved) {
   const int64_t width = relation_weight ? 2 * shape.dim : shape.dim;
   for (const auto& [name, tensor] : {std::pair{"grad_out", &grad_out}, {"out", &out}}) {
     check_device(name, *tensor, features);
@@ -169,25 +172,26 @@ void check_backward(const Shape& shape, const Tensor& features, const OptionalTe
       check_shape(name, **tensor, {shape.clips, shape.frames}, features);
     }
   }
-  check_device("logits", logits, features);
-  check_dtype("logits", logits, accumulator);
-  check_shape("logits", logits, {relation_weight ? 3 : 1, shape.total_frames}, features);
+  check_device("saved", saved, features);
+  check_dtype("saved", saved, accumulator);
+  check_shape("saved", saved, {saved_arrays(relation_weight.has_value()), shape.total_frames}, features);
 }
 
-void check_offsets(const int64_t* offsets, int64_t clips, int64_t total_frames,
-                   const std::optional<int64_t>& max_frames) {
-  if (offsets[0] < 0) fail("offsets[0] is ", offsets[0], ", expected 0 or more");
+void check_offsets(const Tensor& offsets, int64_t total_frames) {
+  const int64_t clips = offsets.size(0) - 1;
+  const void* const data = offsets.const_data_ptr();
+  const bool is_short = offsets.scalar_type() == ScalarType::Int;
+  const auto at = [&](int64_t b) -> int64_t {
+    return is_short ? static_cast<const int32_t*>(data)[b] : static_cast<const int64_t*>(data)[b];
+  };
+  if (at(0) < 0) fail("offsets[0] is ", at(0), ", expected 0 or more");
   for (int64_t b = 0; b < clips; ++b) {
-    const int64_t length = offsets[b + 1] - offsets[b];
-    if (length < 0) {
-      fail("offsets[", b + 1, "] is ", offsets[b + 1], " after ", offsets[b], ", expected ascending values");
-    }
-    if (max_frames && length > *max_frames) {
-      fail("max_frames is ", *max_frames, ", expected at least ", length, ", the length of clip ", b);
+    if (at(b + 1) < at(b)) {
+      fail("offsets[", b + 1, "] is ", at(b + 1), " after ", at(b), ", expected ascending values");
     }
   }
-  if (offsets[clips] > total_frames) {
-    fail("offsets[", clips, "] is ", offsets[clips], ", expected at most ", total_frames, ", the number of frames");
+  if (at(clips) > total_frames) {
+    fail("offsets[", clips, "] is ", at(clips), ", expected at most ", total_frames, ", the number of frames");
   }
 }
 

@@ -33,7 +33,7 @@ ScalarType accumulator_type(ScalarType features);
 struct Shape {
   bool packed;
   int64_t clips;         // B
-  int64_t frames;        // N when dense
+  int64_t frames;        // N when dense, max_frames or -1 when packed
   int64_t total_frames;  // B * N, or T when packed
   int64_t dim;           // D
 };
@@ -44,10 +44,9 @@ Shape check_forward(const Tensor& features, const Tensor& self_weight, const Opt
 
 void check_backward(const Shape& shape, const Tensor& features, const OptionalTensor& relation_weight,
                     const Tensor& grad_out, const OptionalTensor& grad_alpha, const OptionalTensor& grad_beta,
-                    const Tensor& out, const Tensor& logits);
+                    const Tensor& out, const Tensor& saved);
 
-// The values of offsets, which only a CPU can look at without waiting for the device.
-void check_offsets(const int64_t* offsets, int64_t clips, int64_t total_frames,
-                   const std::optional<int64_t>& max_frames);
+// The values of contiguous offsets, which only a CPU can look at without waiting for the device.
+void check_offsets(const Tensor& offsets, int64_t total_frames);
 
 }  // namespace fan

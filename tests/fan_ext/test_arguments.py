@@ -61,10 +61,10 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     ),
     "offsets start": ((P, Q0), {"offsets": offsets(-1, 3)}, "offsets[0] is -1, expected 0 or more"),
     "offsets overflow": ((P, Q0), {"offsets": offsets(0, 2**62, 6)}, "expected ascending values"),
-    "max_frames short": (
+    "max_frames negative": (
         (P, Q0),
-        {"offsets": offsets(0, 4, 6), "max_frames": 3},
-        "max_frames is 3, expected at least 4",
+        {"offsets": offsets(0, 6), "max_frames": -1},
+        "max_frames is -1, expected 0 or more",
     ),
     "max_frames dense": ((F, Q0), {"max_frames": 3}, "max_frames is given without offsets"),
 }
@@ -111,8 +111,8 @@ def test_device() -> None:
         ({"grad_alpha": torch.randn(3, 2)}, "grad_alpha has shape (3, 2), expected (2, 3)"),
         ({"grad_beta": torch.randn(6)}, "grad_beta has shape (6,), expected (2, 3)"),
         ({"out": torch.randn(1, 16)}, "out has shape (1, 16), expected (2, 16)"),
-        ({"logits": torch.randn(1, 6)}, "logits has shape (1, 6), expected (3, 6)"),
-        ({"logits": torch.randn(3, 6).double()}, "logits has dtype float64, expected float32"),
+        ({"saved": torch.randn(2, 6)}, "saved has shape (2, 6), expected (5, 6)"),
+        ({"saved": torch.randn(5, 6).double()}, "saved has dtype float64, expected float32"),
     ],
 )
 def test_backward_operator_checks_too(change: dict[str, torch.Tensor], message: str) -> None:
@@ -127,7 +127,7 @@ def test_backward_operator_checks_too(change: dict[str, torch.Tensor], message: 
         "offsets": None,
         "max_frames": None,
         "out": torch.randn(2, 16),
-        "logits": torch.randn(3, 6),
+        "saved": torch.randn(5, 6),
         "features_need_grad": True,
     }
     torch.ops.fan_ext.frame_attention_backward(**arguments)

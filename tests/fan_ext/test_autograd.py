@@ -66,7 +66,7 @@ def test_opcheck(layout: str, return_weights: bool) -> None:
     mask, offsets, longest = (case.layout.get(n) for n in ("mask", "offsets", "max_frames"))
     arguments = (case.features, *case.parameters, mask, offsets, longest, return_weights)
     torch.library.opcheck(torch.ops.fan_ext.frame_attention_forward.default, arguments)
-    out, logits, alpha, beta, _ = torch.ops.fan_ext.frame_attention_forward(*arguments)
+    out, saved, alpha, beta, _ = torch.ops.fan_ext.frame_attention_forward(*arguments)
     relation = case.parameters[1] is not None
     direct = [alpha, beta if relation else None] if return_weights else [None, None]
     for features_need_grad in (True, False):
@@ -81,7 +81,7 @@ def test_opcheck(layout: str, return_weights: bool) -> None:
                 offsets,
                 longest,
                 out,
-                logits,
+                saved,
                 features_need_grad,
             ),
         )

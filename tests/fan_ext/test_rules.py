@@ -133,6 +133,30 @@ def test_frames_outside_all_clips_get_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("relation", [True, False])
+@pytest.mark.parametrize("limit", [0, 1, 5, 16, 99])
+def test_packed_clips_end_at_max_frames(limit: int, relation: bool, dtype: torch.dtype) -> None:
+    case = make_case("packed", 17, 31, dtype)
+    if not relation:
+        case.parameters[1] = case.parameters[3] = None
+    case.layout["max_frames"] = limit
+    direct = limit > 0  # the reference's weights are constants where there are none
+    assert_close(case.run(fan_ext.frame_attention, direct), truth(case, direct), dtype)
+
+    lengths = case.layout["offsets"].diff()
+    kept = torch.cat([torch.arange(length) < limit for length in lengths.tolist()])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.clamp(max=limit).cumsum(0)])
+    cut = Case(case.features[kept], case.parameters, {"offsets": offsets}).run(fan_ext.frame_attention, False)
+    actual = case.run(fan_ext.frame_attention, False)
+    for name in ("alpha", "beta", "final", "grad features"):
+        if name in actual:
+            assert (actual[name][~kept] == 0).all(), name
+            actual[name] = actual[name][kept]
+    for name, value in cut.items():
+        assert torch.equal(actual[name], value), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("frames", "dim"), [(1000, 513), (100, 512), (7, 31)])
 def test_same_bits_for_any_number_of_threads(frames: int, dim: int, layout: str, dtype: torch.dtype, threads) -> None:

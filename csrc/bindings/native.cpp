@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "../cpu/frame_attention.h"
-#include "../cuda/frame_attention.h"
+#include "../cuda/plan.h"
 
 namespace py = pybind11;
 

@@ -56,11 +56,14 @@ __device__ __forceinline__ void for_each_idle_frame(const Clips<T>& clips, const
   const int64_t rank = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kThreads;
   const int64_t size = static_cast<int64_t>(gridDim.x) * blockDim.x / kThreads;
   const int64_t begin = offset_of(clips, 0), end = offset_of(clips, clips.clips, begin);
+#pragma unroll 1
   for (int64_t i = rank; i < begin; i += size) body(i);
+#pragma unroll 1
   for (int64_t i = end + rank; i < clips.total_frames; i += size) body(i);
   if (clips.frames < 0) return;
   for (int64_t b = rank; b < clips.clips; b += size) {
     const Clip<T> clip = find_clip(clips, b);
+#pragma unroll 1
     for (int64_t i = 0; i < clip.cut; ++i) body(clip.first + clip.length + i);
   }
 }

@@ -103,8 +103,9 @@ __device__ __forceinline__ void sum_rows(const Rows<T>& rows, const Team<Accumul
 #pragma unroll 4
       for (int i = columns.group; i < n; i += columns.groups) {
         const auto x = widen<T>(rows.piece(i, piece));
+        const auto weight = weights[i];
 #pragma unroll
-        for (int k = 0; k < K; ++k) add_product(sums[k], weights[i].at[k], x);
+        for (int k = 0; k < K; ++k) add_product(sums[k], weight.at[k], x);
       }
     }
     bool writes = active && columns.group == 0;

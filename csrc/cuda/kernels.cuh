@@ -15,13 +15,6 @@ constexpr DataType kDataType = sizeof(T) == 8            ? DataType::kFloat64
                                : std::is_same_v<T, Half> ? DataType::kFloat16
                                                          : DataType::kBFloat16;
 
-// The largest power of two, up to 16, that divides all the addresses.
-inline int alignment_of(std::initializer_list<uintptr_t> bytes) {
-  uintptr_t bits = 16;
-  for (const uintptr_t each : bytes) bits |= each;
-  return static_cast<int>(bits & (~bits + 1));
-}
-
 // rows: what else the kernels read or write a row of D or 2D adjacent elements at a time, null pointers included.
 template <typename T>
 Request make_request(const Clips<T>& clips, std::initializer_list<const void*> rows, bool relation, Target target,

@@ -58,6 +58,7 @@ struct Launcher {
 
 template <typename T>
 Accumulator<T>* allocate(const Queue& queue, const Plan& plan) {
+  if (plan.workspace == 0) return nullptr;
   return static_cast<Accumulator<T>*>(queue.allocate(plan.workspace * sizeof(Accumulator<T>), queue.context));
 }
 

@@ -18,8 +18,8 @@ constexpr int64_t kRegisters = 65536;  // of a multiprocessor
 constexpr int64_t kRegistersPerThread = kRegisters / (2 * kMaxThreads);
 // Beyond this a block's gradient sums stay in global memory.
 constexpr int64_t kMaxSumsBytes = 32 * kKiB;
-// Frames of a part of a split clip: a step for each of a block's warps.
-constexpr int64_t kPartRows = kMaxWarps * kRowsPerStep;
+// Frames of a part of a split clip: some for each of a block's warps.
+constexpr int64_t kPartRows = kMaxWarps * kQuantum;
 // Of so few packed clips each may be as long as all of them: even clusters of the most blocks run at once.
 constexpr int64_t kFewClips = 16;
 constexpr int64_t kFewFrames = 16;
@@ -59,8 +59,8 @@ struct Planner {
 
   // A power of two. Small clips get fewer threads, none of whose warps is without rows or columns.
   int block_threads(int64_t frames) const {
-    const int64_t row = pieces(request.dim), per_step = kWarpSize / lanes_for(row, 1, kRowsPerStep) * kRowsPerStep;
-    const int64_t useful = std::max(ceil_div(frames, per_step) * kWarpSize, row);
+    const int64_t row = pieces(request.dim), step = rows_per_step(16 / width);
+    const int64_t useful = std::max(ceil_div(frames, kWarpSize / lanes_for(row, 1, step) * step) * kWarpSize, row);
     int threads = kWarpSize;
     while (threads < kMaxThreads && threads * 8 < frames * row && threads < useful) threads *= 2;
     return threads;
@@ -74,8 +74,8 @@ struct Planner {
     layout.frames = static_cast<int32_t>(round_up(frames, 4));
     layout.rows = static_cast<int32_t>(rows);
     layout.columns = static_cast<int32_t>(columns);
-    layout.lanes =
-        in_registers ? lanes_for(pieces(columns), kWarpPieces(), width) : lanes_for(pieces(columns), 1, kRowsPerStep);
+    layout.lanes = in_registers ? lanes_for(pieces(columns), kWarpPieces(), width)
+                                : lanes_for(pieces(columns), 1, rows_per_step(16 / width));
     layout.copy_bytes = request.copy_bytes;
     layout.aligned = request.aligned;
     const int64_t step = in_registers ? layout.lanes : std::min<int64_t>(pieces(columns), threads);
@@ -153,21 +153,21 @@ struct Planner {
     const int64_t typical =
         request.frames >= 0 ? request.frames : ceil_div(request.total_frames, std::max<int64_t>(request.clips, 1));
     const int64_t wanted =
-        request.frames >= 0 ? kPartRows : std::clamp(2 * typical, int64_t{kRowsPerStep}, int64_t{kMaxPartRows});
+        request.frames >= 0 ? kPartRows : std::clamp(2 * typical, int64_t{kQuantum}, int64_t{kMaxPartRows});
     const int threads = block_threads(std::min(typical, wanted));
     int64_t columns = request.dim, rows = 0;
     for (;; columns = round_up(ceil_div(columns, 2), width)) {
       rows = fitting_rows(kMaxPartRows, columns, half(), threads, Scope::kBlock);
       if (rows < wanted / 2)
         rows = fitting_rows(kMaxPartRows, columns, device.shared_per_block, threads, Scope::kBlock);
-      if (rows >= kRowsPerStep || columns <= width) break;
+      if (rows >= kQuantum || columns <= width) break;
     }
-    rows = std::clamp<int64_t>(rows / kRowsPerStep * kRowsPerStep, 1, round_up(wanted, kRowsPerStep));
+    rows = std::clamp<int64_t>(rows / kQuantum * kQuantum, 1, round_up(wanted, kQuantum));
     set_layout(kMaxPartRows, rows, columns, threads, Scope::kBlock);
     // Forward rows stay where they are only if a part has no more of them; the backward pass does not come back to
     // them.
     const bool longer = request.backward || columns < request.dim;
-    const int64_t least = std::max<int64_t>(columns < request.dim ? 0 : rows, longer ? kPartRows : kRowsPerStep);
+    const int64_t least = std::max<int64_t>(columns < request.dim ? 0 : rows, longer ? kPartRows : kQuantum);
     plan.layout.part_rows = request.packed ? least : part_rows_of(request.frames, least);
     // See first_slot.
     plan.layout.slots = request.packed ? request.total_frames / least + request.clips

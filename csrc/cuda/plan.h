@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace fan::cuda {
 
@@ -22,7 +23,11 @@ constexpr int kWarpSize = 32;
 constexpr int kMaxThreads = 256;
 constexpr int kMaxWarps = kMaxThreads / kWarpSize;
 // Rows that some lanes of a warp take at a time: each vector of parameters they load serves that many.
-constexpr int kRowsPerStep = 4;
+constexpr int rows_per_step(int64_t element_size) {
+  return element_size == 2 ? 8 : 4;
+}
+// Blocks and parts share out a clip's frames by multiples of it.
+constexpr int kQuantum = 4;
 constexpr int kMaxReduced = 4;
 constexpr int kMaxClusterBlocks = 8;  // what every device with clusters can run
 constexpr int kMaxPartRows = 256;
@@ -98,6 +103,13 @@ struct Request {
 
 Plan make_plan(const Request& request);
 
+// The largest power of two, up to 16, that divides all the addresses.
+inline int alignment_of(std::initializer_list<uintptr_t> bytes) {
+  uintptr_t bits = 16;
+  for (const uintptr_t each : bytes) bits |= each;
+  return static_cast<int>(bits & (~bits + 1));
+}
+
 constexpr int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -108,13 +120,13 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
 
 // Frames of a clip that each block of a cluster takes, but for the last ones.
 constexpr int64_t rows_of_block(int64_t frames, int64_t blocks) {
-  return ceil_div(ceil_div(frames, kRowsPerStep), blocks) * kRowsPerStep;
+  return ceil_div(ceil_div(frames, kQuantum), blocks) * kQuantum;
 }
 
 // Frames of a part of a split clip, but for its last one; at least so many. A block looks at what all parts of its clip
 // have left: where they would be too many they are longer.
 constexpr int64_t part_rows_of(int64_t frames, int64_t least) {
-  const int64_t wanted = round_up(ceil_div(frames, 1024), kRowsPerStep);
+  const int64_t wanted = round_up(ceil_div(frames, 1024), kQuantum);
   return wanted < least ? least : wanted < kMaxPartRows ? wanted : kMaxPartRows;
 }
 

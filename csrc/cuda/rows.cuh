@@ -35,49 +35,64 @@ struct Rows {
   }
 };
 
-template <int kBytes>
-__device__ __forceinline__ int copy_pieces(void* to, const void* from, int bytes, int lane, int lanes) {
-  for (int at = lane * kBytes; at + kBytes <= bytes; at += lanes * kBytes) {
-    copy_async<kBytes>(static_cast<unsigned char*>(to) + at, static_cast<const unsigned char*>(from) + at);
-  }
-  return bytes / kBytes * kBytes;
-}
-
-// Starts copying a row, in pieces as wide as its start allows; what these leave of it goes element by element.
 template <typename T>
-__device__ __forceinline__ void copy_row(const Rows<T>& rows, int row, int lane) {
+inline constexpr int kRowsPerStep = rows_per_step(sizeof(T));
+
+// Starts copying a row whose start is a multiple of so many bytes; what these leave of it goes element by element.
+template <int kBytes, typename T>
+__device__ __forceinline__ void copy_row(const Rows<T>& rows, const T* from, int row, int lane) {
   T* const to = rows.shared + row * rows.pieces * kWidth<T>;
-  const T* const from = rows.frames.features + row * rows.stride + rows.first_column;
-  const int bytes = rows.columns * static_cast<int>(sizeof(T));
   int copied = 0;
-  if (rows.copy_bytes == 16) {
-    copied = copy_pieces<16>(to, from, bytes, lane, rows.lanes);
-  } else if (rows.copy_bytes == 8) {
-    copied = copy_pieces<8>(to, from, bytes, lane, rows.lanes);
-  } else if (sizeof(T) < 8 && rows.copy_bytes == 4) {
-    copied = copy_pieces<4>(to, from, bytes, lane, rows.lanes);
+  if constexpr (kBytes >= 4 && kBytes >= static_cast<int>(sizeof(T))) {
+    constexpr int kElements = kBytes / sizeof(T);
+    copied = rows.columns / kElements * kElements;
+    for (int d = lane * kElements; d < copied; d += rows.lanes * kElements) copy_async<kBytes>(to + d, from + d);
   }
-  for (int d = copied / sizeof(T) + lane; d < rows.pieces * kWidth<T>; d += rows.lanes) {
-    to[d] = d < rows.columns ? from[d] : T{};
-  }
+  for (int d = copied + lane; d < rows.pieces * kWidth<T>; d += rows.lanes) to[d] = d < rows.columns ? from[d] : T{};
 }
 
-// The same for the rows of a step that these lanes share, but for absent ones.
+// Starts copying the rows of a step, in pieces as wide as their starts allow. Absent ones are zeros.
 template <typename T>
 __device__ __forceinline__ void copy_step(const Rows<T>& rows, int first, int lane) {
-  // All at once: a copy would wait for the mask of its row.
-  unsigned wanted = 0;
+  constexpr int R = kRowsPerStep<T>;
+  const int left = static_cast<int>(rows.frames.length) - first;
+  if (left <= 0) return;
+  const unsigned all = left < R ? (1u << left) - 1 : (1u << R) - 1;
+  unsigned wanted = all;
+  if (rows.frames.mask != nullptr) {  // of all at once: a copy would wait for the mask of its row
 #pragma unroll
-  for (int j = 0; j < kRowsPerStep; ++j) {
-    if (first + j < rows.frames.length && rows.frames.present(first + j)) wanted |= 1u << j;
+    for (int j = 0; j < R; ++j) {
+      if (j < left && !rows.frames.mask[first + j]) wanted &= ~(1u << j);
+    }
+  }
+  const T* from = rows.frames.features + first * rows.stride + rows.first_column;
+  if (wanted == (1u << R) - 1 && rows.copy_bytes == 16 && rows.columns % kWidth<T> == 0) {
+#pragma unroll 1
+    for (int p = lane; p < rows.pieces; p += rows.lanes) {
+      const T* piece = from + p * kWidth<T>;
+      uint4* to = &rows.piece(first, p);
+#pragma unroll
+      for (int j = 0; j < R; ++j, piece += rows.stride, to += rows.pieces) copy_async<16>(to, piece);
+    }
+    return;
   }
 #pragma unroll 1
-  for (int j = 0; j < kRowsPerStep && first + j < rows.frames.length; ++j) {
-    if (wanted >> j & 1u) {
-      copy_row(rows, first + j, lane);
+  for (int j = 0; j < R; ++j, from += rows.stride) {
+    if ((wanted >> j & 1u) == 0) continue;
+    if (rows.copy_bytes == 16) {
+      copy_row<16>(rows, from, first + j, lane);
+    } else if (rows.copy_bytes == 8) {
+      copy_row<8>(rows, from, first + j, lane);
+    } else if (rows.copy_bytes == 4) {
+      copy_row<4>(rows, from, first + j, lane);
     } else {
-      for (int p = lane; p < rows.pieces; p += rows.lanes) rows.piece(first + j, p) = uint4{0, 0, 0, 0};
+      copy_row<2>(rows, from, first + j, lane);
     }
+  }
+#pragma unroll 1
+  for (int j = 0; wanted != all && j < R; ++j) {
+    if (((all & ~wanted) >> j & 1u) == 0) continue;
+    for (int p = lane; p < rows.pieces; p += rows.lanes) rows.piece(first + j, p) = uint4{0, 0, 0, 0};
   }
 }
 
@@ -87,45 +102,54 @@ template <int K, typename T, typename Team, typename Fill, typename Write>
 __device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, const Vectors<T>& vectors,
                                          const Fill& fill, const Write& write) {
   using A = Accumulator<T>;
+  constexpr int R = kRowsPerStep<T>;
   const int lane = team.lane % rows.lanes;
-  const int per_step = kWarpSize / rows.lanes * kRowsPerStep, stride = team.warps * per_step;
+  const int per_step = kWarpSize / rows.lanes * R, stride = team.warps * per_step;
   const int n = static_cast<int>(rows.frames.length);
-  int first = team.warp * per_step + team.lane / rows.lanes * kRowsPerStep;
+  int first = team.warp * per_step + team.lane / rows.lanes * R;
+#pragma unroll 1
   for (int ahead = 0; ahead < kStepsAhead; ++ahead) {
     copy_step(rows, first + ahead * stride, lane);
     commit_copies();
   }
   fill();
   __syncthreads();
+#pragma unroll 1
   for (int at = team.warp * per_step; at < n; at += stride, first += stride) {
     copy_step(rows, first + kStepsAhead * stride, lane);
     commit_copies();
     wait_copies<kStepsAhead>();
     __syncwarp();  // a lane reads what others have copied
-    A dots[kRowsPerStep][K] = {};
+    const uint4* row[R];
+#pragma unroll
+    for (int j = 0; j < R; ++j) row[j] = &rows.piece(first + j < n ? first + j : n - 1, 0);
+    A dots[R][K] = {};
+#pragma unroll 1
     for (int p = lane; p < rows.pieces; p += rows.lanes) {
-      Values<A, kWidth<T>> x[kRowsPerStep];
+      uint4 x[R];
 #pragma unroll
-      for (int j = 0; j < kRowsPerStep; ++j) {
-        x[j] = widen<T>(first + j < n ? rows.piece(first + j, p) : uint4{0, 0, 0, 0});
-      }
+      for (int j = 0; j < R; ++j) x[j] = row[j][p];
+      Values<A, kWidth<T>> q[K];
 #pragma unroll
-      for (int k = 0; k < K; ++k) {
-        const auto q = vectors.get(k, p);
+      for (int k = 0; k < K; ++k) q[k] = vectors.get(k, p);
 #pragma unroll
-        for (int j = 0; j < kRowsPerStep; ++j) add_dot(dots[j][k], q, x[j]);
+      for (int j = 0; j < R; ++j) {
+        const auto wide = widen<T>(x[j]);
+#pragma unroll
+        for (int k = 0; k < K; ++k) add_dot(dots[j][k], q[k], wide);
       }
     }
     sum_over_lanes(dots, rows.lanes);
-    if (lane < kRowsPerStep && first + lane < n) write(first + lane, dots[0]);
+    if (lane < R && first + lane < n) write(first + lane, dots[0]);
   }
 }
 
 // Copies the rows for all threads, with no work meanwhile.
 template <typename T, typename Team>
 __device__ __forceinline__ void copy_rows(const Rows<T>& rows, const Team& team) {
-  const int per_step = kWarpSize / rows.lanes * kRowsPerStep;
-  const int first = team.warp * per_step + team.lane / rows.lanes * kRowsPerStep;
+  const int per_step = kWarpSize / rows.lanes * kRowsPerStep<T>;
+  const int first = team.warp * per_step + team.lane / rows.lanes * kRowsPerStep<T>;
+#pragma unroll 1
   for (int at = first; at < rows.frames.length; at += team.warps * per_step) {
     copy_step(rows, at, team.lane % rows.lanes);
   }

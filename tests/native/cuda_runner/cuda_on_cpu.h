@@ -116,16 +116,16 @@ template <typename A, int N>
 struct Values;
 
 inline float widen(Half x) {
-  return fan::widen(fan::U16x8{x.bits}, x)[0];
+  return cpu::widen(cpu::U16x8{x.bits}, x)[0];
 }
 inline float widen(BFloat16 x) {
-  return fan::widen(fan::U16x8{x.bits}, x)[0];
+  return cpu::widen(cpu::U16x8{x.bits}, x)[0];
 }
 
 template <typename T>
 T narrow(Accumulator<T> x) {
   if constexpr (sizeof(T) == 2) {
-    return {fan::narrow(fan::Vec<float>{x}, T{})[0]};
+    return {cpu::narrow(cpu::Vec<float>{x}, T{})[0]};
   } else {
     return x;
   }

@@ -1,7 +1,5 @@
-// What a call asks of the plan, and which kernels serve it. run(kernel, launch, cluster, arguments...) launches one.
+// What a call asks of the plan, and which kernels serve it.
 #pragma once
-
-#include <initializer_list>
 
 #include "split_backward.cuh"
 #include "split_forward.cuh"
@@ -15,110 +13,103 @@ constexpr DataType kDataType = sizeof(T) == 8            ? DataType::kFloat64
                                : std::is_same_v<T, Half> ? DataType::kFloat16
                                                          : DataType::kBFloat16;
 
-// rows: what else the kernels read or write a row of D or 2D adjacent elements at a time, null pointers included.
+// rows: what the kernels read or write a row of D or 2D adjacent elements at a time beside features, also null
+// pointers.
 template <typename T>
-Request make_request(const Clips<T>& clips, std::initializer_list<const void*> rows, bool relation, Target target,
-                     bool backward) {
+Request make_request(const Clips<T>& clips, const Parameters<T>& q, std::initializer_list<const void*> rows,
+                     Target target, bool backward) {
   Request request{};
   request.clips = clips.clips;
   request.packed = clips.offsets != nullptr;
   request.frames = clips.frames;
   request.total_frames = clips.total_frames;
   request.dim = clips.dim;
-  request.relation = relation;
+  request.relation = q.relation_weight.data != nullptr;
   request.type = kDataType<T>;
   request.target = target;
   request.backward = backward;
+  const auto address = [](const void* row) { return reinterpret_cast<uintptr_t>(row); };
   const auto bytes = [](int64_t elements) { return static_cast<uintptr_t>(elements) * sizeof(T); };
-  request.copy_bytes =
-      alignment_of({reinterpret_cast<uintptr_t>(clips.features), bytes(clips.frame_stride), bytes(clips.clip_stride)});
-  request.aligned = alignment_of({bytes(clips.dim)}) == 16;
-  for (const void* row : rows) request.aligned &= alignment_of({reinterpret_cast<uintptr_t>(row)}) == 16;
+  request.copy_bytes = alignment_of({address(clips.features), bytes(clips.frame_stride), bytes(clips.clip_stride)});
+  request.aligned =
+      alignment_of({bytes(clips.dim), address(q.self_weight.data), address(q.relation_weight.data)}) == 16;
+  for (const void* row : rows) request.aligned &= alignment_of({address(row)}) == 16;
   return request;
 }
 
 template <typename T>
-Request request_forward(const Clips<T>& clips, const Parameters<T>& q, const ForwardOutputs<T>& outputs,
-                        Target target) {
-  return make_request(clips, {q.self_weight.data, q.relation_weight.data, outputs.out},
-                      q.relation_weight.data != nullptr, target, false);
+Request request_for(const ForwardCall<T>& call, Target target) {
+  return make_request(call.clips, call.q, {call.to.out}, target, false);
+}
+template <typename T>
+Request request_for(const BackwardCall<T>& call, Target target) {
+  return make_request(call.clips, call.q, {call.in.grad_out, call.in.out, call.to.features}, target, true);
+}
+
+// Runs the kernels of a plan: run(kernel, launch, cluster, arguments...) launches one. call.slots: the plan's
+// workspace, at a multiple of 16 bytes.
+template <bool kRelation, typename T, typename Run>
+void run_kernels(const ForwardCall<T>& call, const Plan& plan, const Run& run) {
+  const Launch* const launch = plan.launch;
+  switch (plan.regime) {
+    case Regime::kWarp:
+      return run(warp_forward_kernel<T, kRelation>, launch[0], 1, call);
+    case Regime::kBlock:
+      return run(forward_kernel<T, kRelation, Scope::kBlock>, launch[0], 1, call);
+    case Regime::kCluster:
+      return run(forward_kernel<T, kRelation, Scope::kCluster>, launch[0], plan.cluster, call);
+    case Regime::kSplit:
+      run(logits_kernel<T, kRelation>, launch[0], 1, call);
+      if constexpr (kRelation) run(sums_kernel<T>, launch[1], 1, call);
+      return run(combine_kernel<T, kRelation>, launch[kRelation ? 2 : 1], 1, call, plan.shares);
+  }
+}
+
+template <bool kRelation, typename T, typename Run>
+void run_kernels(const BackwardCall<T>& call, const Plan& plan, const Run& run) {
+  const Launch* const launch = plan.launch;
+  switch (plan.regime) {
+    case Regime::kWarp:
+      run(warp_backward_kernel<T, kRelation>, launch[0], 1, call);
+      break;
+    case Regime::kBlock:
+      run(backward_kernel<T, kRelation, Scope::kBlock>, launch[0], 1, call);
+      break;
+    case Regime::kCluster:
+      run(backward_kernel<T, kRelation, Scope::kCluster>, launch[0], plan.cluster, call);
+      break;
+    case Regime::kSplit:
+      run(gradient_sums_kernel<T, kRelation>, launch[0], 1, call);
+      run(gradients_kernel<T, kRelation>, launch[1], 1, call);
+      break;
+  }
+  run(reduce_kernel<T>, launch[plan.launches - 1], 1, call);
 }
 
 template <typename T>
-Request request_backward(const Clips<T>& clips, const Parameters<T>& q, const BackwardInputs<T>& in,
-                         const BackwardOutputs<T>& outputs, Target target) {
-  return make_request(clips, {q.self_weight.data, q.relation_weight.data, in.grad_out, in.out, outputs.features},
-                      q.relation_weight.data != nullptr, target, true);
+void set_plan(ForwardCall<T>& call, const Plan& plan, void* workspace) {
+  call.layout = plan.layout;
+  call.slots = static_cast<Accumulator<T>*>(workspace);
+}
+template <typename T>
+void set_plan(BackwardCall<T>& call, const Plan& plan, void* workspace) {
+  call.layout = plan.layout;
+  call.slots = static_cast<Accumulator<T>*>(workspace);
+  call.partial = call.slots + plan.partial_at;
+  call.partial_rows = plan.partial_rows;
 }
 
-// workspace: as many accumulators as the plan says, at a multiple of 16 bytes.
-template <bool kRelation, typename T, typename Run>
-void run_forward_with(const Clips<T>& clips, const Parameters<T>& q, const ForwardOutputs<T>& outputs, const Plan& plan,
-                      Accumulator<T>* workspace, const Run& run) {
-  const Launch* const launch = plan.launch;
-  const Layout& layout = plan.layout;
-  switch (plan.regime) {
-    case Regime::kWarp:
-      return run(warp_forward_kernel<T, kRelation>, launch[0], 1, clips, q, outputs, layout);
-    case Regime::kBlock:
-      return run(forward_kernel<T, kRelation, Scope::kBlock>, launch[0], 1, clips, q, outputs, layout);
-    case Regime::kCluster:
-      return run(forward_kernel<T, kRelation, Scope::kCluster>, launch[0], plan.cluster, clips, q, outputs, layout);
-    case Regime::kSplit: {
-      run(logits_kernel<T, kRelation>, launch[0], 1, clips, q, outputs, layout, workspace);
-      if constexpr (kRelation) run(sums_kernel<T>, launch[1], 1, clips, q, outputs, layout, workspace);
-      const Launch& last = launch[kRelation ? 2 : 1];
-      const int64_t turns = clips.clips < 1 ? 1 : clips.clips;
-      const int shares = static_cast<int>(last.blocks < turns ? 1 : last.blocks / turns);
-      return run(combine_kernel<T, kRelation>, last, 1, clips, outputs, layout, workspace, shares);
-    }
-  }
-}
-
-template <typename T, typename Run>
-void run_forward(const Clips<T>& clips, const Parameters<T>& q, const ForwardOutputs<T>& outputs, const Plan& plan,
-                 Accumulator<T>* workspace, const Run& run) {
-  if (q.relation_weight.data != nullptr) {
-    run_forward_with<true>(clips, q, outputs, plan, workspace, run);
+// make(request) plans; allocate(bytes) gives the memory to work in.
+template <typename AnyCall, typename Make, typename Allocate, typename Run>
+Plan run_call(AnyCall call, Target target, const Make& make, const Allocate& allocate, const Run& run) {
+  const Plan plan = make(request_for(call, target));
+  set_plan(call, plan, allocate(plan.workspace * sizeof(typename AnyCall::A)));
+  if (call.q.relation_weight.data != nullptr) {
+    run_kernels<true>(call, plan, run);
   } else {
-    run_forward_with<false>(clips, q, outputs, plan, workspace, run);
+    run_kernels<false>(call, plan, run);
   }
-}
-
-template <bool kRelation, typename T, typename Run>
-void run_backward_with(const Clips<T>& clips, const Parameters<T>& q, const BackwardInputs<T>& in, T* features,
-                       const Plan& plan, Accumulator<T>* workspace, Accumulator<T>* partial, const Run& run) {
-  const Launch* const launch = plan.launch;
-  const Layout& layout = plan.layout;
-  switch (plan.regime) {
-    case Regime::kWarp:
-      return run(warp_backward_kernel<T, kRelation>, launch[0], 1, clips, q, in, features, partial, layout);
-    case Regime::kBlock:
-      return run(backward_kernel<T, kRelation, Scope::kBlock>, launch[0], 1, clips, q, in, features, partial, layout);
-    case Regime::kCluster:
-      return run(backward_kernel<T, kRelation, Scope::kCluster>, launch[0], plan.cluster, clips, q, in, features,
-                 partial, layout);
-    case Regime::kSplit: {
-      Accumulator<T>* const scratch = workspace + kBackwardScalars * padded_slots(layout.slots);
-      run(gradient_sums_kernel<T, kRelation>, launch[0], 1, clips, in, layout, workspace, scratch);
-      return run(gradients_kernel<T, kRelation>, launch[1], 1, clips, q, in, features, partial, layout, workspace,
-                 scratch);
-    }
-  }
-}
-
-template <typename T, typename Run>
-void run_backward(const Clips<T>& clips, const Parameters<T>& q, const BackwardInputs<T>& in,
-                  const BackwardOutputs<T>& outputs, const Plan& plan, Accumulator<T>* workspace, const Run& run) {
-  const bool relation = q.relation_weight.data != nullptr;
-  Accumulator<T>* const partial = workspace + plan.workspace - plan.partial_rows * partial_width(clips.dim, relation);
-  if (relation) {
-    run_backward_with<true>(clips, q, in, outputs.features, plan, workspace, partial, run);
-  } else {
-    run_backward_with<false>(clips, q, in, outputs.features, plan, workspace, partial, run);
-  }
-  run(reduce_kernel<T>, plan.launch[plan.launches - 1], 1, outputs, partial, static_cast<int>(clips.dim),
-      plan.partial_rows);
+  return plan;
 }
 
 }  // namespace fan::cuda

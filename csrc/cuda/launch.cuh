@@ -56,10 +56,10 @@ struct Launcher {
   }
 };
 
-template <typename T>
-Accumulator<T>* allocate(const Queue& queue, const Plan& plan) {
-  if (plan.workspace == 0) return nullptr;
-  return static_cast<Accumulator<T>*>(queue.allocate(plan.workspace * sizeof(Accumulator<T>), queue.context));
+template <typename AnyCall>
+void queue_call(const AnyCall& call, const Queue& queue) {
+  const auto allocate = [&](int64_t bytes) { return bytes == 0 ? nullptr : queue.allocate(bytes, queue.context); };
+  run_call(call, use_device(queue.device), make_plan, allocate, Launcher{queue.stream});
 }
 
 }  // namespace
@@ -67,15 +67,13 @@ Accumulator<T>* allocate(const Queue& queue, const Plan& plan) {
 template <typename T>
 void frame_attention_forward(const Clips<T>& clips, const Parameters<T>& parameters, const ForwardOutputs<T>& outputs,
                              const Queue& queue) {
-  const Plan plan = make_plan(request_forward(clips, parameters, outputs, use_device(queue.device)));
-  run_forward(clips, parameters, outputs, plan, allocate<T>(queue, plan), Launcher{queue.stream});
+  queue_call(ForwardCall<T>{{clips, parameters, {}, nullptr}, outputs}, queue);
 }
 
 template <typename T>
 void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parameters, const BackwardInputs<T>& inputs,
                               const BackwardOutputs<T>& outputs, const Queue& queue) {
-  const Plan plan = make_plan(request_backward(clips, parameters, inputs, outputs, use_device(queue.device)));
-  run_backward(clips, parameters, inputs, outputs, plan, allocate<T>(queue, plan), Launcher{queue.stream});
+  queue_call(BackwardCall<T>{{clips, parameters, {}, nullptr}, inputs, outputs, nullptr, 0}, queue);
 }
 
 #define FAN_INSTANTIATE(T)                                                                                   \

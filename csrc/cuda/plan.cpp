@@ -186,9 +186,9 @@ struct Planner {
       const int64_t width_of_out = (request.relation ? 2 : 1) * request.dim;
       add_launch("logits_kernel", layout.slots, threads, bytes);
       if (request.relation) add_launch("sums_kernel", layout.slots, threads, bytes);
-      const int64_t chunks = ceil_div(width_of_out, kWarpSize),
-                    clips = std::clamp<int64_t>(request.clips, 1, kManyBlocks);
-      add_launch("combine_kernel", clips * std::clamp<int64_t>(kManyBlocks / clips, 1, chunks), kMaxThreads,
+      const int64_t clips = std::clamp<int64_t>(request.clips, 1, kManyBlocks);
+      plan.shares = static_cast<int>(std::clamp<int64_t>(kManyBlocks / clips, 1, ceil_div(width_of_out, kWarpSize)));
+      add_launch("combine_kernel", clips * plan.shares, kMaxThreads,
                  layout.at[kVectors] + kMaxThreads * accumulator_size(request.type));
       plan.workspace = kForwardScalars * padded_slots(layout.slots) +
                        (request.relation ? 2 : 1) * layout.slots * padded_dim(request.dim);
@@ -220,6 +220,7 @@ struct Planner {
     add_launch("reduce_kernel", ceil_div(width, kWarpSize), kReduceThreads,
                kReduceThreads * accumulator_size(request.type));
     plan.partial_rows = blocks;
+    plan.partial_at = plan.workspace;
     plan.workspace += blocks * width;
   }
 };

@@ -74,7 +74,9 @@ struct Plan {
   Layout layout;
   int launches;
   Launch launch[kMaxLaunches];  // in this order
+  int shares;                   // split, forward: blocks that combine the parts of a clip
   int64_t partial_rows;         // backward: rows of partial sums of the parameters' gradients
+  int64_t partial_at;           // where they begin in the workspace
   int64_t workspace;            // accumulators
 };
 

@@ -19,20 +19,17 @@ struct Rows {
   int lanes, copy_bytes;  // see Layout
   T* shared;
 
-  __device__ __forceinline__ Rows(const Clips<T>& clips, const Clip<T>& frames, const Layout& layout,
-                                  int first_column = 0)
+  FAN_DEVICE Rows(const Call<T>& call, const Clip<T>& frames, int first_column = 0)
       : frames(frames),
-        stride(clips.frame_stride),
+        stride(call.clips.frame_stride),
         first_column(first_column),
-        columns(static_cast<int>(clamp(clips.dim - first_column, 0, layout.columns))),
+        columns(static_cast<int>(clamp(call.clips.dim - first_column, 0, call.layout.columns))),
         pieces((columns + kWidth<T> - 1) / kWidth<T>),
-        lanes(layout.lanes),
-        copy_bytes(layout.copy_bytes),
-        shared(area<T>(layout, kRows)) {}
+        lanes(call.layout.lanes),
+        copy_bytes(call.layout.copy_bytes),
+        shared(area<T>(call.layout, kRows)) {}
 
-  __device__ __forceinline__ uint4& piece(int row, int number) const {
-    return reinterpret_cast<uint4*>(shared)[row * pieces + number];
-  }
+  FAN_DEVICE uint4& piece(int row, int number) const { return reinterpret_cast<uint4*>(shared)[row * pieces + number]; }
 };
 
 template <typename T>
@@ -40,7 +37,7 @@ inline constexpr int kRowsPerStep = rows_per_step(sizeof(T));
 
 // Starts copying a row whose start is a multiple of so many bytes; what these leave of it goes element by element.
 template <int kBytes, typename T>
-__device__ __forceinline__ void copy_row(const Rows<T>& rows, const T* from, int row, int lane) {
+FAN_DEVICE void copy_row(const Rows<T>& rows, const T* from, int row, int lane) {
   T* const to = rows.shared + row * rows.pieces * kWidth<T>;
   int copied = 0;
   if constexpr (kBytes >= 4 && kBytes >= static_cast<int>(sizeof(T))) {
@@ -53,14 +50,12 @@ __device__ __forceinline__ void copy_row(const Rows<T>& rows, const T* from, int
 
 // Starts copying the rows of a step, in pieces as wide as their starts allow. Absent ones are zeros.
 template <typename T>
-__device__ __forceinline__ void copy_step(const Rows<T>& rows, int first, int lane) {
+FAN_DEVICE void copy_step(const Rows<T>& rows, int first, int lane) {
   constexpr int R = kRowsPerStep<T>;
   const int left = static_cast<int>(rows.frames.length) - first;
   if (left <= 0) return;
-  const unsigned all = left < R ? (1u << left) - 1 : (1u << R) - 1;
-  unsigned wanted = all;
+  unsigned wanted = left < R ? (1u << left) - 1 : (1u << R) - 1;
   if (rows.frames.mask != nullptr) {  // of all at once: a copy would wait for the mask of its row
-#pragma unroll
     for (int j = 0; j < R; ++j) {
       if (j < left && !rows.frames.mask[first + j]) wanted &= ~(1u << j);
     }
@@ -71,15 +66,15 @@ __device__ __forceinline__ void copy_step(const Rows<T>& rows, int first, int la
     for (int p = lane; p < rows.pieces; p += rows.lanes) {
       const T* piece = from + p * kWidth<T>;
       uint4* to = &rows.piece(first, p);
-#pragma unroll
       for (int j = 0; j < R; ++j, piece += rows.stride, to += rows.pieces) copy_async<16>(to, piece);
     }
     return;
   }
 #pragma unroll 1
   for (int j = 0; j < R; ++j, from += rows.stride) {
-    if ((wanted >> j & 1u) == 0) continue;
-    if (rows.copy_bytes == 16) {
+    if ((wanted >> j & 1u) == 0) {
+      for (int p = lane; j < left && p < rows.pieces; p += rows.lanes) rows.piece(first + j, p) = uint4{0, 0, 0, 0};
+    } else if (rows.copy_bytes == 16) {
       copy_row<16>(rows, from, first + j, lane);
     } else if (rows.copy_bytes == 8) {
       copy_row<8>(rows, from, first + j, lane);
@@ -89,18 +84,13 @@ __device__ __forceinline__ void copy_step(const Rows<T>& rows, int first, int la
       copy_row<2>(rows, from, first + j, lane);
     }
   }
-#pragma unroll 1
-  for (int j = 0; wanted != all && j < R; ++j) {
-    if (((all & ~wanted) >> j & 1u) == 0) continue;
-    for (int p = lane; p < rows.pieces; p += rows.lanes) rows.piece(first + j, p) = uint4{0, 0, 0, 0};
-  }
 }
 
 // Copies the rows and calls write(i, dots) with their dot products: dots[k] = row i . vector k. fill() is to put the
 // vectors where they are read from. The rows are there for all threads after the next barrier.
 template <int K, typename T, typename Team, typename Fill, typename Write>
-__device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, const Vectors<T>& vectors,
-                                         const Fill& fill, const Write& write) {
+FAN_DEVICE void dot_rows(const Rows<T>& rows, const Team& team, const Vectors<T>& vectors, const Fill& fill,
+                         const Write& write) {
   using A = Accumulator<T>;
   constexpr int R = kRowsPerStep<T>;
   const int lane = team.lane % rows.lanes;
@@ -121,21 +111,16 @@ __device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, 
     wait_copies<kStepsAhead>();
     __syncwarp();  // a lane reads what others have copied
     const uint4* row[R];
-#pragma unroll
     for (int j = 0; j < R; ++j) row[j] = &rows.piece(first + j < n ? first + j : n - 1, 0);
     A dots[R][K] = {};
 #pragma unroll 1
     for (int p = lane; p < rows.pieces; p += rows.lanes) {
       uint4 x[R];
-#pragma unroll
       for (int j = 0; j < R; ++j) x[j] = row[j][p];
-      Values<A, kWidth<T>> q[K];
-#pragma unroll
+      Piece<T> q[K];
       for (int k = 0; k < K; ++k) q[k] = vectors.get(k, p);
-#pragma unroll
       for (int j = 0; j < R; ++j) {
         const auto wide = widen<T>(x[j]);
-#pragma unroll
         for (int k = 0; k < K; ++k) add_dot(dots[j][k], q[k], wide);
       }
     }
@@ -146,7 +131,7 @@ __device__ __forceinline__ void dot_rows(const Rows<T>& rows, const Team& team, 
 
 // Copies the rows for all threads, with no work meanwhile.
 template <typename T, typename Team>
-__device__ __forceinline__ void copy_rows(const Rows<T>& rows, const Team& team) {
+FAN_DEVICE void copy_rows(const Rows<T>& rows, const Team& team) {
   const int per_step = kWarpSize / rows.lanes * kRowsPerStep<T>;
   const int first = team.warp * per_step + team.lane / rows.lanes * kRowsPerStep<T>;
 #pragma unroll 1
@@ -160,12 +145,11 @@ __device__ __forceinline__ void copy_rows(const Rows<T>& rows, const Team& team)
 
 // body(rows, first) for what of a part fits in shared memory at a time: rows from frame `first` of it on.
 template <typename T, typename Body>
-__device__ __forceinline__ void for_each_tile(const Clips<T>& clips, const Clip<T>& part, const Layout& layout,
-                                              const Body& body) {
-  for (int column = 0; column < clips.dim; column += layout.columns) {
-    for (int first = 0; first < part.length; first += layout.rows) {
+FAN_DEVICE void for_each_tile(const Call<T>& call, const Clip<T>& part, const Body& body) {
+  for (int column = 0; column < call.clips.dim; column += call.layout.columns) {
+    for (int first = 0; first < part.length; first += call.layout.rows) {
       if (column > 0 || first > 0) __syncthreads();  // all are done with the one before
-      body(Rows<T>(clips, slice(part, clips.frame_stride, first, layout.rows), layout, column), first);
+      body(Rows<T>(call, slice(part, call.clips.frame_stride, first, call.layout.rows), column), first);
     }
   }
 }
@@ -178,11 +162,12 @@ struct Columns {
   int first;   // piece of this thread
   int group;   // of this thread; not below groups: the thread has no part in it
 
-  __device__ __forceinline__ Columns(int pieces, int rank, int size, bool one_group = false)
-      : step(pieces < size ? pieces : size),
-        groups(one_group ? 1 : size / step),
-        first(rank % step),
-        group(rank / step) {}
+  template <typename Team>
+  FAN_DEVICE Columns(int pieces, const Team& team, bool one_group = false)
+      : step(pieces < team.size ? pieces : team.size),
+        groups(one_group ? 1 : team.size / step),
+        first(team.rank % step),
+        group(team.rank / step) {}
 };
 
 }  // namespace fan::cuda

@@ -1,6 +1,8 @@
 // Rows of features and parameters in pieces of 16 bytes of the features' type, widened to the accumulation type.
 #pragma once
 
+#include <cstring>
+
 #include "device.cuh"
 
 namespace fan::cuda {
@@ -9,58 +11,105 @@ namespace fan::cuda {
 template <typename T>
 inline constexpr int kWidth = 16 / sizeof(T);
 
-// A piece, or some of its elements where its row ends; the others are zero. aligned: from is a multiple of 16 bytes.
-template <typename U>
-__device__ __forceinline__ uint4 load_piece(const U* from, int count, bool aligned) {
-  if (aligned && count >= kWidth<U>) return *reinterpret_cast<const uint4*>(from);
-  U elements[kWidth<U>];
-#pragma unroll
-  for (int k = 0; k < kWidth<U>; ++k) elements[k] = k < count ? from[k] : U{};
-  return pack(elements);
+template <typename A, int N>
+struct alignas(sizeof(A) * N < 16 ? sizeof(A) * N : 16) Values {
+  A at[N];
+};
+// A piece of a row of T.
+template <typename T>
+using Piece = Values<Accumulator<T>, kWidth<T>>;
+
+template <typename To, typename From>
+FAN_DEVICE To as(const From& from) {  // the same bits
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
 }
 
-// N elements of any type that is accumulated in A.
-template <int N, typename U>
-__device__ __forceinline__ Values<Accumulator<U>, N> load(const U* from, int count, bool aligned) {
-  Values<Accumulator<U>, N> result;
-#pragma unroll
-  for (int at = 0; at < N; at += kWidth<U>) {
-    const auto part = widen<U>(load_piece(from + at, count - at, aligned));
-#pragma unroll
-    for (int k = 0; k < kWidth<U>; ++k) result.at[at + k] = part.at[k];
+template <typename T>
+FAN_DEVICE Piece<T> widen(uint4 bits) {
+  if constexpr (sizeof(T) >= 4) {
+    return as<Piece<T>>(bits);
+  } else {
+    const float2 a = widen_pair<T>(bits.x), b = widen_pair<T>(bits.y), c = widen_pair<T>(bits.z),
+                 d = widen_pair<T>(bits.w);
+    return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+  }
+}
+
+template <typename T>
+FAN_DEVICE uint4 narrow(const Piece<T>& x) {
+  if constexpr (sizeof(T) >= 4) {
+    return as<uint4>(x);
+  } else {
+    const auto pair = [&](int k) { return narrow_pair<T>(x.at[k], x.at[k + 1]); };
+    return {pair(0), pair(2), pair(4), pair(6)};
+  }
+}
+
+// Of one number.
+template <typename U>
+FAN_DEVICE Accumulator<U> widen_one(U x) {
+  if constexpr (sizeof(U) >= 4) {
+    return x;
+  } else {
+    return widen_pair<U>(x.bits).x;
+  }
+}
+template <typename U>
+FAN_DEVICE U narrow_one(Accumulator<U> x) {
+  if constexpr (sizeof(U) >= 4) {
+    return x;
+  } else {
+    return {static_cast<uint16_t>(narrow_pair<U>(x, 0))};
+  }
+}
+
+// A piece as it lies in memory, or the elements of it that its row has, zeros behind. aligned: from is a multiple of 16
+// bytes.
+template <typename U>
+FAN_DEVICE uint4 load_bits(const U* from, int count, bool aligned) {
+  if (aligned && count >= kWidth<U>) return *reinterpret_cast<const uint4*>(from);
+  Values<U, kWidth<U>> elements;
+  for (int k = 0; k < kWidth<U>; ++k) elements.at[k] = k < count ? from[k] : U{};
+  return as<uint4>(elements);
+}
+
+// As many elements of any type as a piece of T has.
+template <typename T, typename U>
+FAN_DEVICE Piece<T> load(const U* from, int count, bool aligned) {
+  Piece<T> result;
+  if constexpr (sizeof(T) > sizeof(U)) {  // float for double
+    for (int k = 0; k < kWidth<T>; ++k) result.at[k] = k < count ? from[k] : U(0);
+    return result;
+  }
+  for (int at = 0; at < kWidth<T>; at += kWidth<U>) {
+    const auto part = widen<U>(load_bits(from + at, count - at, aligned));
+    for (int k = 0; k < kWidth<U> && at + k < kWidth<T>; ++k) result.at[at + k] = part.at[k];
   }
   return result;
 }
 
 template <typename T>
-__device__ __forceinline__ Values<Accumulator<T>, kWidth<T>> load(const Parameter<T>& from, int64_t at, int count,
-                                                                  bool aligned) {
-  using A = Accumulator<T>;
-  using U = Narrow<T>;
-  constexpr int W = kWidth<T>;
-  if constexpr (std::is_same_v<T, double>) {
-    if (from.narrow) {
-      const U* const elements = static_cast<const U*>(from.data) + at;
-      return {{count > 0 ? A(elements[0]) : A(0), count > 1 ? A(elements[1]) : A(0)}};
-    }
-  } else if constexpr (!std::is_same_v<A, U>) {
-    if (from.narrow) return load<W>(static_cast<const U*>(from.data) + at, count, aligned);
-  }
-  return load<W>(static_cast<const A*>(from.data) + at, count, aligned);
+FAN_DEVICE Piece<T> load(const Parameter<T>& from, int64_t at, int count, bool aligned) {
+  if (from.narrow) return load<T>(static_cast<const Narrow<T>*>(from.data) + at, count, aligned);
+  return load<T>(static_cast<const Accumulator<T>*>(from.data) + at, count, aligned);
 }
 
 // Of one element, or 0.
 template <typename T>
-__device__ __forceinline__ Accumulator<T> value_of(const Parameter<T>& parameter) {
+FAN_DEVICE Accumulator<T> value_of(const Parameter<T>& parameter) {
   if (parameter.data == nullptr) return 0;
-  return parameter.narrow ? widen(*static_cast<const Narrow<T>*>(parameter.data))
+  return parameter.narrow ? widen_one(*static_cast<const Narrow<T>*>(parameter.data))
                           : *static_cast<const Accumulator<T>*>(parameter.data);
 }
 
 template <typename T>
-__device__ __forceinline__ void store(const Gradient<T>& to, int64_t at, Accumulator<T> value) {
+FAN_DEVICE void store(const Gradient<T>& to, int64_t at, Accumulator<T> value) {
+  if (to.data == nullptr) return;
   if (to.narrow) {
-    static_cast<Narrow<T>*>(to.data)[at] = narrow<Narrow<T>>(value);
+    static_cast<Narrow<T>*>(to.data)[at] = narrow_one<Narrow<T>>(value);
   } else {
     static_cast<Accumulator<T>*>(to.data)[at] = value;
   }
@@ -68,26 +117,23 @@ __device__ __forceinline__ void store(const Gradient<T>& to, int64_t at, Accumul
 
 // to is in global memory.
 template <typename T>
-__device__ __forceinline__ void store(T* to, const Values<Accumulator<T>, kWidth<T>>& values, int count, bool aligned) {
+FAN_DEVICE void store(T* to, const Piece<T>& values, int count, bool aligned) {
   if (aligned) {
     store_piece(to, narrow<T>(values));
   } else {
-#pragma unroll
     for (int k = 0; k < kWidth<T>; ++k) {
-      if (k < count) to[k] = narrow<T>(values.at[k]);
+      if (k < count) to[k] = narrow_one<T>(values.at[k]);
     }
   }
 }
 
 template <typename A, int N>
-__device__ __forceinline__ void add_product(Values<A, N>& sum, A scale, const Values<A, N>& x) {
-#pragma unroll
+FAN_DEVICE void add_product(Values<A, N>& sum, A scale, const Values<A, N>& x) {
   for (int k = 0; k < N; ++k) sum.at[k] += scale * x.at[k];
 }
 
 template <typename A, int N>
-__device__ __forceinline__ void add_dot(A& sum, const Values<A, N>& q, const Values<A, N>& x) {
-#pragma unroll
+FAN_DEVICE void add_dot(A& sum, const Values<A, N>& q, const Values<A, N>& x) {
   for (int k = 0; k < N; ++k) sum += q.at[k] * x.at[k];
 }
 
@@ -98,18 +144,15 @@ class Vectors {
  public:
   using A = Accumulator<T>;
 
-  __device__ __forceinline__ Vectors(A* memory, int pieces) : memory_(memory), pieces_(pieces) {}
+  FAN_DEVICE Vectors(A* memory, int pieces) : memory_(memory), pieces_(pieces) {}
 
-  __device__ __forceinline__ void put(int vector, int piece, const Values<A, kWidth<T>>& values) const {
-#pragma unroll
+  FAN_DEVICE void put(int vector, int piece, const Piece<T>& values) const {
     for (int k = 0; k < kWidth<T>; ++k) at(vector, k / kPart, piece)[k % kPart] = values.at[k];
   }
-  __device__ __forceinline__ Values<A, kWidth<T>> get(int vector, int piece) const {
-    Values<A, kWidth<T>> result;
-#pragma unroll
+  FAN_DEVICE Piece<T> get(int vector, int piece) const {
+    Piece<T> result;
     for (int part = 0; part < kWidth<T> / kPart; ++part) {
       const auto values = *reinterpret_cast<const Values<A, kPart>*>(at(vector, part, piece));
-#pragma unroll
       for (int k = 0; k < kPart; ++k) result.at[part * kPart + k] = values.at[k];
     }
     return result;
@@ -118,7 +161,7 @@ class Vectors {
  private:
   static constexpr int kPart = 16 / sizeof(A);
 
-  __device__ __forceinline__ A* at(int vector, int part, int piece) const {
+  FAN_DEVICE A* at(int vector, int part, int piece) const {
     return memory_ + ((vector * (kWidth<T> / kPart) + part) * pieces_ + piece) * kPart;
   }
 

@@ -3,25 +3,25 @@
 
 #include <cmath>
 
-#include "lanes.cuh"
+#include "team.cuh"
 
 namespace fan::cuda {
 
-__device__ __forceinline__ float exponential(float x) {
+FAN_DEVICE float exponential(float x) {
   return expf(x);
 }
-__device__ __forceinline__ double exponential(double x) {
+FAN_DEVICE double exponential(double x) {
   return exp(x);
 }
 
 // exp(-|x|)
 template <typename A>
-__device__ __forceinline__ A decay(A x) {
+FAN_DEVICE A decay(A x) {
   return exponential(x < A(0) ? x : -x);
 }
 
 template <typename A>
-__device__ __forceinline__ A sigmoid(A x) {
+FAN_DEVICE A sigmoid(A x) {
   const A e = decay(x);
   return (x < A(0) ? e : A(1)) / (A(1) + e);
 }
@@ -32,8 +32,8 @@ struct Weight {
   A exponent;  // of a NaN 0: the factor makes a NaN of it
   A factor;
 
-  __device__ __forceinline__ explicit Weight(A s) : exponent(s < A(0) ? s : A(0)), factor(A(1) / (A(1) + decay(s))) {}
-  __device__ __forceinline__ Weight(A s, A z) : Weight(s) {
+  FAN_DEVICE explicit Weight(A s) : exponent(s < A(0) ? s : A(0)), factor(A(1) / (A(1) + decay(s))) {}
+  FAN_DEVICE Weight(A s, A z) : Weight(s) {
     exponent += z < A(0) ? z : A(0);
     factor /= A(1) + decay(z);
   }
@@ -43,57 +43,48 @@ struct Weight {
 // The largest exponent is taken out, so that nothing underflows.
 template <typename A>
 struct Softmax {
-  A largest = -A(HUGE_VAL);
-  A total = 0;
-  A sum = 0;
+  A at[3] = {-A(HUGE_VAL), 0, 0};
 
-  // Over the frames of a team, of whom each thread has some: add(softmax) adds those.
-  template <typename Team, typename Each>
-  static __device__ __forceinline__ Softmax over(Team& team, const Each& add) {
-    Softmax own;
-    add(own);
-    A values[3] = {own.largest, own.total, own.sum};
-    team.reduce(values, Merge());
-    return {values[0], values[1], values[2]};
-  }
-  // Of one frame for each of so many adjacent lanes.
-  __device__ __forceinline__ void merge_lanes(int lanes) {
-    A values[3] = {largest, total, sum};
-    reduce_lanes(values, lanes, Merge());
-    *this = {values[0], values[1], values[2]};
-  }
+  FAN_DEVICE A largest() const { return at[0]; }
+  FAN_DEVICE A total() const { return at[1]; }
+  FAN_DEVICE A sum() const { return at[2]; }
 
-  __device__ __forceinline__ void add(const Weight<A>& weight, A value = 0) {
-    add(Softmax{weight.exponent, weight.factor, weight.factor * value});
-  }
-  __device__ __forceinline__ void add(const Softmax& other) {
-    A values[3] = {largest, total, sum};
-    Merge()(values, {other.largest, other.total, other.sum});
-    *this = {values[0], values[1], values[2]};
-  }
-
-  // Turns sums relative to one largest exponent into sums relative to another one, at least as large.
-  static __device__ __forceinline__ A rescale(A from, A to) { return from == to ? A(1) : exponential(from - to); }
-
-  __device__ __forceinline__ A relative(const Weight<A>& weight) const {
-    return exponential(weight.exponent - largest) * weight.factor;
-  }
-  __device__ __forceinline__ A normalised(const Weight<A>& weight) const { return relative(weight) / total; }
-
- private:
   struct Merge {
-    __device__ __forceinline__ void operator()(A (&mine)[3], const A (&others)[3]) const {
-      // The same for both lanes of an exchange, to the last bit.
+    // The same for both sides of an exchange, to the last bit.
+    FAN_DEVICE void operator()(A (&mine)[3], const A (&others)[3]) const {
       const bool swap = mine[0] < others[0];
-      const A most = swap ? others[0] : mine[0], least = swap ? mine[0] : others[0];
-      const A scale = rescale(least, most);
-#pragma unroll
+      const A most = swap ? others[0] : mine[0], scale = rescale(swap ? mine[0] : others[0], most);
       for (int k = 1; k < 3; ++k) {
         mine[k] = (swap ? others[k] : mine[k]) + scale * (swap ? mine[k] : others[k]);
       }
       mine[0] = most;
     }
   };
+  // Turns sums relative to one largest exponent into sums relative to another one, at least as large.
+  static FAN_DEVICE A rescale(A from, A to) { return from == to ? A(1) : exponential(from - to); }
+
+  FAN_DEVICE void add(const Softmax& other) { Merge()(at, other.at); }
+  FAN_DEVICE void add(const Weight<A>& weight, A value = 0) {
+    Merge()(at, {weight.exponent, weight.factor, weight.factor * value});
+  }
+  // Over so many items that a team shares: add(i, softmax) adds the i-th.
+  template <typename Team, typename Add>
+  static FAN_DEVICE Softmax over(Team& team, int64_t count, const Add& add) {
+    Softmax own;
+    for (int64_t i = team.rank; i < count; i += team.size) add(i, own);
+    team.reduce(own.at, Merge());
+    return own;
+  }
+  // Over the frames that are present.
+  template <typename Team, typename T, typename Add>
+  static FAN_DEVICE Softmax over(Team& team, const Clip<T>& frames, const Add& add) {
+    return over(team, frames.length, [&](int64_t i, Softmax& own) {
+      if (frames.present(i)) add(static_cast<int>(i), own);
+    });
+  }
+
+  FAN_DEVICE A relative(const Weight<A>& weight) const { return exponential(weight.exponent - at[0]) * weight.factor; }
+  FAN_DEVICE A normalised(const Weight<A>& weight) const { return relative(weight) / at[1]; }
 };
 
 }  // namespace fan::cuda

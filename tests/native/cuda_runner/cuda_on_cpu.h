@@ -35,6 +35,9 @@
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
@@ -112,49 +115,16 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __bu
 
 namespace fan::cuda {
 
-template <typename A, int N>
-struct Values;
-
-inline float widen(Half x) {
-  return cpu::widen(cpu::U16x8{x.bits}, x)[0];
-}
-inline float widen(BFloat16 x) {
-  return cpu::widen(cpu::U16x8{x.bits}, x)[0];
-}
-
 template <typename T>
-T narrow(Accumulator<T> x) {
-  if constexpr (sizeof(T) == 2) {
-    return {cpu::narrow(cpu::Vec<float>{x}, T{})[0]};
-  } else {
-    return x;
-  }
+float2 widen_pair(unsigned bits) {
+  const cpu::U16x8 pair = {static_cast<uint16_t>(bits), static_cast<uint16_t>(bits >> 16)};
+  const cpu::Vec<float> wide = cpu::widen(pair, T{});
+  return {wide[0], wide[1]};
 }
 template <typename T>
-Values<Accumulator<T>, 16 / sizeof(T)> widen(uint4 bits) {
-  T elements[16 / sizeof(T)];
-  std::memcpy(elements, &bits, 16);
-  Values<Accumulator<T>, 16 / sizeof(T)> values;
-  for (size_t k = 0; k < 16 / sizeof(T); ++k) {
-    if constexpr (sizeof(T) == 2) {
-      values.at[k] = widen(elements[k]);
-    } else {
-      values.at[k] = elements[k];
-    }
-  }
-  return values;
-}
-template <typename T, int N>
-uint4 pack(const T (&elements)[N]) {
-  uint4 bits;
-  std::memcpy(&bits, elements, 16);
-  return bits;
-}
-template <typename T>
-uint4 narrow(const Values<Accumulator<T>, 16 / sizeof(T)>& values) {
-  T elements[16 / sizeof(T)];
-  for (size_t k = 0; k < 16 / sizeof(T); ++k) elements[k] = narrow<T>(values.at[k]);
-  return pack(elements);
+unsigned narrow_pair(float a, float b) {
+  const cpu::U16x8 pair = cpu::narrow(cpu::Vec<float>{a, b}, T{});
+  return pair[0] | static_cast<unsigned>(pair[1]) << 16;
 }
 
 inline unsigned char* shared_memory() {

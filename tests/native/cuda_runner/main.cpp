@@ -113,10 +113,19 @@ void run(const Case& test) {
     return Array(wanted ? count * int64_t{sizeof(A)} : -1);
   };
   const Target target{static_cast<int>(test.capability), test.capability >= 90};
-  const auto plan_for = [&](Request request) {
-    request.shared_per_block = test.shared_per_block;
-    request.max_blocks = test.max_blocks;
-    return make_plan(request);
+  std::unique_ptr<Array> workspace;
+  // Runs the call and writes its plan.
+  const auto run_and_write_plan = [&](const auto& call) {
+    const auto make = [&](Request request) {
+      request.shared_per_block = test.shared_per_block;
+      request.max_blocks = test.max_blocks;
+      return make_plan(request);
+    };
+    const auto allocate = [&](int64_t bytes) {
+      workspace = std::make_unique<Array>(bytes);
+      return workspace->data();
+    };
+    write_plan(run_call(call, target, make, allocate, Launcher{test}));
   };
 
   if (!test.backward) {
@@ -126,10 +135,7 @@ void run(const Case& test) {
         beta = accumulators(test.total_frames, test.return_weights && test.relation),
         final_weight = accumulators(test.total_frames, test.return_weights);
     const ForwardOutputs<T> outputs{out.as<T>(), saved.as<A>(), alpha.as<A>(), beta.as<A>(), final_weight.as<A>()};
-    const Plan plan = plan_for(request_forward(clips, parameters, outputs, target));
-    const Array workspace = accumulators(plan.workspace);
-    run_forward(clips, parameters, outputs, plan, workspace.as<A>(), Launcher{test});
-    write_plan(plan);
+    run_and_write_plan(ForwardCall<T>{{clips, parameters, {}, nullptr}, outputs});
     for (const Array* array : {&out, &saved, &alpha, &beta, &final_weight}) array->write();
     return;
   }
@@ -149,10 +155,7 @@ void run(const Case& test) {
                                    {grad_q1.data(), narrow(1)},
                                    {grad_b0.data(), narrow(2)},
                                    {grad_b1.data(), narrow(3)}};
-  const Plan plan = plan_for(request_backward(clips, parameters, inputs, outputs, target));
-  const Array workspace = accumulators(plan.workspace);
-  run_backward(clips, parameters, inputs, outputs, plan, workspace.as<A>(), Launcher{test});
-  write_plan(plan);
+  run_and_write_plan(BackwardCall<T>{{clips, parameters, {}, nullptr}, inputs, outputs, nullptr, 0});
   for (const Array* array : {&grad_features, &grad_q0, &grad_q1, &grad_b0, &grad_b1}) array->write();
 }
 

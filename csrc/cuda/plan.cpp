@@ -87,7 +87,8 @@ struct Planner {
       numbers[kVectors] = std::max(numbers[kVectors], (request.relation ? 2 : 1) * width * threads);
     }
     const int64_t sums = ceil_div(pieces(columns), step) * (request.relation ? 3 : 1) * width * threads;
-    if (request.backward && columns == request.dim && sums * accumulator <= kMaxSumsBytes) numbers[kSums] = sums;
+    if (request.backward && (in_registers || (columns == request.dim && sums * accumulator <= kMaxSumsBytes)))
+      numbers[kSums] = sums;
     for (int k = 0; k < kAreas; ++k) {
       const int64_t bytes = k == kRows ? rows * row * element_size(request.type) : numbers[k] * accumulator;
       layout.at[k + 1] = static_cast<int32_t>(layout.at[k] + round_up(bytes, 16));

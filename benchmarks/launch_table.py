@@ -99,10 +99,10 @@ def registers(kernel: str, plan: dict[str, Any], dtype: str, capability: str) ->
     resources = _resources(f"sm_{capability.replace('.', '')}")
     if resources is None:
         return None
-    kind = {"float32": "f", "float64": "d", "float16": "NS0_4HalfE", "bfloat16": "NS0_8BFloat16E"}[dtype]
-    scope = {"warp per clip": 0, "cluster": 2, "split": 3}.get(plan["regime"], 1)
-    # Template arguments: type, and scope where there are several.
-    pattern = re.compile(rf"\d{kernel}I{kind}(LNS0_5ScopeE{scope}E)?E")
+    kind = {"float32": "f", "float64": "d", "float16": "NS_4HalfE", "bfloat16": "NS_8BFloat16E"}[dtype]
+    # Template arguments: type, with relation-attention or without, and scope where there are several.
+    scope = 1 if plan["regime"] == "cluster" else 0
+    pattern = re.compile(rf"\d{kernel}I{kind}(Lb1E)?(LNS0_5ScopeE{scope}E)?E")
     matches = [r for name, r in resources.items() if pattern.search(name)]
     return matches[0] if len(matches) == 1 else None
 
@@ -120,13 +120,11 @@ def moved_bytes(size: Size, itemsize: int, which: str, plan: dict[str, Any]) -> 
     """To and from global memory: as if L2 served none of the second reads of a feature."""
     features = size.clips * size.frames * size.dim * itemsize
     out = size.clips * 2 * size.dim * itemsize
-    logits = 3 * size.clips * size.frames * 4  # saved in float32
-    in_shared = plan["rows_in_shared"] * plan["cluster"] / max(size.frames, 1)
-    again = 1.0 if plan["regime"] == "split" else max(0.0, 1.0 - in_shared)  # of the features, read a second time
-    read = features + round(features * again)
+    saved = 5 * size.clips * size.frames * 4  # of each frame, in float32
+    read = features * (2 if plan["regime"] == "split" else 1)
     workspace = plan["workspace_bytes"]
     # The workspace is written once and read once.
-    return read + logits + 2 * workspace + (out if which == "forward" else features + 2 * out)
+    return read + saved + 2 * workspace + (out if which == "forward" else features + 2 * out)
 
 
 def row(size: Size, dtype: str, which: str, capability: str, bandwidth: float) -> list[str]:

@@ -54,6 +54,7 @@ print(f'sm_{p.major}{p.minor} {p.name}, {p.total_memory >> 30} GiB, {versions}')
 PATH=$(dirname "$(command -v "$python")"):$PATH
 architecture=$(sed -n 's/^\[machine\] sm_\([0-9]*\) .*/\1-real/p' "$scratch/machine.log")
 export CUDAARCHS=${CUDAARCHS:-${architecture:-90-real}} CMAKE_BUILD_PARALLEL_LEVEL=$cores FAN_EXT_CUDA=ON
+export CUDAFLAGS=-lineinfo # for what the sanitizer says
 install=("$python" -m pip install --verbose --no-index --no-deps)
 case $wheel in
   installed) say "build: left out, and with it the control" ;;

@@ -82,11 +82,11 @@ FAN_DEVICE Piece<T> load(const U* from, int count, bool aligned) {
   Piece<T> result;
   if constexpr (sizeof(T) > sizeof(U)) {  // float for double
     for (int k = 0; k < kWidth<T>; ++k) result.at[k] = k < count ? from[k] : U(0);
-    return result;
-  }
-  for (int at = 0; at < kWidth<T>; at += kWidth<U>) {
-    const auto part = widen<U>(load_bits(from + at, count - at, aligned));
-    for (int k = 0; k < kWidth<U> && at + k < kWidth<T>; ++k) result.at[at + k] = part.at[k];
+  } else {
+    for (int at = 0; at < kWidth<T>; at += kWidth<U>) {
+      const auto part = widen<U>(load_bits(from + at, count - at, aligned));
+      for (int k = 0; k < kWidth<U>; ++k) result.at[at + k] = part.at[k];
+    }
   }
   return result;
 }

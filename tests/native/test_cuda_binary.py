@@ -15,27 +15,30 @@ import pytest
 
 import fan_ext
 
-# For each dtype, by their template arguments: a team of threads is a warp, a block, a cluster, or a block with a part.
-_WARP, _BLOCK, _CLUSTER, _PART = range(4)
+# For each dtype, by their other template arguments: with relation-attention or without, and a block or a cluster.
+_BOTH = ("Lb0", "Lb1")
+_TEAMS = tuple(f"{relation} {scope}" for relation in _BOTH for scope in ("ScopeE0", "ScopeE1"))
 _KERNELS = {
-    "forward_kernel": (_WARP, _BLOCK, _CLUSTER),
-    "self_parts_kernel": (None,),
-    "relation_parts_kernel": (None,),
-    "combine_parts_kernel": (None,),
-    "backward_kernel": (_WARP, _BLOCK, _CLUSTER, _PART),
-    "gradient_parts_kernel": (None,),
-    "reduce_kernel": (None,),
+    "warp_forward_kernel": _BOTH,
+    "forward_kernel": _TEAMS,
+    "logits_kernel": _BOTH,
+    "sums_kernel": ("",),
+    "combine_kernel": _BOTH,
+    "warp_backward_kernel": _BOTH,
+    "backward_kernel": _TEAMS,
+    "gradient_sums_kernel": _BOTH,
+    "gradients_kernel": _BOTH,
+    "reduce_kernel": ("",),
 }
 _PROBE = "probe_kernel"  # never launched; of no dtype
 _DTYPES = 4
 _REGISTERS = 65536  # of a multiprocessor
 
 
-def _parse(function: str) -> tuple[str, int | None]:
-    """The kernel and its kind of team, of a mangled name."""
-    name = max((name for name in (*_KERNELS, _PROBE) if name in function), key=len)
-    team = re.search(r"ScopeE(\d)", function)
-    return name, None if team is None else int(team.group(1))
+def _parse(function: str) -> tuple[str, str]:
+    """The kernel and its template arguments but for the dtype, of a mangled name."""
+    name = max((name for name in (*_KERNELS, _PROBE) if re.search(rf"\d{name}", function)), key=len)
+    return name, " ".join(re.findall(r"Lb[01]|ScopeE[01]", function))
 
 
 def _tool() -> str:
@@ -90,31 +93,65 @@ def test_kernels_of_every_architecture_fit_their_registers(library: Path) -> Non
     assert kernels
     everywhere = set.union(*kernels.values())
     found = Counter(_parse(name) for name in everywhere)
-    wanted = {(name, team): _DTYPES for name, teams in _KERNELS.items() for team in teams}
-    assert found == wanted | {(_PROBE, None): 1}
+    wanted = {(name, which): _DTYPES for name, all_of_it in _KERNELS.items() for which in all_of_it}
+    assert found == wanted | {(_PROBE, ""): 1}
     for architecture, names in kernels.items():
         assert names == everywhere, architecture
     assert set(kernels) == {f"sm_{a}" for a in _architectures()}
 
 
-def test_features_are_read_and_written_16_bytes_at_a_time(library: Path) -> None:
-    architecture = max(_architectures())
+@pytest.fixture(scope="module")
+def code(library: Path) -> dict[str, list[tuple[int, str]]]:
+    """The instructions of each kernel for the newest architecture that it is built for, with their addresses."""
+    code: dict[str, list[tuple[int, str]]] = defaultdict(list)
     function = ""
-    accesses: dict[str, set[str]] = defaultdict(set)
-    for line in _run("-sass", "-arch", f"sm_{architecture}", str(library)).splitlines():
+    for line in _run("-sass", "-arch", f"sm_{max(_architectures())}", str(library)).splitlines():
         if match := re.match(r"\s*Function : (\S+)", line):
             function = match.group(1)
-        elif match := re.search(r"\b(LDG|LDGSTS|STG)\.\S*128", line):
-            accesses[function].add(match.group(1))
-    seen = Counter()
-    for function, found in accesses.items():
-        name, team = _parse(function)
-        seen[name, team] += 1
-        # The second sweep over parts does not keep its rows; the first of the backward pass writes but scalars.
-        copied = {"LDGSTS"} if architecture >= 80 and name != "relation_parts_kernel" else set()
-        written = {"STG"} if name != "gradient_parts_kernel" else set()
-        assert found == {"LDG"} | copied | written, function
-    # The others read no features. Older devices have no clusters.
-    readers = set(_KERNELS) - {"combine_parts_kernel", "reduce_kernel"}
-    wanted = {(name, team) for name in readers for team in _KERNELS[name] if architecture >= 90 or team != _CLUSTER}
-    assert seen == dict.fromkeys(wanted, _DTYPES)
+        elif match := re.match(r"\s*/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", line):
+            code[function].append((int(match.group(1), 16), match.group(2)))
+    return code
+
+
+def test_features_are_read_and_written_16_bytes_at_a_time(code: dict[str, list[tuple[int, str]]]) -> None:
+    # To shared memory, but for a warp's clips; what is written are results and, of parts, the sums of rows.
+    copies = "LDGSTS" if max(_architectures()) >= 80 else "LDG"
+    reads = {name: "LDG" if "warp" in name else copies for name in _KERNELS}
+    del reads["combine_kernel"], reads["reduce_kernel"]
+    for function, instructions in code.items():
+        name, which = _parse(function)
+        found = {m.group(1) for _, text in instructions if (m := re.search(r"\b(LDG|LDGSTS|STG)\.\S*128", text))}
+        if name in reads and (max(_architectures()) >= 90 or "ScopeE1" not in which):  # else there are no clusters
+            assert reads[name] in found, function
+            assert "STG" in found or name == "gradient_sums_kernel", function
+
+
+def _innermost_loops(instructions: list[tuple[int, str]]) -> list[Counter[str]]:
+    """How often each operation stands in a loop that has no other loop in it."""
+    ends = {}
+    for at, text in instructions:
+        if (match := re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text)) and int(match.group(1), 16) <= at:
+            ends[int(match.group(1), 16)] = at
+    inner = [
+        (b, e) for b, e in ends.items() if not any(b < b2 or e2 < e for b2, e2 in ends.items() if b <= b2 and e2 <= e)
+    ]
+    operation = re.compile(r"(?:@!?U?P\w+\s+)?(\w+)")
+    return [
+        Counter(m.group(1) for at, text in instructions if b <= at <= e and (m := operation.match(text)))
+        for b, e in inner
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["4HalfE", "8BFloat16E"])
+def test_instructions_for_a_row_in_half_precision(code: dict[str, list[tuple[int, str]]], dtype: str) -> None:
+    """An H100 has slots for 1,133 warp instructions while its memory brings 4 rows of 512 elements to a multiprocessor."""
+    (function,) = [f for f in code if re.search(rf"\dforward_kernelI\S*{dtype}Lb1\S*ScopeE0", f)]
+    loops = _innermost_loops(code[function])
+
+    def length(wanted: dict[str, int]) -> int:
+        return min(sum(loop.values()) for loop in loops if wanted.items() <= loop.items())
+
+    dots = length({"FFMA": 8 * 3 * 8})  # of 8 rows, 256 columns
+    copies = length({"LDGSTS": 8})  # likewise
+    sums = length({"FFMA": 4 * 2 * 8})  # of 4 rows, 256 columns
+    assert dots + copies + 2 * sums <= 620

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,12 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     if compiler is None:
         raise RuntimeError("no C++ compiler: set CXX")
-    read = [source / "csrc" / "types.h", *(source / "csrc" / "cuda").glob("*.*"), *RUNNER.glob("*.*"), *(source / "csrc" / "cpu").glob("*.h")]
+    read = [
+        source / "csrc" / "types.h",
+        *(source / "csrc" / "cuda").glob("*.*"),
+        *RUNNER.glob("*.*"),
+        *(source / "csrc" / "cpu").glob("*.h"),
+    ]
     state = hashlib.sha256(" ".join([compiler, *flags, *_WATCHED]).encode())
     for file in sorted({*read, *sources}):
         state.update(file.read_bytes())
@@ -86,6 +92,21 @@ class Plan:
     copy_bytes: int
 
 
+@dataclass
+class Inputs:
+    """Clips, dense or packed, and the four parameters in the operator's order."""
+
+    features: Tensor
+    parameters: Sequence[Tensor | None]
+    mask: Tensor | None = None
+    offsets: Tensor | None = None
+    max_frames: int | None = None
+
+    @property
+    def accumulator(self) -> torch.dtype:
+        return torch.float64 if self.features.dtype == torch.float64 else torch.float32
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The forward and backward operators of fan_ext, as the CUDA kernels compute them.
@@ -104,94 +125,65 @@ class Kernels:
     max_blocks: int = 2**28
     shared_per_block: int = 0
 
-    def forward(
-        self,
-        features: Tensor,
-        self_weight: Tensor,
-        relation_weight: Tensor | None,
-        self_bias: Tensor | None,
-        relation_bias: Tensor | None,
-        mask: Tensor | None,
-        offsets: Tensor | None,
-        max_frames: int | None,
-        return_weights: bool,
-    ) -> tuple[Plan, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    def forward(self, inputs: Inputs, return_weights: bool = False) -> tuple[Any, ...]:
         """(plan, out, saved, alpha, beta, final)."""
-        a = _accumulator(features)
-        parameters = (self_weight, relation_weight, self_bias, relation_bias)
-        common, shape = self._layout(features, parameters, offsets, max_frames, return_weights, False, backward=False)
-        arrays = [mask, offsets, *parameters]
-        plan, out, saved, *weights = self._run(common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets))
-        clips, dim, total = shape
+        features, a, relation = inputs.features, inputs.accumulator, inputs.parameters[1] is not None
+        plan, out, saved, *weights = self._run(inputs, [], return_weights=return_weights)
+        clips = len(features) if inputs.offsets is None else len(inputs.offsets) - 1
         return (
             plan,
-            _tensor(out, features.dtype).reshape(clips, dim if relation_weight is None else 2 * dim),
-            _tensor(saved, a).reshape(2 if relation_weight is None else 5, total),
+            _tensor(out, features.dtype).reshape(clips, features.shape[-1] * (2 if relation else 1)),
+            _tensor(saved, a).reshape(5 if relation else 2, features[..., 0].numel()),
             *(None if w is None else _tensor(w, a).reshape(features.shape[:-1]) for w in weights),
         )
 
     def backward(
         self,
-        grad_out: Tensor,
-        grad_alpha: Tensor | None,
-        grad_beta: Tensor | None,
-        features: Tensor,
-        self_weight: Tensor,
-        relation_weight: Tensor | None,
-        self_bias: Tensor | None,
-        relation_bias: Tensor | None,
-        mask: Tensor | None,
-        offsets: Tensor | None,
-        max_frames: int | None,
+        inputs: Inputs,
+        grads: Sequence[Tensor | None],
         out: Tensor,
         saved: Tensor,
-        features_need_grad: bool,
-    ) -> tuple[Plan, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """(plan, gradients of features, self_weight, relation_weight, self_bias, relation_bias)."""
-        a = _accumulator(features)
-        parameters = (self_weight, relation_weight, self_bias, relation_bias)
-        common, _ = self._layout(features, parameters, offsets, max_frames, False, features_need_grad, backward=True)
-        arrays = [mask, offsets, *parameters]
-        arrays += [grad_out, _to(grad_alpha, a), _to(grad_beta, a), out, saved]
-        plan, grad_features, *gradients = self._run(
-            common, [_storage(features), *map(_bytes, arrays)], _overlap(offsets)
-        )
+        features_need_grad: bool = True,
+    ) -> tuple[Any, ...]:
+        """(plan, gradients of features, self_weight, relation_weight, self_bias, relation_bias).
+
+        grads: those of out, alpha and beta. out, saved: the forward pass's.
+        """
+        grad_out, *direct = grads
+        arrays = [grad_out, *(None if g is None else g.to(inputs.accumulator) for g in direct), out, saved]
+        plan, grad_features, *gradients = self._run(inputs, arrays, features_need_grad=features_need_grad)
+        features = inputs.features
         return (
             plan,
             None if grad_features is None else _tensor(grad_features, features.dtype).reshape(features.shape),
-            *(None if p is None else _tensor(g, p.dtype) for g, p in zip(gradients, parameters, strict=True)),
+            *(None if p is None else _tensor(g, p.dtype) for g, p in zip(gradients, inputs.parameters, strict=True)),
         )
 
-    def _layout(
+    def _run(
         self,
-        features: Tensor,
-        parameters: tuple[Tensor | None, ...],
-        offsets: Tensor | None,
-        max_frames: int | None,
-        return_weights: bool,
-        features_need_grad: bool,
-        backward: bool,
-    ) -> tuple[list[int], tuple[int, int, int]]:
-        dim = features.shape[-1]
+        inputs: Inputs,
+        more: Sequence[Tensor | None],
+        return_weights: bool = False,
+        features_need_grad: bool = False,
+    ) -> tuple[Any, ...]:
+        """Send the fields of main.cpp's Case and the arrays; more: what the backward pass is given beside."""
+        features, offsets = inputs.features, inputs.offsets
         packed = offsets is not None
-        clips = features.shape[0] if offsets is None else len(offsets) - 1
-        longest = -1 if max_frames is None else max_frames
-        frames = longest if packed else features.shape[1]
-        total = features.shape[0] if packed else clips * frames
-        common = [backward, DTYPES.index(features.dtype), ORDERS.index(self.order), self.seed, self.compute_capability]
-        common += [clips, frames, total, dim]
-        common += [0 if packed else features.stride(0), features.stride(-2), parameters[1] is not None]
-        common += [return_weights, features_need_grad, self.displacement, self.first_block, self.max_blocks]
-        common += [self.shared_per_block, packed and offsets.dtype == torch.int32]
-        common += [sum((p is not None and p.dtype != _accumulator(features)) << k for k, p in enumerate(parameters))]
-        return [int(x) for x in common], (clips, dim, total)
-
-    def _run(self, header: list[int], arrays: list[bytes | None], overlap: bool) -> tuple[Any, ...]:
-        message = struct.pack(f"={len(header)}q", *header)
-        for array in arrays:
+        longest = -1 if inputs.max_frames is None else inputs.max_frames
+        clips, frames = (len(offsets) - 1, longest) if packed else features.shape[:2]
+        narrow = [p is not None and p.dtype != inputs.accumulator for p in inputs.parameters]
+        header = [len(more) > 0, DTYPES.index(features.dtype), ORDERS.index(self.order), self.seed]
+        header += [self.compute_capability, clips, frames, features[..., 0].numel(), features.shape[-1]]
+        header += [0 if packed else features.stride(0), features.stride(-2), inputs.parameters[1] is not None]
+        header += [return_weights, features_need_grad, self.displacement, self.first_block, self.max_blocks]
+        header += [self.shared_per_block, packed and offsets.dtype == torch.int32]
+        header += [sum(is_narrow << k for k, is_narrow in enumerate(narrow))]
+        message = struct.pack(f"={len(header)}q", *map(int, header))
+        for array in (_storage(features), *map(_bytes, (inputs.mask, offsets, *inputs.parameters, *more))):
             message += struct.pack("=q", -1 if array is None else len(array)) + (array or b"")
         environment = {**os.environ, **ENVIRONMENT}
-        if overlap:
+        if packed and bool((offsets[1:] < offsets[:-1]).any()):
+            # Clips share frames, as only offsets that lie make them: they write the same places, in any order.
             environment["CUDA_ON_CPU_GLOBAL_RACES"] = "ignored"
         result = subprocess.run([self.program], input=message, capture_output=True, env=environment, timeout=120)
         if result.returncode != 0:
@@ -200,24 +192,10 @@ class Kernels:
         at = 0
         while at < len(result.stdout):
             (size,) = struct.unpack_from("=q", result.stdout, at)
-            at += 8
-            results.append(None if size < 0 else result.stdout[at : at + size])
-            at += max(size, 0)
+            results.append(None if size < 0 else result.stdout[at + 8 : at + 8 + size])
+            at += 8 + max(size, 0)
         regime, blocks, threads, shared, rows, aligned, *others = struct.unpack("=10q", results[0] or b"")
         return Plan(REGIMES[regime], blocks, threads, shared, rows, bool(aligned), *others), *results[1:]
-
-
-def _accumulator(features: Tensor) -> torch.dtype:
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
-
-
-def _overlap(offsets: Tensor | None) -> bool:
-    """Whether clips share frames, as only offsets that lie make them: then they write the same places, in any order."""
-    return offsets is not None and bool((offsets[1:] < offsets[:-1]).any())
-
-
-def _to(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if tensor is None else tensor.to(dtype)
 
 
 def _bytes(tensor: Tensor | None) -> bytes | None:

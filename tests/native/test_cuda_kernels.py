@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from native.cuda_kernels import DTYPES, ORDERS, Kernels, Plan
+from native.cuda_kernels import DTYPES, ORDERS, Inputs, Kernels, Plan
 from torch import Tensor
 
 from fan_ext import reference
@@ -19,10 +20,6 @@ _ROUNDING = {torch.float32: 4e-6, torch.float64: 1e-13, torch.float16: 1.5e-3, t
 
 # What parameters come in beside the accumulation type.
 _NARROW = {torch.float64: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.bfloat16}
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 @dataclass(frozen=True)
@@ -60,17 +57,9 @@ class Case:
         return " ".join(changed).replace("torch.", "").replace(", ", ",")
 
 
-@dataclass
-class Inputs:
-    features: Tensor
-    parameters: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-    mask: Tensor | None
-    offsets: Tensor | None
-
-
 def _make_inputs(case: Case) -> Inputs:
     random = torch.Generator().manual_seed(7)
-    a = _accumulator(case.dtype)
+    a = torch.float64 if case.dtype == torch.float64 else torch.float32
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random, dtype=torch.float64)
@@ -102,7 +91,7 @@ def _make_inputs(case: Case) -> Inputs:
     ]
     if offsets is not None and case.short_offsets:
         offsets = offsets.int()
-    return Inputs(rows[..., : case.dim], (*parameters,), mask, offsets)
+    return Inputs(rows[..., : case.dim], parameters, mask, offsets, case.max_frames)
 
 
 def _assert_close(
@@ -122,14 +111,16 @@ def _assert_close(
     assert worst <= rounding, f"{name} is off by {worst:.2e} of its largest value"
 
 
-def check(kernels: Kernels, case: Case) -> tuple[Plan, Plan]:
+def kernels_for(runner: Path, case: Case, **more: Any) -> Kernels:
+    device = {"compute_capability": case.capability, "shared_per_block": case.shared_per_block}
+    return Kernels(runner, displacement=case.displacement, max_blocks=case.max_blocks, **device, **more)
+
+
+def check(runner: Path, case: Case, **more: Any) -> tuple[Plan, Plan]:
     """Forward and backward against the reference; the plans they ran with."""
-    kernels = replace(kernels, compute_capability=case.capability, displacement=case.displacement)
-    kernels = replace(kernels, max_blocks=case.max_blocks, shared_per_block=case.shared_per_block)
-    inputs = _make_inputs(case)
-    features, (q0, q1, b0, b1) = inputs.features, inputs.parameters
-    layout = (inputs.mask, inputs.offsets, case.max_frames)
-    forward, out, saved, *weights = kernels.forward(features, q0, q1, b0, b1, *layout, case.weights)
+    kernels, inputs = kernels_for(runner, case, **more), _make_inputs(case)
+    features, a = inputs.features, inputs.accumulator
+    forward, out, saved, *weights = kernels.forward(inputs, case.weights)
 
     # The reference in float64, on the same rounded numbers. Absent features are 0 there.
     clean = features.double().clone()
@@ -137,11 +128,10 @@ def check(kernels: Kernels, case: Case) -> tuple[Plan, Plan]:
         clean[~inputs.mask] = 0
     if case.stray:
         clean[: case.stray] = clean[-case.stray :] = 0
-    leaves = [None if t is None else t.double().requires_grad_() for t in (clean, q0, q1, b0, b1)]
-    wanted, wanted_weights = reference.frame_attention(
-        *leaves, mask=inputs.mask, offsets=inputs.offsets, max_frames=case.max_frames, return_weights=True
-    )
-    own = _ROUNDING[_accumulator(case.dtype)] * max(case.scale, abs(case.self_bias), 1)
+    leaves = [None if t is None else t.double().requires_grad_() for t in (clean, *inputs.parameters)]
+    layout = {"mask": inputs.mask, "offsets": inputs.offsets, "max_frames": case.max_frames}
+    wanted, wanted_weights = reference.frame_attention(*leaves, **layout, return_weights=True)
+    own = _ROUNDING[a] * max(case.scale, abs(case.self_bias), 1)
     rounding = max(_ROUNDING[case.dtype], own)
     _assert_close("out", out, wanted.detach(), rounding)
     for name, found, w in zip(("alpha", "beta", "final"), weights, wanted_weights, strict=True):
@@ -153,29 +143,24 @@ def check(kernels: Kernels, case: Case) -> tuple[Plan, Plan]:
 
     # torch.autograd gives the wanted gradients.
     random = torch.Generator().manual_seed(8)
-    a = _accumulator(case.dtype)
-    grad_out = torch.randn(out.shape, generator=random).to(case.dtype)
-    loss = (wanted * grad_out.double()).sum()
-    grads: list[Tensor | None] = [None, None]
-    if case.gradients == "all":
-        for k in range(2 if case.relation else 1):
-            grad = torch.randn(features.shape[:-1], generator=random).to(a)
-            grads[k] = grad
-            loss = loss + (wanted_weights[k] * grad.double()).sum()
+    grads: list[Tensor | None] = [torch.randn(out.shape, generator=random).to(case.dtype), None, None]
+    loss = (wanted * grads[0].double()).sum()
+    for k in range(2 if case.relation else 1):
+        if case.gradients == "all":
+            grads[k + 1] = torch.randn(features.shape[:-1], generator=random).to(a)
+            loss = loss + (wanted_weights[k] * grads[k + 1].double()).sum()
     existing = [leaf for leaf in leaves if leaf is not None]
     results = iter(torch.autograd.grad(loss, existing, allow_unused=True, materialize_grads=True))
     wanted_gradients = [None if leaf is None else next(results) for leaf in leaves]
     if case.gradients == "parameters":
         wanted_gradients[0] = None
 
-    backward, *gradients = kernels.backward(
-        grad_out, *grads, features, q0, q1, b0, b1, *layout, out, saved, case.gradients != "parameters"
-    )
+    backward, *gradients = kernels.backward(inputs, grads, out, saved, case.gradients != "parameters")
     names = ("features", "self_weight", "relation_weight", "self_bias", "relation_bias")
     for k, (name, found, w) in enumerate(zip(names, gradients, wanted_gradients, strict=True)):
         # Sums over all frames; and g is rounded to the dtype of features before it enters dq1b. Much cancels in the
         # biases' gradients: each is one vector with that of the parameter beside it.
-        limit = rounding if k == 0 else rounding if k == 2 else 4 * own
+        limit = rounding if k in (0, 2) else 4 * own
         if k > 0 and case.narrow >> (k - 1) & 1:
             assert found is not None
             assert found.dtype == _NARROW[case.dtype]
@@ -262,12 +247,12 @@ SPLITS = [
 
 @pytest.mark.parametrize("case", SHAPES + LAYOUTS, ids=str)
 def test_matches_reference(runner: Path, case: Case) -> None:
-    check(Kernels(runner), case)
+    check(runner, case)
 
 
 @pytest.mark.parametrize("case", SPLITS, ids=str)
 def test_split_clips_match_reference(runner: Path, case: Case) -> None:
-    forward, backward = check(Kernels(runner), case)
+    forward, backward = check(runner, case)
     assert (forward.regime, backward.regime) == ("split", "split")
     assert forward.launches == (3 if case.relation else 2)
     assert backward.launches == 3
@@ -292,7 +277,7 @@ def test_split_clips_match_reference(runner: Path, case: Case) -> None:
     ids=str,
 )
 def test_dtypes(runner: Path, case: Case, regime: str, dtype: torch.dtype) -> None:
-    forward, backward = check(Kernels(runner), replace(case, dtype=dtype))
+    forward, backward = check(runner, replace(case, dtype=dtype))
     assert (forward.regime, backward.regime) == (regime, regime)
 
 
@@ -314,7 +299,7 @@ def test_dtypes(runner: Path, case: Case, regime: str, dtype: torch.dtype) -> No
 )
 def test_types_of_parameters(runner: Path, case: Case, dtype: torch.dtype, narrow: int) -> None:
     present = 0b0101 if not case.relation else 0b1111
-    check(Kernels(runner), replace(case, dtype=dtype, narrow=narrow & present))
+    check(runner, replace(case, dtype=dtype, narrow=narrow & present))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +322,7 @@ def test_types_of_parameters(runner: Path, case: Case, dtype: torch.dtype, narro
 @pytest.mark.parametrize("frames", [2, 37])
 def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displacement, copied) -> None:
     case = Case(frames=frames, dim=dim, dtype=dtype, gap=gap, displacement=displacement)
-    for plan in check(Kernels(runner), case):
+    for plan in check(runner, case):
         assert plan.regime == ("warp per clip" if frames == 2 else "resident")
         assert plan.copy_bytes == copied
         assert plan.rows == (0 if plan.regime == "warp per clip" else frames)
@@ -373,194 +358,147 @@ def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displac
         replace(SPLIT, dim=3, frames=300, clips=1),  # more parts than a thread adds up alone
         # Of unknown length: clips of one part beside one of several.
         replace(SPLIT, frames=(3,) * 16 + (70, 0), stray=3, max_blocks=2),
-        # More frames than the tile of a warp, more columns than its threads take at a time.
         Case(frames=(41, 2), dim=136, max_frames=6),
     ],
     ids=str,
 )
 def test_any_order_of_threads(runner: Path, case: Case, order: str, seed: int) -> None:
-    check(Kernels(runner, order=order, seed=seed), case)
-
-
-def test_every_regime_is_covered(runner: Path) -> None:
-    plans = {
-        case: check(Kernels(runner), case)
-        for case in (
-            Case(frames=3, dim=16, mask=None),
-            Case(frames=20, dim=16, mask=None),
-            Case(frames=20, dim=7, mask=None),
-            # Packed, of unknown length: so few together; so few clips; and neither.
-            Case(frames=(1, 3), dim=16),
-            Case(frames=(2, 300), dim=5),
-            Case(frames=(200,), dim=512),
-            Case(frames=(20,) * 17, dim=5),
-            # 220 rows of 128 floats do not fit in the 99 KiB of this device; 3 columns a thread.
-            Case(frames=220, dim=128, mask=None, capability=86, clips=1),
-            Case(frames=3, dim=2880, clips=1, capability=86),
-            Case(frames=60, dim=1024, mask=None, clips=1),
-        )
-    }
-    regimes = [(forward.regime, backward.regime) for forward, backward in plans.values()]
-    assert regimes == [
-        ("warp per clip", "warp per clip"),
-        ("resident", "resident"),
-        ("resident", "resident"),
-        ("warp per clip", "warp per clip"),
-        ("resident", "resident"),
-        ("cluster", "cluster"),
-        ("split", "split"),
-        ("split", "split"),
-        ("resident", "resident"),
-        ("cluster", "cluster"),
-    ]
+    check(runner, case, order=order, seed=seed)
 
 
 @pytest.mark.parametrize(
-    ("max_frames", "capability", "regime"),
-    [(0, 90, "warp per clip"), (2, 90, "warp per clip"), (18, 90, "resident"), (70, 90, "cluster"), (70, 86, "split")],
+    ("case", "regime"),
+    [
+        (Case(frames=3, dim=16, mask=None), "warp per clip"),
+        (Case(frames=20, dim=16, mask=None), "resident"),
+        (Case(frames=20, dim=7, mask=None), "resident"),
+        # Packed, of unknown length: so few together; so few clips; and neither.
+        (Case(frames=(1, 3), dim=16), "warp per clip"),
+        (Case(frames=(2, 300), dim=5), "resident"),
+        (Case(frames=(200,), dim=512), "cluster"),
+        (Case(frames=(20,) * 17, dim=5), "split"),
+        # 220 rows of 128 floats do not fit in the 99 KiB of this device; 3 columns a thread.
+        (Case(frames=220, dim=128, mask=None, capability=86, clips=1), "split"),
+        (Case(frames=3, dim=2880, clips=1, capability=86), "resident"),
+        (Case(frames=60, dim=1024, mask=None, clips=1), "cluster"),
+        # Packed clips end at max_frames.
+        (Case(frames=(3, 101, 0, 80), dim=24, max_frames=0, stray=2), "warp per clip"),
+        (Case(frames=(3, 101, 0, 80), dim=24, max_frames=2, stray=2), "warp per clip"),
+        (Case(frames=(3, 101, 0, 80), dim=24, max_frames=18, stray=2), "resident"),
+        (Case(frames=(3, 101, 0, 80), dim=24, max_frames=70, stray=2, shared_per_block=9_000), "cluster"),
+        (replace(SPLIT, frames=(3, 101, 0, 80), max_frames=70, stray=2), "split"),
+    ],
+    ids=str,
 )
-def test_clips_end_at_max_frames(runner: Path, max_frames: int, capability: int, regime: str) -> None:
-    case = Case(frames=(3, 101, 0, 80), dim=24, max_frames=max_frames, stray=2)
-    case = replace(case, capability=capability, shared_per_block=9_000 if max_frames == 70 else 0)
-    assert {plan.regime for plan in check(Kernels(runner), case)} == {regime}
+def test_regimes(runner: Path, case: Case, regime: str) -> None:
+    forward, backward = check(runner, case)
+    assert (forward.regime, backward.regime) == (regime, regime)
 
 
-@pytest.mark.parametrize("offsets", [[-5, 3, 90], [4, 2, 7], [50, 60, 70], [9, 9, -(2**62)], [0, 2**62, 3]])
-def test_offsets_out_of_range_touch_nothing_else(runner: Path, offsets: list[int]) -> None:
-    # The address sanitizer watches. Clips that are sound are right.
-    inputs = _make_inputs(Case(frames=(4, 5), dim=16))
-    layout = (None, torch.tensor(offsets), None)
-    _, out, saved, *_ = Kernels(runner).forward(inputs.features, *inputs.parameters, *layout, True)
-    Kernels(runner).backward(
-        out, None, None, inputs.features, *inputs.parameters, *layout, out, saved, features_need_grad=True
-    )
-    for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
-        frames = inputs.features[max(begin, 0) : max(end, 0)]
-        wanted = reference.frame_attention(frames.unsqueeze(0), *inputs.parameters)
-        torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
+def _run_both(kernels: Kernels, inputs: Inputs) -> tuple[str, Tensor, Tensor]:
+    """The regime, out, and the gradient of the features where out's is out itself."""
+    plan, out, saved, *_ = kernels.forward(inputs)
+    backward, grad, *_ = kernels.backward(inputs, (out, None, None), out, saved)
+    assert plan.regime == backward.regime
+    return plan.regime, out, grad
 
 
 @pytest.mark.parametrize(
-    "offsets",
-    [[-500, 60, 140], [-5, 300, 90], [300, 2, 70], [50, 60, 70], [140, 0, 140], [9, 9, -(2**62)], [0, 2**62, 3]],
+    ("case", "offsets"),
+    [(Case(frames=(4, 5), dim=16), o) for o in ([-5, 3, 90], [4, 2, 7], [50, 60, 70], [9, 9, -(2**62)], [0, 2**62, 3])]
+    + [
+        (replace(SPLIT, frames=(70, 70), max_frames=100), o)
+        for o in ([-500, 60, 140], [-5, 300, 90], [300, 2, 70], [50, 60, 70], [140, 0, 140], [0, 2**62, 3])
+    ],
+    ids=str,
 )
-def test_offsets_out_of_range_or_order_in_split_clips(runner: Path, offsets: list[int]) -> None:
-    # The address sanitizer watches. Where offsets are in no order, parts of different clips may share a slot.
-    case = replace(SPLIT, frames=(70, 70))
-    inputs = _make_inputs(case)
-    layout = (None, torch.tensor(offsets), 100)
-    kernels = Kernels(runner, compute_capability=case.capability, shared_per_block=case.shared_per_block)
-    forward, out, saved, *_ = kernels.forward(inputs.features, *inputs.parameters, *layout, True)
-    backward, *_ = kernels.backward(
-        out, None, None, inputs.features, *inputs.parameters, *layout, out, saved, features_need_grad=True
-    )
-    assert (forward.regime, backward.regime) == ("split", "split")
-    in_order = sorted(offsets) == offsets
+def test_offsets_that_lie_touch_nothing_else(runner: Path, case: Case, offsets: list[int]) -> None:
+    # The address sanitizer watches. Clips that are sound are right; of split clips in no order parts may share a slot.
+    inputs = replace(_make_inputs(case), offsets=torch.tensor(offsets))
+    regime, out, _ = _run_both(kernels_for(runner, case), inputs)
     for b, (begin, end) in enumerate(itertools.pairwise(offsets)):
-        if in_order or begin >= end:
+        if regime != "split" or sorted(offsets) == offsets or begin >= end:
             frames = inputs.features[max(begin, 0) : max(end, 0)]
             wanted = reference.frame_attention(frames.unsqueeze(0), *inputs.parameters)
             torch.testing.assert_close(out[b], wanted[0], rtol=1e-5, atol=1e-6)
 
 
-def test_nan_stays_in_its_clip(runner: Path) -> None:
-    for frames, dim, shared in ((4, 16, 0), (4, 13, 0), (70, 24, 9_000)):
-        inputs = _make_inputs(Case(frames=frames, dim=dim, clips=3, mask=None))
-        inputs.features[1, 2, 3] = float("nan")
-        kernels = Kernels(runner, compute_capability=86, shared_per_block=shared)
-        plan, out, *_ = kernels.forward(inputs.features, *inputs.parameters, None, None, None, False)
-        assert plan.regime == ("split" if shared else "warp per clip")
-        assert torch.isnan(out).any(dim=1).tolist() == [False, True, False]
+# One of each regime, and rows of odd length.
+EACH = [
+    Case(frames=4, dim=16),
+    Case(frames=4, dim=15),
+    Case(frames=30, dim=16),
+    Case(frames=100, dim=24, shared_per_block=9_000),
+    SPLIT,
+]
 
 
-@pytest.mark.parametrize(("frames", "dim", "shared"), [(5, 16, 0), (5, 15, 0), (70, 24, 9_000)])
-def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, frames: int, dim: int, shared: int) -> None:
-    inputs = _make_inputs(Case(frames=frames, dim=dim))
-    kernels, (q0, q1, b0, b1) = Kernels(runner, compute_capability=86, shared_per_block=shared), inputs.parameters
-    _, out, saved, *_ = kernels.forward(inputs.features, q0, q1, b0, b1, inputs.mask, None, None, False)
-    grad_out = torch.full_like(out, float("inf"))
-    _, grad, *_ = kernels.backward(
-        grad_out, None, None, inputs.features, q0, q1, b0, b1, inputs.mask, None, None, out, saved, True
-    )
+@pytest.mark.parametrize("case", EACH, ids=str)
+def test_nan_stays_in_its_clip(runner: Path, case: Case) -> None:
+    inputs = _make_inputs(replace(case, clips=3, mask=None))
+    inputs.features[1, 2, 3] = float("nan")
+    _, out, *_ = kernels_for(runner, case).forward(inputs)
+    assert torch.isnan(out).any(dim=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("case", EACH, ids=str)
+def test_absent_frames_have_no_gradient_whatever_comes_in(runner: Path, case: Case) -> None:
+    inputs, kernels = _make_inputs(case), kernels_for(runner, case)
+    _, out, saved, *_ = kernels.forward(inputs)
+    _, grad, *_ = kernels.backward(inputs, (torch.full_like(out, float("inf")), None, None), out, saved)
     assert inputs.mask is not None
     assert not inputs.mask.all()
     assert torch.equal(grad[~inputs.mask], torch.zeros_like(grad[~inputs.mask]))
 
 
-@pytest.mark.parametrize("dim", [16, 15])
-def test_bits_do_not_depend_on_the_batch(runner: Path, dim: int) -> None:
-    # The third is a cluster's, the last a split clip's.
-    for frames, capability, shared in ((4, 90, 0), (40, 90, 0), (100, 90, 8_500), (100, 86, 8_500)):
-        inputs = _make_inputs(Case(frames=frames, dim=dim, clips=5))
-        kernels = Kernels(runner, compute_capability=capability, shared_per_block=shared)
-        q0, q1, b0, b1 = inputs.parameters
-        results = []
-        for part in (slice(None), slice(3, 4)):
-            features, mask = inputs.features[part], inputs.mask[part]
-            _, out, saved, *_ = kernels.forward(features, q0, q1, b0, b1, mask, None, None, False)
-            _, grad, *_ = kernels.backward(
-                out, None, None, features, q0, q1, b0, b1, mask, None, None, out, saved, True
-            )
-            results.append((out, grad))
-        (all_out, all_grad), (out, grad) = results
-        assert torch.equal(all_out[3:4], out)
-        assert torch.equal(all_grad[3:4], grad)
+@pytest.mark.parametrize("case", EACH, ids=str)
+def test_bits_do_not_depend_on_the_batch(runner: Path, case: Case) -> None:
+    inputs, kernels = _make_inputs(replace(case, clips=5)), kernels_for(runner, case)
+    one = replace(inputs, features=inputs.features[3:4], mask=inputs.mask[3:4])
+    (_, all_out, all_grad), (_, out, grad) = _run_both(kernels, inputs), _run_both(kernels, one)
+    assert torch.equal(all_out[3:4], out)
+    assert torch.equal(all_grad[3:4], grad)
 
 
-@pytest.mark.parametrize(
-    ("max_frames", "regime"), [(4, "warp per clip"), (30, "resident"), (70, "cluster"), (999, "split")]
-)
+_BY_LENGTH = [(4, "warp per clip"), (30, "resident"), (100, "cluster"), (999, "split")]
+
+
+@pytest.mark.parametrize(("max_frames", "regime"), _BY_LENGTH)
 def test_bits_of_packed_clips_depend_on_max_frames_alone(runner: Path, max_frames: int, regime: str) -> None:
     lengths = [min(n, max_frames) for n in (70, 3, 0, 40, 9)]
-    inputs = _make_inputs(Case(frames=tuple(lengths), dim=24))
-    q0, q1, b0, b1 = inputs.parameters
-    kernels = Kernels(runner, shared_per_block=8_500)
-    assert inputs.offsets is not None
-
-    def run(offsets: Tensor) -> tuple[Tensor, Tensor]:
-        features = inputs.features[: int(offsets[-1])]
-        plan, out, saved, *_ = kernels.forward(features, q0, q1, b0, b1, None, offsets, max_frames, False)
-        assert plan.regime == regime
-        layout = (None, offsets, max_frames)
-        _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, b0, b1, *layout, out, saved, True)
-        return out, grad
-
-    out, grad = run(inputs.offsets)
+    inputs = _make_inputs(Case(frames=tuple(lengths), dim=24, max_frames=max_frames))
+    kernels = Kernels(runner, shared_per_block=0 if max_frames == 4 else 8_500)
+    found, out, grad = _run_both(kernels, inputs)
+    assert found == regime
     for b, (begin, end) in enumerate(itertools.pairwise(inputs.offsets.tolist())):
-        alone, alone_grad = run(torch.tensor([begin, end]))
-        assert torch.equal(out[b : b + 1], alone)
+        alone = replace(inputs, features=inputs.features[:end], offsets=torch.tensor([begin, end]))
+        _, alone_out, alone_grad = _run_both(kernels, alone)
+        assert torch.equal(out[b : b + 1], alone_out)
         assert torch.equal(grad[begin:end], alone_grad[begin:end])
 
 
 @pytest.mark.parametrize("dim", [24, 13])
-@pytest.mark.parametrize("frames", [4, 30, 100, 999])
-def test_packed_clips_as_long_as_max_frames_have_the_bits_of_dense_ones(runner: Path, frames: int, dim: int) -> None:
+@pytest.mark.parametrize(("frames", "regime"), _BY_LENGTH)
+def test_packed_clips_as_long_as_max_frames_have_the_bits_of_dense_ones(
+    runner: Path, frames: int, regime: str, dim: int
+) -> None:
     """A shorter one has those of a clip padded to max_frames, where one warp or one block takes it."""
     inputs = _make_inputs(Case(frames=frames, dim=dim, mask=None))
-    q0, q1, b0, b1 = inputs.parameters
-    kernels = Kernels(runner, shared_per_block=8_500)
-    one_team = frames <= 30
-    lengths = [frames, frames - 2 if one_team else frames]
+    kernels = Kernels(runner, shared_per_block=0 if frames == 4 else 8_500)
+    lengths = [frames, frames - 2 if frames <= 30 else frames]
     mask = torch.arange(frames) < torch.tensor(lengths).unsqueeze(1)
-    offsets = torch.tensor([0, *lengths]).cumsum(0)
-
-    def run(features: Tensor, layout: tuple[Tensor | None, Tensor | None, int | None]) -> tuple[str, Tensor, Tensor]:
-        plan, out, saved, *_ = kernels.forward(features, q0, q1, b0, b1, *layout, False)
-        _, grad, *_ = kernels.backward(out, None, None, features, q0, q1, b0, b1, *layout, out, saved, True)
-        return plan.regime, out, grad
-
-    dense = run(inputs.features, (mask, None, None))
-    packed = run(inputs.features[mask], (None, offsets, frames))
-    assert dense[0] == packed[0] == {4: "warp per clip", 30: "resident", 100: "cluster", 999: "split"}[frames]
-    assert torch.equal(dense[1], packed[1])
-    assert torch.equal(dense[2][mask], packed[2])
+    packed = Inputs(inputs.features[mask], inputs.parameters, None, torch.tensor([0, *lengths]).cumsum(0), frames)
+    dense_regime, dense_out, dense_grad = _run_both(kernels, replace(inputs, mask=mask))
+    packed_regime, out, grad = _run_both(kernels, packed)
+    assert dense_regime == packed_regime == regime
+    assert torch.equal(dense_out, out)
+    assert torch.equal(dense_grad[mask], grad)
 
 
 def test_grid_beyond_65535_blocks(runner: Path) -> None:
     # More blocks than a grid's second dimension has. Only the last ones run.
     inputs = _make_inputs(Case(frames=5, dim=1, clips=70_000, mask=None))
-    kernels = Kernels(runner, first_block=69_990)
-    plan, out, *_ = kernels.forward(inputs.features, *inputs.parameters, None, None, None, False)
+    plan, out, *_ = Kernels(runner, first_block=69_990).forward(inputs)
     assert plan.blocks == 70_000
     wanted = reference.frame_attention(inputs.features[69_990:], *inputs.parameters)
     torch.testing.assert_close(out[69_990:], wanted, rtol=1e-6, atol=1e-7)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from native.cuda_kernels import Kernels
+from native.cuda_kernels import Inputs, Kernels
 from operator_cases import DIMS, DTYPES, FRAMES, LAYOUTS, assert_close, make_case, truth
 from torch import Tensor
 
@@ -21,11 +21,11 @@ class _OnRunner(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernels: Kernels, layout: tuple[Any, ...], features: Tensor, *parameters: Tensor | None
+        ctx: Any, kernels: Kernels, layout: dict[str, Any], features: Tensor, *parameters: Tensor | None
     ) -> Any:
         if features.stride(-1) != 1:
             features = features.contiguous()
-        _, out, saved, *weights = kernels.forward(features, *parameters, *layout, return_weights=True)
+        _, out, saved, *weights = kernels.forward(Inputs(features, parameters, **layout), return_weights=True)
         ctx.kernels, ctx.layout = kernels, layout
         ctx.save_for_backward(features, *parameters, out, saved)
         ctx.mark_non_differentiable(weights[2])
@@ -33,18 +33,16 @@ class _OnRunner(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, grad_alpha: Tensor, grad_beta: Tensor | None, _: Tensor) -> Any:
-        features, q0, q1, b0, b1, out, saved = ctx.saved_tensors
-        _, *gradients = ctx.kernels.backward(
-            grad_out, grad_alpha, grad_beta, features, q0, q1, b0, b1, *ctx.layout, out, saved, features_need_grad=True
-        )
+        features, *parameters, out, saved = ctx.saved_tensors
+        inputs = Inputs(features, parameters, **ctx.layout)
+        _, *gradients = ctx.kernels.backward(inputs, (grad_out, grad_alpha, grad_beta), out, saved)
         return None, None, *gradients
 
 
 def _frame_attention(kernels: Kernels) -> Any:
     def function(features: Tensor, *parameters: Tensor | None, return_weights: bool, **layout: Any) -> Any:
         assert return_weights
-        given = tuple(layout.get(name) for name in ("mask", "offsets", "max_frames"))
-        out, *weights = _OnRunner.apply(kernels, given, features, *parameters)
+        out, *weights = _OnRunner.apply(kernels, layout, features, *parameters)
         return out, FrameWeights(*weights)
 
     return function

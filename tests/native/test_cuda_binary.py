@@ -144,7 +144,7 @@ def _innermost_loops(instructions: list[tuple[int, str]]) -> list[Counter[str]]:
 
 @pytest.mark.parametrize("dtype", ["4HalfE", "8BFloat16E"])
 def test_instructions_for_a_row_in_half_precision(code: dict[str, list[tuple[int, str]]], dtype: str) -> None:
-    """An H100 has slots for 1,133 warp instructions while its memory brings 4 rows of 512 elements to a multiprocessor."""
+    """While an H100's memory brings 4 rows of 512 elements to a multiprocessor, that has slots for 1,133."""
     function = next(f for f in code if re.search(rf"\dforward_kernelI\S*{dtype}Lb1\S*ScopeE0", f))
     loops = _innermost_loops(code[function])
 

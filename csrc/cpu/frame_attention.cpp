@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,22 @@ constexpr int64_t kChunkFrames = 64;
 constexpr int64_t kClipGroups = 32;
 // Elements of features that are worth a thread of their own.
 constexpr int64_t kGrainElements = 16384;
+
+// Numbers from the start of a cache line on, so that no vector of them lies in two.
+template <typename A>
+struct Aligned {
+  using value_type = A;
+  static constexpr std::align_val_t kLine{64};
+  Aligned() = default;
+  template <typename B>
+  Aligned(const Aligned<B>&) {}
+  A* allocate(size_t n) { return static_cast<A*>(::operator new(n * sizeof(A), kLine)); }
+  void deallocate(A* numbers, size_t) { ::operator delete(numbers, kLine); }
+  bool operator==(const Aligned&) const { return true; }
+  bool operator!=(const Aligned&) const { return false; }
+};
+template <typename A>
+using Numbers = std::vector<A, Aligned<A>>;
 
 template <typename Body>
 void for_each(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
@@ -64,7 +81,7 @@ class Wide {
 
  private:
   const A* data_;
-  std::vector<A> copy_;
+  Numbers<A> copy_;
 };
 
 template <typename T>
@@ -129,24 +146,25 @@ void for_each_chunks(const Threads& threads, int64_t n, int64_t dim, const Body&
 
 // dots[k][i] = rows[i] . vectors[k], i from `begin`
 template <typename T, typename A, size_t K>
-void dot_rows(const std::vector<const T*>& rows, int64_t begin, int64_t dim, const A* const (&vectors)[K],
+void dot_rows(const Clips<T>& clips, const std::vector<const T*>& rows, int64_t begin, const A* const (&vectors)[K],
               A* const (&dots)[K], const Threads& threads) {
-  for_each_chunks(threads, rows.size() - begin, dim, [&](int64_t first, int64_t count) {
+  for_each_chunks(threads, rows.size() - begin, clips.dim, [&](int64_t first, int64_t count) {
     A* to[K];
     for (size_t k = 0; k < K; ++k) to[k] = dots[k] + begin + first;
-    row_dots<T>(rows.data() + begin + first, count, dim, vectors, K, to);
+    row_dots<T>(rows.data() + begin + first, count, clips.dim, clips.frame_stride, vectors, K, to);
   });
 }
 
 // sums[k] += sum_i weights[k][i] * rows[i]
 template <typename T, typename A, size_t K>
-void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
-              const Threads& threads) {
-  if (chunk_count(rows.size()) == 1) {
-    weighted_sums<T>(rows.data(), rows.size(), dim, weights, K, sums);
+void add_rows(const Clips<T>& clips, const std::vector<const T*>& rows, const A* const (&weights)[K],
+              A* const (&sums)[K], const Threads& threads) {
+  const int64_t dim = clips.dim;
+  if (chunk_count(rows.size()) == 1) {  // as little as its products have brought into a cache
+    weighted_sums<T>(rows.data(), rows.size(), dim, 0, weights, K, sums);
     return;
   }
-  std::vector<A> partial(chunk_count(rows.size()) * K * dim);
+  Numbers<A> partial(chunk_count(rows.size()) * K * dim);
   for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
     for (int64_t from = first; from < first + count; from += kChunkFrames) {
       const A* w[K];
@@ -155,7 +173,8 @@ void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&w
         w[k] = weights[k] + from;
         to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
       }
-      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to);
+      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, clips.frame_stride, w, K,
+                       to);
     }
   });
   for (const A* part = partial.data(); part < partial.data() + partial.size(); part += K * dim) {
@@ -178,7 +197,7 @@ double dot(const A* a, const A* b, int64_t n) {
 
 // Room for a number of each of n frames, and `rest` up to whole vectors behind them.
 template <typename A>
-void resize_frames(std::vector<A>& numbers, int64_t n, A rest = 0) {
+void resize_frames(Numbers<A>& numbers, int64_t n, A rest = 0) {
   numbers.resize(padded<A>(n));
   std::fill(numbers.begin() + n, numbers.end(), rest);
 }
@@ -233,7 +252,7 @@ class Forward {
   // A clip and, of each of its frames, what its features give with the parameters.
   struct Logits {
     Clip<T> clip;
-    std::vector<A> s, z, u;
+    Numbers<A> s, z, u;
   };
 
   bool relation() const { return q_.relation(); }
@@ -250,9 +269,9 @@ class Forward {
   void take_dots(int64_t done) {
     const std::vector<const T*>& rows = next_.clip.rows;
     if (!relation()) {
-      dot_rows<T, A>(rows, done, clips_.dim, {q_.q0.data()}, {next_.s.data()}, threads_);
+      dot_rows<T, A>(clips_, rows, done, {q_.q0.data()}, {next_.s.data()}, threads_);
     } else {
-      dot_rows<T, A>(rows, done, clips_.dim, {q_.q0.data(), q_.q1.data(), q_.q1.data() + clips_.dim},
+      dot_rows<T, A>(clips_, rows, done, {q_.q0.data(), q_.q1.data(), q_.q1.data() + clips_.dim},
                      {next_.s.data(), next_.z.data(), next_.u.data()}, threads_);
     }
   }
@@ -276,24 +295,25 @@ class Forward {
     sums_.assign(relation() ? 2 * dim : dim, A(0));
     const std::vector<const T*>&rows = clip_.clip.rows, &next = next_.clip.rows;
     if (!relation()) {
-      add_rows<T, A>(rows, dim, {p_.data()}, {sums_.data()}, threads_);
+      add_rows<T, A>(clips_, rows, {p_.data()}, {sums_.data()}, threads_);
       if (more) take_dots(0);
       return;
     }
     A* const sums[] = {sums_.data(), sums_.data() + dim};
     if (!more || chunk_count(rows.size()) != 1 || chunk_count(next.size()) != 1) {
-      add_rows<T, A>(rows, dim, {r_.data(), p_.data()}, {sums[0], sums[1]}, threads_);
+      add_rows<T, A>(clips_, rows, {r_.data(), p_.data()}, {sums[0], sums[1]}, threads_);
       if (more) take_dots(0);
       return;
     }
     // Short clips: the rows of this one are still in a cache, those of the next come from memory meanwhile.
-    const int64_t n = rows.size(), both = std::min<int64_t>(n, next.size());
+    const int64_t n = rows.size();
     const A* const vectors[] = {q_.q0.data(), q_.q1.data(), q_.q1.data() + dim};
     A* const dots[] = {next_.s.data(), next_.z.data(), next_.u.data()};
     const A* const weights[] = {r_.data(), p_.data()};
-    dots_and_sums<T>(next.data(), rows.data(), both, dim, vectors, dots, weights, sums);
+    const int64_t both = dots_and_sums<T>(next.data(), rows.data(), std::min<int64_t>(n, next.size()), dim,
+                                          clips_.frame_stride, vectors, dots, weights, sums);
     const A* const rest[] = {r_.data() + both, p_.data() + both};
-    weighted_sums<T>(rows.data() + both, n - both, dim, rest, 2, sums);
+    weighted_sums<T>(rows.data() + both, n - both, dim, 0, rest, 2, sums);
     take_dots(both);
   }
 
@@ -306,7 +326,7 @@ class Forward {
       for (int64_t i = 0; i < clip.size(); ++i) outputs_.saved[k * total + clip.frames[i]] = saved[k][i];
     }
     if (outputs_.alpha == nullptr) return;
-    const std::vector<A>& final = relation() ? r_ : p_;
+    const Numbers<A>& final = relation() ? r_ : p_;
     sigmoids_.resize(clip_.s.size());
     sigmoids<A>(clip_.s.data(), clip.size(), false, sigmoids_.data());
     for (int64_t i = 0; i < clip.size(); ++i) {
@@ -323,13 +343,13 @@ class Forward {
   const ForwardOutputs<T>& outputs_;
   const Threads& threads_;
   Logits clip_, next_;
-  std::vector<A> p_, r_, sigmoids_, sums_;
+  Numbers<A> p_, r_, sigmoids_, sums_;
 };
 
 // Sums over clips of the parameters' gradients: of the weights q0, q1a and q1b one behind the other, of the biases.
 template <typename A>
 struct ParameterSums {
-  std::vector<A> weights;
+  Numbers<A> weights;
   double b0 = 0, b1 = 0;
 
   void add(const ParameterSums& other) {
@@ -365,7 +385,7 @@ class Backward {
       load_per_frame(kSavedZ, z_);
       load_per_frame(kSavedU, u_);
       load_per_frame(kSavedR, r_);
-      dot_rows<T, A>(clip_.rows, 0, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
+      dot_rows<T, A>(clips_, clip_.rows, 0, {V, dg}, {fV_.data(), fG_.data()}, threads_);
       double C = 0;
       sigmoids<A>(z_.data(), n, true, rest_.data());  // 1 - beta
       if (in_.grad_beta != nullptr) sigmoids<A>(z_.data(), n, false, sigmoids_.data());
@@ -391,7 +411,7 @@ class Backward {
       }
       sums.b1 += C;
     } else {
-      dot_rows<T, A>(clip_.rows, 0, dim, {dg}, {fG_.data()}, threads_);
+      dot_rows<T, A>(clips_, clip_.rows, 0, {dg}, {fG_.data()}, threads_);
       std::fill(ds_.begin(), ds_.end(), A(0));
     }
 
@@ -408,22 +428,22 @@ class Backward {
     }
 
     if (relation) {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {dq0, dq1a}, threads_);
+      add_rows<T, A>(clips_, clip_.rows, {ds_.data(), dz_.data()}, {dq0, dq1a}, threads_);
       write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.q0.data(), V, q_.q1.data()});
     } else {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {dq0}, threads_);
+      add_rows<T, A>(clips_, clip_.rows, {ds_.data()}, {dq0}, threads_);
       write_features({p_.data(), ds_.data()}, {dg, q_.q0.data()});
     }
   }
 
  private:
   void resize_all(int64_t n) {
-    for (std::vector<A>* values : {&s_, &p_, &z_, &u_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) {
+    for (Numbers<A>* values : {&s_, &p_, &z_, &u_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) {
       resize_frames(*values, n);
     }
   }
 
-  void load_per_frame(Saved which, std::vector<A>& to) {
+  void load_per_frame(Saved which, Numbers<A>& to) {
     const A* values = in_.saved + which * clips_.total_frames;
     for (int64_t i = 0; i < clip_.size(); ++i) to[i] = values[clip_.frames[i]];
   }
@@ -451,7 +471,7 @@ class Backward {
   const Threads& threads_;
   Clip<T> clip_;
   std::vector<T*> rows_;
-  std::vector<A> grad_, g_, s_, z_, u_, p_, r_, fV_, fG_, ds_, dz_, rest_, sigmoids_;
+  Numbers<A> grad_, g_, s_, z_, u_, p_, r_, fV_, fG_, ds_, dz_, rest_, sigmoids_;
 };
 
 // Many clips: a thread takes whole clips. Few clips: the threads share the chunks of one clip after the other.

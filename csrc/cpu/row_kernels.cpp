@@ -161,20 +161,24 @@ FAN_INLINE void take(const A* const* weights, int64_t i, Vec<A> (&to)[kSums][kRo
   }
 }
 
+template <typename T, int kRows, int kSums>
+FAN_INLINE void add_block(const T* const* rows, int64_t i, int64_t dim, int64_t ahead,
+                          const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {
+  Vec<Accumulator<T>> w[kSums][kRows];
+  take<Accumulator<T>>(weights, i, w);
+  add_rows<T, kRows, kSums>(rows + i, 0, dim, ahead, w, sums);
+}
+
 template <typename T, int kSums>
 FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,
                          const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
-    Vec<Accumulator<T>> w[kSums][kBlock];
-    take<Accumulator<T>>(weights, i, w);
-    add_rows<T, kBlock, kSums>(rows + i, 0, dim, kBlock * frame_stride, w, sums);
+    add_block<T, kBlock, kSums>(rows, i, dim, kBlock * frame_stride, weights, sums);
   }
-  for (; i < n; ++i) {
-    Vec<Accumulator<T>> w[kSums][1];
-    take<Accumulator<T>>(weights, i, w);
-    add_rows<T, 1, kSums>(rows + i, 0, dim, 0, w, sums);
-  }
+  if (n - i == 3) add_block<T, 3, kSums>(rows, i, dim, 0, weights, sums);
+  if (n - i == 2) add_block<T, 2, kSums>(rows, i, dim, 0, weights, sums);
+  if (n - i == 1) add_block<T, 1, kSums>(rows, i, dim, 0, weights, sums);
 }
 
 // While one row comes from memory, kBlock rows are added in as many of the columns, so that after kBlock rows all

@@ -28,7 +28,8 @@ _path = load_operators()
 forward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default
 backward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_backward.default
 # The same, without a frame of Python in between.
-forward_now: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default._op
+forward_now: Callable[..., _Results] = forward._op  # type: ignore[attr-defined]
+backward_now: Callable[..., _Results] = backward._op  # type: ignore[attr-defined]
 
 _library = torch.library.Library("fan_ext", "IMPL")
 _register_fake: Callable[[str], Callable[[_Function], _Function]] = torch.library.register_fake
@@ -127,7 +128,7 @@ class _Forward(_SingleLevel):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
         *tensors, max_frames, return_weights = arguments
-        results = out, saved, alpha, beta, final = _without_derivative_here(forward, *arguments)
+        results = out, saved, alpha, beta, final = _without_derivative_here(forward_now, *arguments)
         ctx.save_for_backward(*tensors, out, saved)
         ctx.max_frames = max_frames
         # Which of them there are. An absent one is an empty tensor, and whoever fills in zeros for results that nobody
@@ -140,12 +141,12 @@ class _Forward(_SingleLevel):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
-        *leaves, mask, offsets, out, saved = ctx.saved_tensors
-        features, self_weight, relation_weight, self_bias, relation_bias = leaves
-        direct = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
+        features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, out, saved = ctx.saved_tensors
+        grad_alpha, grad_beta = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
         arguments = (
             torch.zeros_like(out) if grad_out is None else grad_out,
-            *direct,
+            grad_alpha,
+            grad_beta,
             features,
             self_weight,
             relation_weight,
@@ -159,14 +160,18 @@ class _Forward(_SingleLevel):
             relation_bias,
         )
         if torch.is_grad_enabled() or transforms_active():
-            gradients = backward(*arguments)
+            d_features, d_q0, d_q1, d_b0, d_b1 = backward(*arguments)
         else:
-            gradients = _without_derivative(backward, *arguments)
-        shaped = [
-            (gradient if gradient.dim() == leaf.dim() else gradient.reshape(leaf.shape)) if wanted else None
-            for gradient, leaf, wanted in zip(gradients, leaves, ctx.needs_input_grad, strict=False)
-        ]
-        return (*shaped, None, None, None, None)
+            with BelowAutograd():
+                d_features, d_q0, d_q1, d_b0, d_b1 = backward_now(*arguments)
+        return (
+            d_features if ctx.needs_input_grad[0] else None,
+            d_q0,
+            None if relation_weight is None else d_q1,
+            None if self_bias is None else d_b0 if self_bias.dim() == 1 else d_b0.reshape(self_bias.shape),
+            None if relation_bias is None else d_b1 if relation_bias.dim() == 1 else d_b1.reshape(relation_bias.shape),
+            *(None, None, None, None),
+        )
 
 
 class _Backward(_SingleLevel):

@@ -388,14 +388,12 @@ class Backward {
         ds[i] = static_cast<A>(h);
       }
       for (int64_t i = 0; i < n; ++i) f_dg[i] = static_cast<A>(f_dg[i] + C * u[i]);
-      // dq1b = C g, and g is the second half of out.
-      g_.resize(dim);
-      widen_row<T>(in_.out + b * width + dim, dim, g_.data());
       if (n > 0) {
-        for (int64_t d = 0; d < dim; ++d) {
-          dq1a[dim + d] += static_cast<A>(C * g_[d]);
-          dg[d] += static_cast<A>(C * q_.q1.data()[dim + d]);
-        }
+        const T* const g = in_.out + b * width + dim;
+        const A *const q1b = q_.q1.data() + dim, weight = static_cast<A>(C), *const weights = &weight;
+        A* const dq1b = dq1a + dim;
+        weighted_sums<T>(&g, 1, dim, 0, &weights, 1, &dq1b);
+        weighted_sums<A>(&q1b, 1, dim, 0, &weights, 1, &dg);
       }
       sums.b1 += C;
     } else {
@@ -450,7 +448,7 @@ class Backward {
   const Threads& threads_;
   Clip<T> clip_;
   std::vector<T*> rows_;
-  Numbers<A> grad_, g_;
+  Numbers<A> grad_;
 };
 
 // Many clips: a thread takes whole clips. Few clips: the threads share the chunks of one clip after the other.

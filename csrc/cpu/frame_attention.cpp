@@ -11,6 +11,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "row_kernels.h"
 
 namespace fan::cpu {
@@ -451,6 +455,15 @@ class Backward {
   Numbers<A> grad_;
 };
 
+// A large gradient is new memory, which the system zeroes at the first touch: in pages as large as it will.
+void prefer_large_pages(void* memory, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kPage = 4096, kLeast = 8 << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
+  if (bytes >= static_cast<int64_t>(kLeast)) madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+#endif
+}
+
 // Many clips: a thread takes whole clips. Few clips: the threads share the chunks of one clip after the other.
 template <typename Body>
 void for_each_clip(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
@@ -486,6 +499,7 @@ void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parame
                               const BackwardOutputs<T>& outputs, const Threads& threads) {
   const WideParameters<T> wide(parameters, clips.dim);
   if (outputs.features != nullptr) {
+    prefer_large_pages(outputs.features, clips.total_frames * clips.dim * sizeof(T));
     for_each_stray_range(clips, [&](int64_t first, int64_t count) {
       std::fill_n(outputs.features + first * clips.dim, count * clips.dim, T{});
     });

@@ -272,39 +272,33 @@ FAN_INLINE void all_sigmoids(const A* from, int64_t n, bool negated, A* to) {
   }
 }
 
-template <typename T, int kTerms, int kWidth>
-FAN_INLINE void combine_columns(T* const* rows, int64_t n, int64_t d, const Accumulator<T>* const* weights,
-                                const Accumulator<T>* const* vectors) {
-  using A = Accumulator<T>;
-  constexpr int64_t step = kLanes<A>;
-  Vec<A> terms[kTerms][kWidth];
-  for (int k = 0; k < kTerms; ++k) {
-    for (int w = 0; w < kWidth; ++w) load(terms[k][w], vectors[k] + d + w * step);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    for (int w = 0; w < kWidth; ++w) {
-      Vec<A> value = terms[0][w] * weights[0][i];
-      for (int k = 1; k < kTerms; ++k) value += terms[k][w] * weights[k][i];
-      store(rows[i] + d + w * step, value);
-    }
-  }
-}
-
 template <typename T, int kTerms>
 FAN_INLINE void combine_all(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
                             const Accumulator<T>* const* vectors) {
   using A = Accumulator<T>;
   constexpr int64_t step = kLanes<A>;
-  int64_t d = 0;
-  for (; d + 2 * step <= dim; d += 2 * step) combine_columns<T, kTerms, 2>(rows, n, d, weights, vectors);
-  for (; d + step <= dim; d += step) combine_columns<T, kTerms, 1>(rows, n, d, weights, vectors);
-  if (d < dim) {
-    Vec<A> terms[kTerms];
-    for (int k = 0; k < kTerms; ++k) load_tail(terms[k], vectors[k] + d, dim - d);
-    for (int64_t i = 0; i < n; ++i) {
-      Vec<A> value = terms[0] * weights[0][i];
-      for (int k = 1; k < kTerms; ++k) value += terms[k] * weights[k][i];
-      store_tail(rows[i] + d, value, dim - d);
+  const A* of[kTerms];
+  std::copy_n(vectors, kTerms, of);
+  for (int64_t i = 0; i < n; ++i) {
+    T* const row = rows[i];
+    Vec<A> w[kTerms][1], x, value;
+    take<A>(weights, i, w);
+    int64_t d = 0;
+    for (; d + step <= dim; d += step) {
+      value = Vec<A>{};
+      for (int k = 0; k < kTerms; ++k) {
+        load(x, of[k] + d);
+        value += x * w[k][0];
+      }
+      store(row + d, value);
+    }
+    if (d < dim) {
+      value = Vec<A>{};
+      for (int k = 0; k < kTerms; ++k) {
+        load_tail(x, of[k] + d, dim - d);
+        value += x * w[k][0];
+      }
+      store_tail(row + d, value, dim - d);
     }
   }
 }

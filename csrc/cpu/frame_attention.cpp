@@ -455,12 +455,14 @@ class Backward {
   Numbers<A> grad_;
 };
 
-// A large gradient is new memory, which the system zeroes at the first touch: in pages as large as it will.
+// A large result is new memory, which the system zeroes at the first touch: in pages as large as it has.
 void prefer_large_pages(void* memory, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
-  constexpr uintptr_t kPage = 4096, kLeast = 8 << 20;
+  constexpr int64_t kPage = 4096, kWorthIt = 4 << 20;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
-  if (bytes >= static_cast<int64_t>(kLeast)) madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+  if (bytes >= kWorthIt) madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+#else
+  static_cast<void>(memory), static_cast<void>(bytes);
 #endif
 }
 

@@ -94,6 +94,12 @@ def with_gradient(*arguments: Any) -> _Results:
     return results
 
 
+def out_with_gradient(*arguments: Any) -> Tensor:
+    """The first result of :func:`with_gradient`; autograd need not look after the others, which takes it time."""
+    out: Tensor = _apply(_ForwardOut, *arguments)
+    return out
+
+
 def _differentiable_forward(*arguments: Any) -> _Results:
     """The forward operator with what autograd has to do around it."""
     tensors = arguments[:5]
@@ -140,13 +146,20 @@ class _Forward(_SingleLevel):
         return results
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,
+        grad_out: Tensor | None,
+        of_saved: None = None,
+        grad_alpha: Tensor | None = None,
+        grad_beta: Tensor | None = None,
+        of_final: None = None,
+    ) -> tuple[Tensor | None, ...]:
         features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, out, saved = ctx.saved_tensors
-        grad_alpha, grad_beta = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
+        has_alpha, has_beta = ctx.weights
         arguments = (
             torch.zeros_like(out) if grad_out is None else grad_out,
-            grad_alpha,
-            grad_beta,
+            grad_alpha if has_alpha else None,
+            grad_beta if has_beta else None,
             features,
             self_weight,
             relation_weight,
@@ -172,6 +185,12 @@ class _Forward(_SingleLevel):
             None if relation_bias is None else d_b1 if relation_bias.dim() == 1 else d_b1.reshape(relation_bias.shape),
             *(None, None, None, None),
         )
+
+
+class _ForwardOut(_Forward):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        return _Forward.forward(ctx, *arguments)[0]
 
 
 class _Backward(_SingleLevel):

@@ -21,6 +21,8 @@ namespace fan::cpu {
 namespace {
 
 constexpr int64_t kChunkFrames = 64;
+// Chunks whose sums are kept side by side, for the threads, before they are added.
+constexpr int64_t kChunksTogether = 64;
 // Parameter gradients are summed over groups of clips, then over groups: few enough to be cheap, enough to share out.
 constexpr int64_t kClipGroups = 32;
 // Elements of features that are worth a thread of their own.
@@ -178,22 +180,27 @@ void add_rows(const Clips<T>& clips, const std::vector<const T*>& rows, const A*
     weighted_sums<T>(rows.data(), rows.size(), dim, 0, weights, K, sums);
     return;
   }
-  Numbers<A> partial(chunk_count(rows.size()) * K * dim);
-  for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
-    for (int64_t from = first; from < first + count; from += kChunkFrames) {
-      const A* w[K];
-      A* to[K];
-      for (size_t k = 0; k < K; ++k) {
-        w[k] = weights[k] + from;
-        to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
+  const int64_t n = rows.size(), together = kChunksTogether * kChunkFrames;
+  Numbers<A> partial(std::min(chunk_count(n), kChunksTogether) * K * dim);
+  for (int64_t begin = 0; begin < n; begin += together) {
+    const int64_t frames = std::min(together, n - begin);
+    std::fill(partial.begin(), partial.end(), A(0));
+    for_each_chunks(threads, frames, dim, [&](int64_t first, int64_t count) {
+      for (int64_t from = first; from < first + count; from += kChunkFrames) {
+        const A* w[K];
+        A* to[K];
+        for (size_t k = 0; k < K; ++k) {
+          w[k] = weights[k] + begin + from;
+          to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
+        }
+        weighted_sums<T>(rows.data() + begin + from, std::min(kChunkFrames, first + count - from), dim,
+                         clips.frame_stride, w, K, to);
       }
-      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, clips.frame_stride, w, K,
-                       to);
-    }
-  });
-  for (const A* part = partial.data(); part < partial.data() + partial.size(); part += K * dim) {
-    for (size_t k = 0; k < K; ++k) {
-      for (int64_t d = 0; d < dim; ++d) sums[k][d] += part[k * dim + d];
+    });
+    for (int64_t chunk = 0; chunk < chunk_count(frames); ++chunk) {
+      for (size_t k = 0; k < K; ++k) {
+        for (int64_t d = 0; d < dim; ++d) sums[k][d] += partial[(chunk * K + k) * dim + d];
+      }
     }
   }
 }

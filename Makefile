@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*/*)
+NATIVE := CMakeLists.txt $(wildcard cmake/* csrc/*.h csrc/*/*)
 
 .PHONY: demo app docs test test-oldest fuzz bench bench-check gpu-check lint format native-asan mutation-check clean
 

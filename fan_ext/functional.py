@@ -192,6 +192,9 @@ def frame_attention(
     if is_compiling() or _is_tracing() or _are_functorch_transforms_active() or forward_ad._current_level >= 0:
         results = operators.forward(*arguments)
     elif torch.is_grad_enabled() and operators.require_grad(*arguments[:5]):
+        if not return_weights:
+            out = operators.out_with_gradient(*arguments)
+            return out.squeeze(0) if single else out
         results = operators.with_gradient(*arguments)
     else:
         with operators.BelowAutograd():

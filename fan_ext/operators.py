@@ -28,7 +28,8 @@ _path = load_operators()
 forward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default
 backward: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_backward.default
 # The same, without a frame of Python in between.
-forward_now: Callable[..., _Results] = torch.ops.fan_ext.frame_attention_forward.default._op
+forward_now: Callable[..., _Results] = forward._op  # type: ignore[attr-defined]
+backward_now: Callable[..., _Results] = backward._op  # type: ignore[attr-defined]
 
 _library = torch.library.Library("fan_ext", "IMPL")
 _register_fake: Callable[[str], Callable[[_Function], _Function]] = torch.library.register_fake
@@ -93,6 +94,12 @@ def with_gradient(*arguments: Any) -> _Results:
     return results
 
 
+def out_with_gradient(*arguments: Any) -> Tensor:
+    """The first result of :func:`with_gradient`; autograd need not look after the others, which takes it time."""
+    out: Tensor = _apply(_ForwardOut, *arguments)
+    return out
+
+
 def _differentiable_forward(*arguments: Any) -> _Results:
     """The forward operator with what autograd has to do around it."""
     tensors = arguments[:5]
@@ -127,7 +134,7 @@ class _Forward(_SingleLevel):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
         *tensors, max_frames, return_weights = arguments
-        results = out, saved, alpha, beta, final = _without_derivative_here(forward, *arguments)
+        results = out, saved, alpha, beta, final = _without_derivative_here(forward_now, *arguments)
         ctx.save_for_backward(*tensors, out, saved)
         ctx.max_frames = max_frames
         # Which of them there are. An absent one is an empty tensor, and whoever fills in zeros for results that nobody
@@ -139,13 +146,20 @@ class _Forward(_SingleLevel):
         return results
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor | None, _: None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
-        *leaves, mask, offsets, out, saved = ctx.saved_tensors
-        features, self_weight, relation_weight, self_bias, relation_bias = leaves
-        direct = [grad if there else None for grad, there in zip(rest, ctx.weights, strict=False)]
+    def backward(
+        ctx: Any,
+        grad_out: Tensor | None,
+        of_saved: None = None,
+        grad_alpha: Tensor | None = None,
+        grad_beta: Tensor | None = None,
+        of_final: None = None,
+    ) -> tuple[Tensor | None, ...]:
+        features, self_weight, relation_weight, self_bias, relation_bias, mask, offsets, out, saved = ctx.saved_tensors
+        has_alpha, has_beta = ctx.weights
         arguments = (
             torch.zeros_like(out) if grad_out is None else grad_out,
-            *direct,
+            grad_alpha if has_alpha else None,
+            grad_beta if has_beta else None,
             features,
             self_weight,
             relation_weight,
@@ -159,14 +173,24 @@ class _Forward(_SingleLevel):
             relation_bias,
         )
         if torch.is_grad_enabled() or transforms_active():
-            gradients = backward(*arguments)
+            d_features, d_q0, d_q1, d_b0, d_b1 = backward(*arguments)
         else:
-            gradients = _without_derivative(backward, *arguments)
-        shaped = [
-            (gradient if gradient.dim() == leaf.dim() else gradient.reshape(leaf.shape)) if wanted else None
-            for gradient, leaf, wanted in zip(gradients, leaves, ctx.needs_input_grad, strict=False)
-        ]
-        return (*shaped, None, None, None, None)
+            with BelowAutograd():
+                d_features, d_q0, d_q1, d_b0, d_b1 = backward_now(*arguments)
+        return (
+            d_features if ctx.needs_input_grad[0] else None,
+            d_q0,
+            None if relation_weight is None else d_q1,
+            None if self_bias is None else d_b0 if self_bias.dim() == 1 else d_b0.reshape(self_bias.shape),
+            None if relation_bias is None else d_b1 if relation_bias.dim() == 1 else d_b1.reshape(relation_bias.shape),
+            *(None, None, None, None),
+        )
+
+
+class _ForwardOut(_Forward):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        return _Forward.forward(ctx, *arguments)[0]
 
 
 class _Backward(_SingleLevel):

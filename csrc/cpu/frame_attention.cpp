@@ -7,8 +7,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 #include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "row_kernels.h"
 
@@ -16,10 +21,28 @@ namespace fan::cpu {
 namespace {
 
 constexpr int64_t kChunkFrames = 64;
+// Chunks whose sums are kept side by side, for the threads, before they are added.
+constexpr int64_t kChunksTogether = 64;
 // Parameter gradients are summed over groups of clips, then over groups: few enough to be cheap, enough to share out.
 constexpr int64_t kClipGroups = 32;
 // Elements of features that are worth a thread of their own.
 constexpr int64_t kGrainElements = 16384;
+
+// Numbers from the start of a cache line on, so that no vector of them lies in two.
+template <typename A>
+struct Aligned {
+  using value_type = A;
+  static constexpr std::align_val_t kLine{64};
+  Aligned() = default;
+  template <typename B>
+  Aligned(const Aligned<B>&) {}
+  A* allocate(size_t n) { return static_cast<A*>(::operator new(n * sizeof(A), kLine)); }
+  void deallocate(A* numbers, size_t) { ::operator delete(numbers, kLine); }
+  bool operator==(const Aligned&) const { return true; }
+  bool operator!=(const Aligned&) const { return false; }
+};
+template <typename A>
+using Numbers = std::vector<A, Aligned<A>>;
 
 template <typename Body>
 void for_each(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
@@ -64,7 +87,7 @@ class Wide {
 
  private:
   const A* data_;
-  std::vector<A> copy_;
+  Numbers<A> copy_;
 };
 
 template <typename T>
@@ -92,29 +115,39 @@ void write(const Accumulator<T>* from, int64_t size, const Gradient<T>& to) {
   }
 }
 
-// The frames of one clip that take part.
+// The frames of one clip that take part, and arrays with a number of each.
 template <typename T>
-struct Clip {
+class Clip {
+ public:
   int64_t first;                // number of the clip's first frame, taking part or not
   int64_t length;               // its frames, taking part or not
   std::vector<int64_t> frames;  // numbers of the frames that take part
   std::vector<const T*> rows;   // their features
 
-  void gather(const Clips<T>& clips, int64_t b) {
+  void gather(const Clips<T>& clips, int64_t b, int arrays) {
     const bool packed = clips.offsets != nullptr;
     first = packed ? offset(clips, b) : b * clips.frames;
     length = packed ? offset(clips, b + 1) - first : clips.frames;
     const int64_t taken = packed && clips.frames >= 0 ? std::min(length, clips.frames) : length;
     const T* base = clips.features + (packed ? first * clips.frame_stride : b * clips.clip_stride);
-    frames.clear();
-    rows.clear();
+    frames.resize(taken);
+    rows.resize(taken);
+    int64_t n = 0;
     for (int64_t i = 0; i < taken; ++i) {
       if (clips.mask != nullptr && !clips.mask[first + i]) continue;
-      frames.push_back(first + i);
-      rows.push_back(base + i * clips.frame_stride);
+      frames[n] = first + i;
+      rows[n++] = base + i * clips.frame_stride;
     }
+    frames.resize(n);
+    rows.resize(n);
+    numbers_.resize(arrays * padded<Accumulator<T>>(n));
   }
   int64_t size() const { return static_cast<int64_t>(rows.size()); }
+  // As many numbers as there are frames, and room up to whole vectors. The first arrays are those of Saved.
+  Accumulator<T>* operator[](int array) { return numbers_.data() + array * padded<Accumulator<T>>(size()); }
+
+ private:
+  std::vector<Accumulator<T>> numbers_;
 };
 
 // Runs body(first, count) over runs of whole chunks of n frames.
@@ -129,38 +162,45 @@ void for_each_chunks(const Threads& threads, int64_t n, int64_t dim, const Body&
 
 // dots[k][i] = rows[i] . vectors[k], i from `begin`
 template <typename T, typename A, size_t K>
-void dot_rows(const std::vector<const T*>& rows, int64_t begin, int64_t dim, const A* const (&vectors)[K],
+void dot_rows(const Clips<T>& clips, const std::vector<const T*>& rows, int64_t begin, const A* const (&vectors)[K],
               A* const (&dots)[K], const Threads& threads) {
-  for_each_chunks(threads, rows.size() - begin, dim, [&](int64_t first, int64_t count) {
+  for_each_chunks(threads, rows.size() - begin, clips.dim, [&](int64_t first, int64_t count) {
     A* to[K];
     for (size_t k = 0; k < K; ++k) to[k] = dots[k] + begin + first;
-    row_dots<T>(rows.data() + begin + first, count, dim, vectors, K, to);
+    row_dots<T>(rows.data() + begin + first, count, clips.dim, clips.frame_stride, vectors, K, to);
   });
 }
 
 // sums[k] += sum_i weights[k][i] * rows[i]
 template <typename T, typename A, size_t K>
-void add_rows(const std::vector<const T*>& rows, int64_t dim, const A* const (&weights)[K], A* const (&sums)[K],
-              const Threads& threads) {
-  if (chunk_count(rows.size()) == 1) {
-    weighted_sums<T>(rows.data(), rows.size(), dim, weights, K, sums);
+void add_rows(const Clips<T>& clips, const std::vector<const T*>& rows, const A* const (&weights)[K],
+              A* const (&sums)[K], const Threads& threads) {
+  const int64_t dim = clips.dim;
+  if (chunk_count(rows.size()) == 1) {  // as little as its products have brought into a cache
+    weighted_sums<T>(rows.data(), rows.size(), dim, 0, weights, K, sums);
     return;
   }
-  std::vector<A> partial(chunk_count(rows.size()) * K * dim);
-  for_each_chunks(threads, rows.size(), dim, [&](int64_t first, int64_t count) {
-    for (int64_t from = first; from < first + count; from += kChunkFrames) {
-      const A* w[K];
-      A* to[K];
-      for (size_t k = 0; k < K; ++k) {
-        w[k] = weights[k] + from;
-        to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
+  const int64_t n = rows.size(), together = kChunksTogether * kChunkFrames;
+  Numbers<A> partial(std::min(chunk_count(n), kChunksTogether) * K * dim);
+  for (int64_t begin = 0; begin < n; begin += together) {
+    const int64_t frames = std::min(together, n - begin);
+    std::fill(partial.begin(), partial.end(), A(0));
+    for_each_chunks(threads, frames, dim, [&](int64_t first, int64_t count) {
+      for (int64_t from = first; from < first + count; from += kChunkFrames) {
+        const A* w[K];
+        A* to[K];
+        for (size_t k = 0; k < K; ++k) {
+          w[k] = weights[k] + begin + from;
+          to[k] = partial.data() + (from / kChunkFrames * K + k) * dim;
+        }
+        weighted_sums<T>(rows.data() + begin + from, std::min(kChunkFrames, first + count - from), dim,
+                         clips.frame_stride, w, K, to);
       }
-      weighted_sums<T>(rows.data() + from, std::min(kChunkFrames, first + count - from), dim, w, K, to);
-    }
-  });
-  for (const A* part = partial.data(); part < partial.data() + partial.size(); part += K * dim) {
-    for (size_t k = 0; k < K; ++k) {
-      for (int64_t d = 0; d < dim; ++d) sums[k][d] += part[k * dim + d];
+    });
+    for (int64_t chunk = 0; chunk < chunk_count(frames); ++chunk) {
+      for (size_t k = 0; k < K; ++k) {
+        for (int64_t d = 0; d < dim; ++d) sums[k][d] += partial[(chunk * K + k) * dim + d];
+      }
     }
   }
 }
@@ -175,15 +215,6 @@ double dot(const A* a, const A* b, int64_t n) {
   for (; i < n; ++i) totals[0] += static_cast<double>(a[i]) * b[i];
   return (totals[0] + totals[1]) + (totals[2] + totals[3]);
 }
-
-// Room for a number of each of n frames, and `rest` up to whole vectors behind them.
-template <typename A>
-void resize_frames(std::vector<A>& numbers, int64_t n, A rest = 0) {
-  numbers.resize(padded<A>(n));
-  std::fill(numbers.begin() + n, numbers.end(), rest);
-}
-template <typename A>
-constexpr A kNone = -std::numeric_limits<A>::infinity();  // the logit of no frame
 
 // Frames before the first and after the last packed clip belong to none.
 template <typename T, typename Body>
@@ -216,13 +247,13 @@ class Forward {
   // Clips [begin, end), one after the other.
   void run(int64_t begin, int64_t end) {
     if (begin < end) {
-      gather(begin);
+      next_.gather(clips_, begin, kArrays);
       take_dots(0);
     }
     for (int64_t b = begin; b < end; ++b) {
       std::swap(clip_, next_);
       weigh();
-      if (b + 1 < end) gather(b + 1);
+      if (b + 1 < end) next_.gather(clips_, b + 1, kArrays);
       pool(b + 1 < end);
       round_row<T>(sums_.data(), sums_.size(), outputs_.out + b * sums_.size());
       write_per_frame();
@@ -230,106 +261,92 @@ class Forward {
   }
 
  private:
-  // A clip and, of each of its frames, what its features give with the parameters.
-  struct Logits {
-    Clip<T> clip;
-    std::vector<A> s, z, u;
-  };
+  enum Array { kSigmoid = saved_arrays(true), kArrays };
 
   bool relation() const { return q_.relation(); }
 
-  void gather(int64_t b) {
-    next_.clip.gather(clips_, b);
-    resize_frames(next_.s, next_.clip.size(), kNone<A>);
-    if (!relation()) return;
-    resize_frames(next_.z, next_.clip.size());
-    resize_frames(next_.u, next_.clip.size());
-  }
-
   // The dot products of the next clip's frames, without the `done` first.
   void take_dots(int64_t done) {
-    const std::vector<const T*>& rows = next_.clip.rows;
     if (!relation()) {
-      dot_rows<T, A>(rows, done, clips_.dim, {q_.q0.data()}, {next_.s.data()}, threads_);
+      dot_rows<T, A>(clips_, next_.rows, done, {q_.q0.data()}, {next_[kSavedS]}, threads_);
     } else {
-      dot_rows<T, A>(rows, done, clips_.dim, {q_.q0.data(), q_.q1.data(), q_.q1.data() + clips_.dim},
-                     {next_.s.data(), next_.z.data(), next_.u.data()}, threads_);
+      dot_rows<T, A>(clips_, next_.rows, done, {q_.q0.data(), q_.q1.data(), q_.q1.data() + clips_.dim},
+                     {next_[kSavedS], next_[kSavedZ], next_[kSavedU]}, threads_);
     }
   }
 
   // The clip's logits and normalised weights.
   void weigh() {
-    const int64_t n = clip_.clip.size();
-    for (A& s : clip_.s) s += q_.b0.value();
-    resize_frames(p_, n);
-    normalised_sigmoids<A>(clip_.s.data(), nullptr, n, p_.data());
+    const int64_t n = clip_.size();
+    A *const s = clip_[kSavedS], *const p = clip_[kSavedP];
+    for (int64_t i = 0; i < n; ++i) s[i] += q_.b0.value();
+    std::fill(s + n, s + padded<A>(n), -std::numeric_limits<A>::infinity());  // the logit of no frame
+    normalised_sigmoids<A>(s, nullptr, n, p);
     if (!relation()) return;
-    const A shift = static_cast<A>(dot(p_.data(), clip_.u.data(), n) + q_.b1.value());
-    for (A& z : clip_.z) z += shift;
-    resize_frames(r_, n);
-    normalised_sigmoids<A>(clip_.s.data(), clip_.z.data(), n, r_.data());
+    A* const z = clip_[kSavedZ];
+    const A shift = static_cast<A>(dot(p, clip_[kSavedU], n) + q_.b1.value());
+    for (int64_t i = 0; i < n; ++i) z[i] += shift;
+    std::fill(z + n, z + padded<A>(n), A(0));
+    normalised_sigmoids<A>(s, z, n, clip_[kSavedR]);
   }
 
   // The clip's weighted sums, and the dot products of the next where there is one.
   void pool(bool more) {
     const int64_t dim = clips_.dim;
     sums_.assign(relation() ? 2 * dim : dim, A(0));
-    const std::vector<const T*>&rows = clip_.clip.rows, &next = next_.clip.rows;
+    const std::vector<const T*>&rows = clip_.rows, &next = next_.rows;
     if (!relation()) {
-      add_rows<T, A>(rows, dim, {p_.data()}, {sums_.data()}, threads_);
+      add_rows<T, A>(clips_, rows, {clip_[kSavedP]}, {sums_.data()}, threads_);
       if (more) take_dots(0);
       return;
     }
+    const A* const weights[] = {clip_[kSavedR], clip_[kSavedP]};
     A* const sums[] = {sums_.data(), sums_.data() + dim};
     if (!more || chunk_count(rows.size()) != 1 || chunk_count(next.size()) != 1) {
-      add_rows<T, A>(rows, dim, {r_.data(), p_.data()}, {sums[0], sums[1]}, threads_);
+      add_rows<T, A>(clips_, rows, weights, sums, threads_);
       if (more) take_dots(0);
       return;
     }
     // Short clips: the rows of this one are still in a cache, those of the next come from memory meanwhile.
-    const int64_t n = rows.size(), both = std::min<int64_t>(n, next.size());
+    const int64_t n = rows.size();
     const A* const vectors[] = {q_.q0.data(), q_.q1.data(), q_.q1.data() + dim};
-    A* const dots[] = {next_.s.data(), next_.z.data(), next_.u.data()};
-    const A* const weights[] = {r_.data(), p_.data()};
-    dots_and_sums<T>(next.data(), rows.data(), both, dim, vectors, dots, weights, sums);
-    const A* const rest[] = {r_.data() + both, p_.data() + both};
-    weighted_sums<T>(rows.data() + both, n - both, dim, rest, 2, sums);
+    A* const dots[] = {next_[kSavedS], next_[kSavedZ], next_[kSavedU]};
+    const int64_t both = dots_and_sums<T>(next.data(), rows.data(), std::min<int64_t>(n, next.size()), dim,
+                                          clips_.frame_stride, vectors, dots, weights, sums);
+    const A* const rest[] = {weights[0] + both, weights[1] + both};
+    weighted_sums<T>(rows.data() + both, n - both, dim, 0, rest, 2, sums);
     take_dots(both);
   }
 
   void write_per_frame() {
-    const Clip<T>& clip = clip_.clip;
-    const int64_t total = clips_.total_frames;
-    if (clip.size() < clip.length) clear_frames(clips_, outputs_, relation(), clip.first, clip.length);
-    const A* const saved[] = {clip_.s.data(), p_.data(), clip_.z.data(), clip_.u.data(), r_.data()};  // as in Saved
-    for (int k = 0; k < saved_arrays(relation()); ++k) {
-      for (int64_t i = 0; i < clip.size(); ++i) outputs_.saved[k * total + clip.frames[i]] = saved[k][i];
-    }
+    const int64_t n = clip_.size();
+    if (n < clip_.length) clear_frames(clips_, outputs_, relation(), clip_.first, clip_.length);
+    for (int k = 0; k < saved_arrays(relation()); ++k) write(clip_[k], outputs_.saved + k * clips_.total_frames);
     if (outputs_.alpha == nullptr) return;
-    const std::vector<A>& final = relation() ? r_ : p_;
-    sigmoids_.resize(clip_.s.size());
-    sigmoids<A>(clip_.s.data(), clip.size(), false, sigmoids_.data());
-    for (int64_t i = 0; i < clip.size(); ++i) {
-      outputs_.alpha[clip.frames[i]] = sigmoids_[i];
-      outputs_.final[clip.frames[i]] = final[i];
-    }
+    sigmoids<A>(clip_[kSavedS], n, false, clip_[kSigmoid]);
+    write(clip_[kSigmoid], outputs_.alpha);
+    write(clip_[relation() ? kSavedR : kSavedP], outputs_.final);
     if (!relation()) return;
-    sigmoids<A>(clip_.z.data(), clip.size(), false, sigmoids_.data());
-    for (int64_t i = 0; i < clip.size(); ++i) outputs_.beta[clip.frames[i]] = sigmoids_[i];
+    sigmoids<A>(clip_[kSavedZ], n, false, clip_[kSigmoid]);
+    write(clip_[kSigmoid], outputs_.beta);
+  }
+
+  void write(const A* from, A* to) {
+    for (int64_t i = 0; i < clip_.size(); ++i) to[clip_.frames[i]] = from[i];
   }
 
   const Clips<T>& clips_;
   const WideParameters<T>& q_;
   const ForwardOutputs<T>& outputs_;
   const Threads& threads_;
-  Logits clip_, next_;
-  std::vector<A> p_, r_, sigmoids_, sums_;
+  Clip<T> clip_, next_;
+  Numbers<A> sums_;
 };
 
 // Sums over clips of the parameters' gradients: of the weights q0, q1a and q1b one behind the other, of the biases.
 template <typename A>
 struct ParameterSums {
-  std::vector<A> weights;
+  Numbers<A> weights;
   double b0 = 0, b1 = 0;
 
   void add(const ParameterSums& other) {
@@ -348,9 +365,17 @@ class Backward {
       : clips_(clips), q_(parameters), in_(inputs), outputs_(outputs), threads_(threads) {}
 
   void run(int64_t b, ParameterSums<A>& sums) {
-    clip_.gather(clips_, b);
+    clip_.gather(clips_, b, kArrays);
     const int64_t n = clip_.size(), dim = clips_.dim;
     const bool relation = q_.relation();
+    for (int k = 0; k < saved_arrays(relation); ++k) {
+      const A* const from = in_.saved + k * clips_.total_frames;
+      for (int64_t i = 0; i < n; ++i) clip_[k][i] = from[clip_.frames[i]];
+    }
+    A *const s = clip_[kSavedS], *const p = clip_[kSavedP], *const z = clip_[kSavedZ], *const u = clip_[kSavedU],
+             *const r = clip_[kSavedR], *const fV = clip_[kFV], *const f_dg = clip_[kFdg], *const ds = clip_[kDs],
+             *const dz = clip_[kDz], *const rest = clip_[kRest], *const sigmoid = clip_[kSigmoid];
+
     A *const dq0 = sums.weights.data(), *const dq1a = dq0 + dim;
     const int64_t width = relation ? 2 * dim : dim;
     grad_.resize(width);
@@ -358,75 +383,58 @@ class Backward {
     const A* const V = grad_.data();
     A* const dg = grad_.data() + width - dim;  // G, to which C q1b is added below
 
-    resize_all(n);
-    load_per_frame(kSavedS, s_);
-    load_per_frame(kSavedP, p_);
     if (relation) {
-      load_per_frame(kSavedZ, z_);
-      load_per_frame(kSavedU, u_);
-      load_per_frame(kSavedR, r_);
-      dot_rows<T, A>(clip_.rows, 0, dim, {V, dg}, {fV_.data(), fG_.data()}, threads_);
+      dot_rows<T, A>(clips_, clip_.rows, 0, {V, dg}, {fV, f_dg}, threads_);
       double C = 0;
-      sigmoids<A>(z_.data(), n, true, rest_.data());  // 1 - beta
-      if (in_.grad_beta != nullptr) sigmoids<A>(z_.data(), n, false, sigmoids_.data());
-      const double vV = dot(r_.data(), fV_.data(), n);
+      sigmoids<A>(z, n, true, rest);  // 1 - beta
+      if (in_.grad_beta != nullptr) sigmoids<A>(z, n, false, sigmoid);
+      const double vV = dot(r, fV, n);
       for (int64_t i = 0; i < n; ++i) {
-        const double h = r_[i] * (fV_[i] - vV);
+        const double h = r[i] * (fV[i] - vV);
         double slope = h;
-        if (in_.grad_beta != nullptr) slope += static_cast<double>(in_.grad_beta[clip_.frames[i]]) * sigmoids_[i];
-        const double dz = slope * rest_[i];
-        C += dz;
-        dz_[i] = static_cast<A>(dz);
-        ds_[i] = static_cast<A>(h);
+        if (in_.grad_beta != nullptr) slope += static_cast<double>(in_.grad_beta[clip_.frames[i]]) * sigmoid[i];
+        const double slope_of_z = slope * rest[i];
+        C += slope_of_z;
+        dz[i] = static_cast<A>(slope_of_z);
+        ds[i] = static_cast<A>(h);
       }
-      for (int64_t i = 0; i < n; ++i) fG_[i] = static_cast<A>(fG_[i] + C * u_[i]);  // f . dg
-      // dq1b = C g, and g is the second half of out.
-      g_.resize(dim);
-      widen_row<T>(in_.out + b * width + dim, dim, g_.data());
+      for (int64_t i = 0; i < n; ++i) f_dg[i] = static_cast<A>(f_dg[i] + C * u[i]);
       if (n > 0) {
-        for (int64_t d = 0; d < dim; ++d) {
-          dq1a[dim + d] += static_cast<A>(C * g_[d]);
-          dg[d] += static_cast<A>(C * q_.q1.data()[dim + d]);
-        }
+        const T* const g = in_.out + b * width + dim;
+        const A *const q1b = q_.q1.data() + dim, weight = static_cast<A>(C), *const weights = &weight;
+        A* const dq1b = dq1a + dim;
+        weighted_sums<T>(&g, 1, dim, 0, &weights, 1, &dq1b);
+        weighted_sums<A>(&q1b, 1, dim, 0, &weights, 1, &dg);
       }
       sums.b1 += C;
     } else {
-      dot_rows<T, A>(clip_.rows, 0, dim, {dg}, {fG_.data()}, threads_);
-      std::fill(ds_.begin(), ds_.end(), A(0));
+      dot_rows<T, A>(clips_, clip_.rows, 0, {dg}, {f_dg}, threads_);
+      std::fill_n(ds, n, A(0));
     }
 
-    sigmoids<A>(s_.data(), n, true, rest_.data());  // 1 - alpha
-    if (in_.grad_alpha != nullptr) sigmoids<A>(s_.data(), n, false, sigmoids_.data());
-    const double gdg = dot(p_.data(), fG_.data(), n);
+    sigmoids<A>(s, n, true, rest);  // 1 - alpha
+    if (in_.grad_alpha != nullptr) sigmoids<A>(s, n, false, sigmoid);
+    const double gdg = dot(p, f_dg, n);
     for (int64_t i = 0; i < n; ++i) {
-      const double k = p_[i] * (fG_[i] - gdg);
-      double slope = ds_[i] + k;
-      if (in_.grad_alpha != nullptr) slope += static_cast<double>(in_.grad_alpha[clip_.frames[i]]) * sigmoids_[i];
-      const double ds = slope * rest_[i];
-      sums.b0 += ds;
-      ds_[i] = static_cast<A>(ds);
+      const double k = p[i] * (f_dg[i] - gdg);
+      double slope = ds[i] + k;
+      if (in_.grad_alpha != nullptr) slope += static_cast<double>(in_.grad_alpha[clip_.frames[i]]) * sigmoid[i];
+      const double slope_of_s = slope * rest[i];
+      sums.b0 += slope_of_s;
+      ds[i] = static_cast<A>(slope_of_s);
     }
 
     if (relation) {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data(), dz_.data()}, {dq0, dq1a}, threads_);
-      write_features({p_.data(), ds_.data(), r_.data(), dz_.data()}, {dg, q_.q0.data(), V, q_.q1.data()});
+      add_rows<T, A>(clips_, clip_.rows, {ds, dz}, {dq0, dq1a}, threads_);
+      write_features({p, ds, r, dz}, {dg, q_.q0.data(), V, q_.q1.data()});
     } else {
-      add_rows<T, A>(clip_.rows, dim, {ds_.data()}, {dq0}, threads_);
-      write_features({p_.data(), ds_.data()}, {dg, q_.q0.data()});
+      add_rows<T, A>(clips_, clip_.rows, {ds}, {dq0}, threads_);
+      write_features({p, ds}, {dg, q_.q0.data()});
     }
   }
 
  private:
-  void resize_all(int64_t n) {
-    for (std::vector<A>* values : {&s_, &p_, &z_, &u_, &r_, &fV_, &fG_, &ds_, &dz_, &rest_, &sigmoids_}) {
-      resize_frames(*values, n);
-    }
-  }
-
-  void load_per_frame(Saved which, std::vector<A>& to) {
-    const A* values = in_.saved + which * clips_.total_frames;
-    for (int64_t i = 0; i < clip_.size(); ++i) to[i] = values[clip_.frames[i]];
-  }
+  enum Array { kFV = saved_arrays(true), kFdg, kDs, kDz, kRest, kSigmoid, kArrays };
 
   // df_i = sum_k weights[k][i] vectors[k]
   template <size_t K>
@@ -451,8 +459,19 @@ class Backward {
   const Threads& threads_;
   Clip<T> clip_;
   std::vector<T*> rows_;
-  std::vector<A> grad_, g_, s_, z_, u_, p_, r_, fV_, fG_, ds_, dz_, rest_, sigmoids_;
+  Numbers<A> grad_;
 };
+
+// A large result is new memory, which the system zeroes at the first touch: in pages as large as it has.
+void prefer_large_pages(void* memory, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr int64_t kPage = 4096, kWorthIt = 4 << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
+  if (bytes >= kWorthIt) madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+#else
+  static_cast<void>(memory), static_cast<void>(bytes);
+#endif
+}
 
 // Many clips: a thread takes whole clips. Few clips: the threads share the chunks of one clip after the other.
 template <typename Body>
@@ -489,6 +508,7 @@ void frame_attention_backward(const Clips<T>& clips, const Parameters<T>& parame
                               const BackwardOutputs<T>& outputs, const Threads& threads) {
   const WideParameters<T> wide(parameters, clips.dim);
   if (outputs.features != nullptr) {
+    prefer_large_pages(outputs.features, clips.total_frames * clips.dim * sizeof(T));
     for_each_stray_range(clips, [&](int64_t first, int64_t count) {
       std::fill_n(outputs.features + first * clips.dim, count * clips.dim, T{});
     });

@@ -14,57 +14,103 @@
 namespace fan::cpu {
 namespace {
 
-// Rows worked on together, so that their accumulators hide the latency of the additions: 4 x 3 of 16 registers.
-constexpr int kRowBlock = 4;
-// Rows added to the sums at a time, which then are read and written that much less often.
-constexpr int kSumBlock = 8;
+// Vectors of one row that are worked on together, and rows that are added to sums together.
+constexpr int kBlock = 4;
+// While a row is read, the next one is asked for into the first-level cache, this many further on into the second.
+constexpr int64_t kAhead = 4;
+constexpr int64_t kCacheLine = 64;
 
 template <typename A>
 FAN_INLINE A sum_lanes(const Vec<A>& value) {
+  const HalfVec<A> two = lower_half<A>(value) + upper_half<A>(value);
   if constexpr (kLanes<A> == 4) {
-    return (value[0] + value[2]) + (value[1] + value[3]);
+    return two[0] + two[1];
   } else {
-    return ((value[0] + value[4]) + (value[2] + value[6])) + ((value[1] + value[5]) + (value[3] + value[7]));
+    return (two[0] + two[2]) + (two[1] + two[3]);
   }
 }
 
-template <typename T, int kRows, int kVectors>
-FAN_INLINE void dot_block(const T* const* rows, int64_t dim, const Accumulator<T>* const* vectors,
-                          Accumulator<T>* const* dots, int64_t at) {
-  using A = Accumulator<T>;
-  constexpr int64_t step = kLanes<A>;
-  Vec<A> sums[kRows][kVectors] = {};
-  Vec<A> x, w[kVectors];
-  int64_t d = 0;
-  for (; d + step <= dim; d += step) {
-    for (int k = 0; k < kVectors; ++k) load(w[k], vectors[k] + d);
-    for (int i = 0; i < kRows; ++i) {
-      load(x, rows[i] + d);
-      for (int k = 0; k < kVectors; ++k) sums[i][k] += x * w[k];
-    }
-  }
-  if (d < dim) {
-    for (int k = 0; k < kVectors; ++k) load_tail(w[k], vectors[k] + d, dim - d);
-    for (int i = 0; i < kRows; ++i) {
-      load_tail(x, rows[i] + d, dim - d);
-      for (int k = 0; k < kVectors; ++k) sums[i][k] += x * w[k];
-    }
-  }
-  for (int i = 0; i < kRows; ++i) {
-    for (int k = 0; k < kVectors; ++k) dots[k][at + i] = sum_lanes<A>(sums[i][k]);
+// Asks for the cache line so many elements further on; nothing comes of it where there is no memory. Locality as
+// __builtin_prefetch has it: 3 is the first-level cache, 2 the second.
+template <int kLocality, typename T>
+FAN_INLINE void prefetch(const T* from, int64_t ahead) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from) + ahead * sizeof(T)), 0,
+                     kLocality);
+}
+
+// The same columns of the rows behind, of kBlock vectors.
+template <typename T>
+FAN_INLINE void fetch_next(const T* from, int64_t frame_stride) {
+  constexpr int64_t line = kCacheLine / sizeof(T), block = kBlock * kLanes<Accumulator<T>>;
+  for (int64_t d = 0; d < block; d += line) {
+    prefetch<3>(from + d, frame_stride);
+    prefetch<2>(from + d, kAhead * frame_stride);
   }
 }
+
+// The products of one row with some vectors. One row at a time: several side by side, each a stream from memory, go at
+// half the pace on some processors. Each product is taken in several sums, so that additions need not wait for each
+// other.
+template <typename T, int kVectors>
+struct Products {
+  using A = Accumulator<T>;
+  static constexpr int64_t step = kLanes<A>;
+  static constexpr int kSums = kVectors == 3 ? 2 : 4;  // with what is loaded they fill 16 registers
+  Vec<A> sums[kVectors][kSums] = {};
+
+  template <int kWidth>
+  FAN_INLINE void add(const T* row, const A* const (&vectors)[kVectors], int64_t d) {
+    Vec<A> x, y;
+    for (int w = 0; w < kWidth; ++w) {
+      load(x, row + d + w * step);
+      for (int k = 0; k < kVectors; ++k) {
+        load(y, vectors[k] + d + w * step);
+        sums[k][w % kSums] += x * y;
+      }
+    }
+  }
+
+  // Adds the columns from d on, which are no whole block, and writes the products.
+  FAN_INLINE void finish(const T* row, const A* const (&vectors)[kVectors], int64_t d, int64_t dim,
+                         A* const (&dots)[kVectors], int64_t at) {
+    for (; d + step <= dim; d += step) add<1>(row, vectors, d);
+    if (d < dim) {
+      Vec<A> x, y;
+      load_tail(x, row + d, dim - d);
+      for (int k = 0; k < kVectors; ++k) {
+        load_tail(y, vectors[k] + d, dim - d);
+        sums[k][0] += x * y;
+      }
+    }
+    for (int k = 0; k < kVectors; ++k) {
+      for (int j = 1; j < kSums; ++j) sums[k][0] += sums[k][j];
+      dots[k][at] = sum_lanes<A>(sums[k][0]);
+    }
+  }
+};
 
 template <typename T, int kVectors>
-FAN_INLINE void all_dots(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors,
-                         Accumulator<T>* const* dots) {
-  int64_t i = 0;
-  for (; i + kRowBlock <= n; i += kRowBlock) dot_block<T, kRowBlock, kVectors>(rows + i, dim, vectors, dots, i);
-  for (; i < n; ++i) dot_block<T, 1, kVectors>(rows + i, dim, vectors, dots, i);
+FAN_INLINE void all_dots(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,
+                         const Accumulator<T>* const* vectors, Accumulator<T>* const* dots) {
+  using A = Accumulator<T>;
+  constexpr int64_t block = kBlock * kLanes<A>;
+  const A* of[kVectors];
+  A* to[kVectors];
+  std::copy_n(vectors, kVectors, of);
+  std::copy_n(dots, kVectors, to);
+  for (int64_t i = 0; i < n; ++i) {
+    Products<T, kVectors> products;
+    int64_t d = 0;
+    for (; d + block <= dim; d += block) {
+      fetch_next(rows[i] + d, frame_stride);
+      products.template add<kBlock>(rows[i], of, d);
+    }
+    products.finish(rows[i], of, d, dim, to, i);
+  }
 }
 
 template <typename T, int kRows, int kSums, int kWidth>
-FAN_INLINE void add_columns(const T* const* rows, const Accumulator<T> (&weights)[kSums][kRows],
+FAN_INLINE void add_columns(const T* const* rows, const Vec<Accumulator<T>> (&weights)[kSums][kRows],
                             Accumulator<T>* const* sums, int64_t d) {
   using A = Accumulator<T>;
   constexpr int64_t step = kLanes<A>;
@@ -83,105 +129,92 @@ FAN_INLINE void add_columns(const T* const* rows, const Accumulator<T> (&weights
   }
 }
 
+// The columns from d on of kRows rows. Asks for what lies `ahead` elements further on, unless that is 0.
 template <typename T, int kRows, int kSums>
-FAN_INLINE void add_block(const T* const* rows, int64_t dim, const Accumulator<T>* const* weights,
-                          Accumulator<T>* const* sums, int64_t at) {
+FAN_INLINE void add_rows(const T* const* rows, int64_t d, int64_t dim, int64_t ahead,
+                         const Vec<Accumulator<T>> (&weights)[kSums][kRows], Accumulator<T>* const* sums) {
   using A = Accumulator<T>;
-  constexpr int64_t step = kLanes<A>, line = 64 / sizeof(T);
-  A w[kSums][kRows];
-  for (int k = 0; k < kSums; ++k) {
-    for (int i = 0; i < kRows; ++i) w[k][i] = weights[k][at + i];
+  constexpr int64_t step = kLanes<A>;
+  for (; d + 2 * step <= dim; d += 2 * step) {
+    if (ahead != 0) {
+      for (int i = 0; i < kRows; ++i) prefetch<2>(rows[i] + d, ahead);
+    }
+    add_columns<T, kRows, kSums, 2>(rows, weights, sums, d);
   }
-  int64_t d = 0;
-  for (; d + line <= dim; d += line) add_columns<T, kRows, kSums, line / step>(rows, w, sums, d);
-  for (; d + step <= dim; d += step) add_columns<T, kRows, kSums, 1>(rows, w, sums, d);
+  for (; d + step <= dim; d += step) add_columns<T, kRows, kSums, 1>(rows, weights, sums, d);
   if (d < dim) {
     Vec<A> x, totals[kSums];
     for (int k = 0; k < kSums; ++k) load_tail(totals[k], sums[k] + d, dim - d);
     for (int i = 0; i < kRows; ++i) {
       load_tail(x, rows[i] + d, dim - d);
-      for (int k = 0; k < kSums; ++k) totals[k] += x * w[k][i];
+      for (int k = 0; k < kSums; ++k) totals[k] += x * weights[k][i];
     }
     for (int k = 0; k < kSums; ++k) store_tail(sums[k] + d, totals[k], dim - d);
   }
 }
 
+// The weights of kRows rows from the i-th on, each in all lanes.
+template <typename A, int kRows, int kSums>
+FAN_INLINE void take(const A* const* weights, int64_t i, Vec<A> (&to)[kSums][kRows]) {
+  for (int k = 0; k < kSums; ++k) {
+    for (int row = 0; row < kRows; ++row) to[k][row] = Vec<A>{} + weights[k][i + row];
+  }
+}
+
+template <typename T, int kRows, int kSums>
+FAN_INLINE void add_block(const T* const* rows, int64_t i, int64_t dim, int64_t ahead,
+                          const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {
+  Vec<Accumulator<T>> w[kSums][kRows];
+  take<Accumulator<T>>(weights, i, w);
+  add_rows<T, kRows, kSums>(rows + i, 0, dim, ahead, w, sums);
+}
+
 template <typename T, int kSums>
-FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
-                         Accumulator<T>* const* sums) {
+FAN_INLINE void all_sums(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,
+                         const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {
   int64_t i = 0;
-  for (; i + kSumBlock <= n; i += kSumBlock) add_block<T, kSumBlock, kSums>(rows + i, dim, weights, sums, i);
-  for (; i + 2 <= n; i += 2) add_block<T, 2, kSums>(rows + i, dim, weights, sums, i);
-  if (i < n) add_block<T, 1, kSums>(rows + i, dim, weights, sums, i);
+  for (; i + kBlock <= n; i += kBlock) {
+    add_block<T, kBlock, kSums>(rows, i, dim, kBlock * frame_stride, weights, sums);
+  }
+  if (n - i == 3) add_block<T, 3, kSums>(rows, i, dim, 0, weights, sums);
+  if (n - i == 2) add_block<T, 2, kSums>(rows, i, dim, 0, weights, sums);
+  if (n - i == 1) add_block<T, 1, kSums>(rows, i, dim, 0, weights, sums);
 }
 
-template <typename T, int kRows>
-FAN_INLINE void dot_and_add_block(const T* const* next, const T* const* rows, int64_t dim,
-                                  const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
-                                  const Accumulator<T>* const* weights, Accumulator<T>* const* sums, int64_t at) {
-  using A = Accumulator<T>;
-  constexpr int64_t step = kLanes<A>;
-  // Copies, since a store to the sums might change what the arguments point to.
-  const T *ahead[kRows], *here[kRows];
-  A share[2][kRows];
-  for (int i = 0; i < kRows; ++i) {
-    ahead[i] = next[i];
-    here[i] = rows[i];
-    for (int k = 0; k < 2; ++k) share[k][i] = weights[k][at + i];
-  }
-  const A *const v0 = vectors[0], *const v1 = vectors[1], *const v2 = vectors[2];
-  A *const sum0 = sums[0], *const sum1 = sums[1];
-  Vec<A> products[kRows][3] = {};
-  Vec<A> x, w[3], totals[2];
-  int64_t d = 0;
-  for (; d + step <= dim; d += step) {
-    load(w[0], v0 + d);
-    load(w[1], v1 + d);
-    load(w[2], v2 + d);
-    for (int i = 0; i < kRows; ++i) {
-      load(x, ahead[i] + d);
-      for (int k = 0; k < 3; ++k) products[i][k] += x * w[k];
-    }
-    load(totals[0], sum0 + d);
-    load(totals[1], sum1 + d);
-    for (int i = 0; i < kRows; ++i) {
-      load(x, here[i] + d);
-      for (int k = 0; k < 2; ++k) totals[k] += x * share[k][i];
-    }
-    store(sum0 + d, totals[0]);
-    store(sum1 + d, totals[1]);
-  }
-  if (d < dim) {
-    load_tail(w[0], v0 + d, dim - d);
-    load_tail(w[1], v1 + d, dim - d);
-    load_tail(w[2], v2 + d, dim - d);
-    for (int i = 0; i < kRows; ++i) {
-      load_tail(x, ahead[i] + d, dim - d);
-      for (int k = 0; k < 3; ++k) products[i][k] += x * w[k];
-    }
-    load_tail(totals[0], sum0 + d, dim - d);
-    load_tail(totals[1], sum1 + d, dim - d);
-    for (int i = 0; i < kRows; ++i) {
-      load_tail(x, here[i] + d, dim - d);
-      for (int k = 0; k < 2; ++k) totals[k] += x * share[k][i];
-    }
-    store_tail(sum0 + d, totals[0], dim - d);
-    store_tail(sum1 + d, totals[1], dim - d);
-  }
-  for (int i = 0; i < kRows; ++i) {
-    for (int k = 0; k < 3; ++k) dots[k][at + i] = sum_lanes<A>(products[i][k]);
-  }
-}
-
+// While one row comes from memory, kBlock rows are added in as many of the columns, so that after kBlock rows all
+// columns have been.
 template <typename T>
-FAN_INLINE void all_dots_and_sums(const T* const* next, const T* const* rows, int64_t n, int64_t dim,
-                                  const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
-                                  const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {
+FAN_INLINE int64_t all_dots_and_sums(const T* const* next, const T* const* rows, int64_t n, int64_t dim,
+                                     int64_t frame_stride, const Accumulator<T>* const* vectors,
+                                     Accumulator<T>* const* dots, const Accumulator<T>* const* weights,
+                                     Accumulator<T>* const* sums) {
+  using A = Accumulator<T>;
+  constexpr int64_t step = kLanes<A>, block = kBlock * step;
+  // Copies, since a store to the sums might change what the arguments point to.
+  const A* const of[] = {vectors[0], vectors[1], vectors[2]};
+  A* const to[] = {dots[0], dots[1], dots[2]};
+  A* const totals[] = {sums[0], sums[1]};
   int64_t i = 0;
-  for (; i + kRowBlock <= n; i += kRowBlock) {
-    dot_and_add_block<T, kRowBlock>(next + i, rows + i, dim, vectors, dots, weights, sums, i);
+  for (; i + kBlock <= n; i += kBlock) {
+    const T* here[kBlock];
+    Vec<A> w[2][kBlock];
+    std::copy_n(rows + i, kBlock, here);
+    take<A>(weights, i, w);
+    int64_t column = 0;
+    for (int64_t k = i; k < i + kBlock; ++k) {
+      const T* const row = next[k];
+      Products<T, 3> products;
+      int64_t d = 0;
+      for (; d + block <= dim; d += block, column += step) {
+        fetch_next(row + d, frame_stride);
+        products.template add<kBlock>(row, of, d);
+        add_columns<T, kBlock, 2, 1>(here, w, totals, column);
+      }
+      products.finish(row, of, d, dim, to, k);
+    }
+    add_rows<T, kBlock, 2>(here, column, dim, 0, w, totals);
   }
-  for (; i < n; ++i) dot_and_add_block<T, 1>(next + i, rows + i, dim, vectors, dots, weights, sums, i);
+  return i;
 }
 
 template <typename A>
@@ -239,39 +272,33 @@ FAN_INLINE void all_sigmoids(const A* from, int64_t n, bool negated, A* to) {
   }
 }
 
-template <typename T, int kTerms, int kWidth>
-FAN_INLINE void combine_columns(T* const* rows, int64_t n, int64_t d, const Accumulator<T>* const* weights,
-                                const Accumulator<T>* const* vectors) {
-  using A = Accumulator<T>;
-  constexpr int64_t step = kLanes<A>;
-  Vec<A> terms[kTerms][kWidth];
-  for (int k = 0; k < kTerms; ++k) {
-    for (int w = 0; w < kWidth; ++w) load(terms[k][w], vectors[k] + d + w * step);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    for (int w = 0; w < kWidth; ++w) {
-      Vec<A> value = terms[0][w] * weights[0][i];
-      for (int k = 1; k < kTerms; ++k) value += terms[k][w] * weights[k][i];
-      store(rows[i] + d + w * step, value);
-    }
-  }
-}
-
 template <typename T, int kTerms>
 FAN_INLINE void combine_all(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,
                             const Accumulator<T>* const* vectors) {
   using A = Accumulator<T>;
   constexpr int64_t step = kLanes<A>;
-  int64_t d = 0;
-  for (; d + 2 * step <= dim; d += 2 * step) combine_columns<T, kTerms, 2>(rows, n, d, weights, vectors);
-  for (; d + step <= dim; d += step) combine_columns<T, kTerms, 1>(rows, n, d, weights, vectors);
-  if (d < dim) {
-    Vec<A> terms[kTerms];
-    for (int k = 0; k < kTerms; ++k) load_tail(terms[k], vectors[k] + d, dim - d);
-    for (int64_t i = 0; i < n; ++i) {
-      Vec<A> value = terms[0] * weights[0][i];
-      for (int k = 1; k < kTerms; ++k) value += terms[k] * weights[k][i];
-      store_tail(rows[i] + d, value, dim - d);
+  const A* of[kTerms];
+  std::copy_n(vectors, kTerms, of);
+  for (int64_t i = 0; i < n; ++i) {
+    T* const row = rows[i];
+    Vec<A> w[kTerms][1], x, value;
+    take<A>(weights, i, w);
+    int64_t d = 0;
+    for (; d + step <= dim; d += step) {
+      value = Vec<A>{};
+      for (int k = 0; k < kTerms; ++k) {
+        load(x, of[k] + d);
+        value += x * w[k][0];
+      }
+      store(row + d, value);
+    }
+    if (d < dim) {
+      value = Vec<A>{};
+      for (int k = 0; k < kTerms; ++k) {
+        load_tail(x, of[k] + d, dim - d);
+        value += x * w[k][0];
+      }
+      store_tail(row + d, value, dim - d);
     }
   }
 }
@@ -295,39 +322,40 @@ FAN_INLINE void convert(const From* from, int64_t dim, To* to) {
 
 // Clones are made of plain functions only, hence one specialisation per type; the templates above are inlined into
 // each.
-#define FAN_DEFINE_ROW_KERNELS(T)                                                                                      \
-  template <>                                                                                                          \
-  FAN_CLONES void row_dots<T>(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors,      \
-                              int count, Accumulator<T>* const* dots) {                                                \
-    if (count == 1) all_dots<T, 1>(rows, n, dim, vectors, dots);                                                       \
-    if (count == 2) all_dots<T, 2>(rows, n, dim, vectors, dots);                                                       \
-    if (count == 3) all_dots<T, 3>(rows, n, dim, vectors, dots);                                                       \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  FAN_CLONES void weighted_sums<T>(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, \
-                                   int count, Accumulator<T>* const* sums) {                                           \
-    if (count == 1) all_sums<T, 1>(rows, n, dim, weights, sums);                                                       \
-    if (count == 2) all_sums<T, 2>(rows, n, dim, weights, sums);                                                       \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  FAN_CLONES void dots_and_sums<T>(const T* const* next, const T* const* rows, int64_t n, int64_t dim,                 \
-                                   const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,                  \
-                                   const Accumulator<T>* const* weights, Accumulator<T>* const* sums) {                \
-    all_dots_and_sums<T>(next, rows, n, dim, vectors, dots, weights, sums);                                            \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  FAN_CLONES void combine<T>(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,             \
-                             const Accumulator<T>* const* vectors, int count) {                                        \
-    if (count == 2) combine_all<T, 2>(rows, n, dim, weights, vectors);                                                 \
-    if (count == 4) combine_all<T, 4>(rows, n, dim, weights, vectors);                                                 \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  FAN_CLONES void widen_row<T>(const T* from, int64_t dim, Accumulator<T>* to) {                                       \
-    convert(from, dim, to);                                                                                            \
-  }                                                                                                                    \
-  template <>                                                                                                          \
-  FAN_CLONES void round_row<T>(const Accumulator<T>* from, int64_t dim, T* to) {                                       \
-    convert(from, dim, to);                                                                                            \
+#define FAN_DEFINE_ROW_KERNELS(T)                                                                                  \
+  template <>                                                                                                      \
+  FAN_CLONES void row_dots<T>(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,                  \
+                              const Accumulator<T>* const* vectors, int count, Accumulator<T>* const* dots) {      \
+    if (count == 1) all_dots<T, 1>(rows, n, dim, frame_stride, vectors, dots);                                     \
+    if (count == 2) all_dots<T, 2>(rows, n, dim, frame_stride, vectors, dots);                                     \
+    if (count == 3) all_dots<T, 3>(rows, n, dim, frame_stride, vectors, dots);                                     \
+  }                                                                                                                \
+  template <>                                                                                                      \
+  FAN_CLONES void weighted_sums<T>(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,             \
+                                   const Accumulator<T>* const* weights, int count, Accumulator<T>* const* sums) { \
+    if (count == 1) all_sums<T, 1>(rows, n, dim, frame_stride, weights, sums);                                     \
+    if (count == 2) all_sums<T, 2>(rows, n, dim, frame_stride, weights, sums);                                     \
+  }                                                                                                                \
+  template <>                                                                                                      \
+  FAN_CLONES int64_t dots_and_sums<T>(const T* const* next, const T* const* rows, int64_t n, int64_t dim,          \
+                                      int64_t frame_stride, const Accumulator<T>* const* vectors,                  \
+                                      Accumulator<T>* const* dots, const Accumulator<T>* const* weights,           \
+                                      Accumulator<T>* const* sums) {                                               \
+    return all_dots_and_sums<T>(next, rows, n, dim, frame_stride, vectors, dots, weights, sums);                   \
+  }                                                                                                                \
+  template <>                                                                                                      \
+  FAN_CLONES void combine<T>(T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights,         \
+                             const Accumulator<T>* const* vectors, int count) {                                    \
+    if (count == 2) combine_all<T, 2>(rows, n, dim, weights, vectors);                                             \
+    if (count == 4) combine_all<T, 4>(rows, n, dim, weights, vectors);                                             \
+  }                                                                                                                \
+  template <>                                                                                                      \
+  FAN_CLONES void widen_row<T>(const T* from, int64_t dim, Accumulator<T>* to) {                                   \
+    convert(from, dim, to);                                                                                        \
+  }                                                                                                                \
+  template <>                                                                                                      \
+  FAN_CLONES void round_row<T>(const Accumulator<T>* from, int64_t dim, T* to) {                                   \
+    convert(from, dim, to);                                                                                        \
   }
 
 #define FAN_DEFINE_FRAME_KERNELS(A)                                                       \

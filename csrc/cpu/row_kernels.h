@@ -11,22 +11,26 @@
 
 namespace fan::cpu {
 
+// Where rows may have to come from memory, frame_stride tells how many elements it is there from one to the next: those
+// further on are asked for meanwhile.
+
 // dots[k][i] = rows[i] . vectors[k], k < count <= 3
 template <typename T>
-void row_dots(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* vectors, int count,
-              Accumulator<T>* const* dots);
+void row_dots(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride, const Accumulator<T>* const* vectors,
+              int count, Accumulator<T>* const* dots);
 
-// sums[k] += sum_i weights[k][i] * rows[i], k < count <= 2
+// sums[k] += sum_i weights[k][i] * rows[i], k < count <= 2. frame_stride is 0 where the rows are in a cache.
 template <typename T>
-void weighted_sums(const T* const* rows, int64_t n, int64_t dim, const Accumulator<T>* const* weights, int count,
-                   Accumulator<T>* const* sums);
+void weighted_sums(const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,
+                   const Accumulator<T>* const* weights, int count, Accumulator<T>* const* sums);
 
 // Both at once: dots[k][i] = next[i] . vectors[k], k < 3, and sums[k] += sum_i weights[k][i] * rows[i], k < 2. While
 // the one waits for memory, the other works on rows that are in a cache. Each has the bits that it has on its own.
+// Returns how many of the n rows it has done: in both the first so many.
 template <typename T>
-void dots_and_sums(const T* const* next, const T* const* rows, int64_t n, int64_t dim,
-                   const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
-                   const Accumulator<T>* const* weights, Accumulator<T>* const* sums);
+int64_t dots_and_sums(const T* const* next, const T* const* rows, int64_t n, int64_t dim, int64_t frame_stride,
+                      const Accumulator<T>* const* vectors, Accumulator<T>* const* dots,
+                      const Accumulator<T>* const* weights, Accumulator<T>* const* sums);
 
 // Numbers of frames come and go in whole vectors: the arrays of the two functions below hold padded<A>(n) of them.
 template <typename A>

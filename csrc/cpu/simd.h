@@ -30,6 +30,31 @@ using UnalignedVec = typename UnalignedVectorOf<A>::type;
 template <typename A>
 inline constexpr int64_t kLanes = 32 / sizeof(A);
 
+template <typename A>
+struct HalfVectorOf {
+  typedef A type __attribute__((vector_size(16)));
+};
+template <typename A>
+using HalfVec = typename HalfVectorOf<A>::type;
+
+template <typename A>
+FAN_INLINE HalfVec<A> lower_half(const Vec<A>& x) {
+  if constexpr (kLanes<A> == 4) {
+    return HalfVec<A>{x[0], x[1]};
+  } else {
+    return HalfVec<A>{x[0], x[1], x[2], x[3]};
+  }
+}
+
+template <typename A>
+FAN_INLINE HalfVec<A> upper_half(const Vec<A>& x) {
+  if constexpr (kLanes<A> == 4) {
+    return HalfVec<A>{x[2], x[3]};
+  } else {
+    return HalfVec<A>{x[4], x[5], x[6], x[7]};
+  }
+}
+
 typedef int32_t I32x8 __attribute__((vector_size(32)));
 typedef uint16_t U16x8 __attribute__((vector_size(16)));
 typedef uint32_t U32x8 __attribute__((vector_size(32)));

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
+
+#include "cuda_on_cpu.h"
 
 #define CUDART_VERSION 13000
 
@@ -24,22 +27,18 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMinor
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaLaunchAttributeID { cudaLaunchAttributeNone, cudaLaunchAttributeClusterDimension };
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
 
 struct cudaFuncAttributes {
   int ptxVersion;
 };
-struct dim3 {
-  unsigned x = 1, y = 1, z = 1;
-  dim3() = default;
-  explicit dim3(unsigned x) : x(x) {}
+struct dim3 : Index {
+  dim3(unsigned x = 1) : Index{x, 1, 1} {}
 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   struct {
-    struct {
-      unsigned x, y, z;
-    } clusterDim;
+    Index clusterDim;
   } val;
 };
 struct cudaLaunchConfig_t {
@@ -53,10 +52,7 @@ struct cudaLaunchConfig_t {
 namespace fake_cuda {
 
 // Every device, its driver, and of which version its code is.
-inline int shared_per_block = 227 * 1024;
-inline int capability = 90;
-inline int driver_version = 13000;
-inline int ptx_version = 90;
+inline int shared_per_block = 227 * 1024, capability = 90, driver_version = 13000, ptx_version = 90;
 inline cudaError_t error_of_functions = cudaSuccess;  // of whoever asks for a kernel
 
 // As the runtime keeps them.
@@ -69,22 +65,20 @@ inline cudaError_t note(cudaError_t error) {
 }
 
 struct Noted {
-  const void* kernel;
   int64_t blocks, threads, shared_bytes, cluster;
   cudaStream_t stream;
+  int shared_limit;
 };
 inline std::vector<Noted> launches;
-inline std::vector<int> limits;  // of kernels' shared memory, as they were set
+inline int shared_limit = 48 * 1024;  // of the next launch
 
 }  // namespace fake_cuda
 
-inline const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorNoKernelImageForDevice ? "no image" : "refused";
+inline const char* cudaGetErrorString(cudaError_t) {
+  return "refused";
 }
 inline cudaError_t cudaGetLastError() {
-  const cudaError_t error = fake_cuda::last_error;
-  fake_cuda::last_error = cudaSuccess;
-  return error;
+  return std::exchange(fake_cuda::last_error, cudaSuccess);
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   *version = fake_cuda::driver_version;
@@ -107,8 +101,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int value) {
-  if (value > fake_cuda::shared_per_block) return cudaErrorInvalidValue;
-  fake_cuda::limits.push_back(value);
+  fake_cuda::shared_limit = value;
   return cudaSuccess;
 }
 template <typename Kernel>
@@ -117,18 +110,10 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
   return fake_cuda::note(fake_cuda::error_of_functions);
 }
 template <typename... Expected, typename... Given>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...), Given&&...) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*)(Expected...), Given&&...) {
   static_assert(sizeof...(Expected) == sizeof...(Given));
-  const bool clusters = config->numAttrs > 0 && config->attrs->id == cudaLaunchAttributeClusterDimension;
-  const auto& cluster = config->attrs->val.clusterDim;
-  const unsigned blocks = clusters ? cluster.x * cluster.y * cluster.z : 1;
-  // What the runtime refuses.
-  if (config->gridDim.x == 0 || config->gridDim.x > 0x7fffffffu || config->gridDim.x % blocks != 0) {
-    return cudaErrorInvalidConfiguration;
-  }
-  const int64_t limit = fake_cuda::limits.empty() ? 48 * 1024 : fake_cuda::limits.back();
-  if (static_cast<int64_t>(config->dynamicSmemBytes) > limit) return cudaErrorInvalidValue;
-  fake_cuda::launches.push_back({reinterpret_cast<const void*>(kernel), config->gridDim.x, config->blockDim.x,
-                                 static_cast<int64_t>(config->dynamicSmemBytes), blocks, config->stream});
+  const int64_t cluster = config->numAttrs > 0 ? config->attrs->val.clusterDim.x : 1;
+  fake_cuda::launches.push_back({config->gridDim.x, config->blockDim.x, static_cast<int64_t>(config->dynamicSmemBytes),
+                                 cluster, config->stream, std::exchange(fake_cuda::shared_limit, 48 * 1024)});
   return cudaSuccess;
 }

@@ -1,92 +1,49 @@
 // csrc/cuda/launch.cuh and device.cu, run against the CUDA runtime of cuda_runner/cuda_runtime_api.h: what they ask of
-// the runtime for each plan, and what they make of its errors. Prints what is wrong and ends with 1.
-#include <cstdio>
+// the runtime, and what they make of its errors.
+#undef NDEBUG
+#include <cassert>
 #include <string>
-
-#include "csrc/cuda/kernels.cuh"
 
 #define FAN_EXT_CUDA_ARCHITECTURES "75-real 90"
 #include "csrc/cuda/device.cu"
 #include "csrc/cuda/launch.cuh"
 
-namespace fan::cuda {
-FAN_INSTANTIATE(float)
-}  // namespace fan::cuda
-
 namespace {
 
 using namespace fan::cuda;
 
-int failures = 0;
+void kernel(int64_t) {}
 
-void expect(bool right, const std::string& what) {
-  if (right) return;
-  std::puts(what.c_str());
-  ++failures;
+void check_launch(int64_t shared_bytes, int cluster, int shared_limit) {
+  int a_stream;
+  fake_cuda::shared_limit = 48 * 1024;
+  Launcher{&a_stream}(kernel, Launch{"kernel", 8, 96, shared_bytes}, cluster, 1);
+  const cudaLaunchConfig_t& noted = fake_cuda::launch;
+  assert(noted.gridDim.x == 8 && noted.blockDim.x == 96 && fake_cuda::cluster == static_cast<unsigned>(cluster));
+  assert(noted.dynamicSmemBytes == static_cast<size_t>(shared_bytes) && fake_cuda::shared_limit == shared_limit);
+  assert(static_cast<void*>(noted.stream) == &a_stream);
 }
 
-Request make_request(int64_t clips, int64_t frames, Target target, bool backward) {
-  Request request{};
-  request.clips = clips;
-  request.frames = frames;
-  request.total_frames = clips * frames;
-  request.dim = 512;
-  request.relation = true;
-  request.type = DataType::kFloat32;
-  request.target = target;
-  request.backward = backward;
-  request.copy_bytes = 16;
-  request.aligned = true;
-  return request;
-}
-
-void* const stream = &fake_cuda::launches;
-
-// The message with which the launcher refuses, or nothing.
-std::string launch(const Request& request, const Plan& plan) {
-  static const float q1 = 0;
-  fake_cuda::launches.clear();
-  const Parameters<float> parameters{{}, {&q1, false}, {}, {}};
+void check_launches() {
+  check_launch(0, 1, 48 * 1024);
+  check_launch(48 * 1024, 4, 48 * 1024);
+  // Not what this launch needs: of two threads of the host neither may lower the other's limit.
+  check_launch(48 * 1024 + 16, 4, 227 * 1024);
+  bool refused = false;
   try {
-    if (request.backward) {
-      frame_attention_backward<float>({}, parameters, {}, {}, plan, stream);
-    } else {
-      frame_attention_forward<float>({}, parameters, {}, plan, stream);
-    }
-  } catch (const std::exception& error) {
-    return error.what();
+    Launcher{nullptr}(kernel, Launch{"kernel", (int64_t{1} << 32) + 1, 96, 0}, 1, 1);
+  } catch (const std::runtime_error&) {
+    refused = true;
   }
-  return "";
-}
-
-void check_launches(const Request& request) {
-  const Plan plan = make_plan(request);
-  const std::string text = std::to_string(request.clips) + " clips of " + std::to_string(request.frames) + " frames, " +
-                           std::to_string(request.target.compute_capability) + ": ";
-  expect(launch(request, plan).empty(), text + "refused");
-  expect(static_cast<int>(fake_cuda::launches.size()) == plan.launches, text + "other launches than planned");
-  for (size_t k = 0; k < fake_cuda::launches.size(); ++k) {
-    const auto& noted = fake_cuda::launches[k];
-    const Launch& planned = plan.launch[k];
-    const int cluster = std::string(planned.kernel) == "reduce_kernel" ? 1 : plan.cluster;
-    expect(noted.blocks == planned.blocks && noted.threads == planned.threads &&
-               noted.shared_bytes == planned.shared_bytes && noted.cluster == cluster,
-           text + "another launch than planned");
-    expect(noted.stream == stream, text + "another stream");
-    // Never what this launch alone needs: of two threads of the host neither lowers the other's limit.
-    const bool is_default = noted.shared_limit == 48 * 1024;
-    expect(is_default ? noted.shared_bytes <= 48 * 1024 : noted.shared_limit == fake_cuda::shared_per_block,
-           text + "another limit of shared memory");
-  }
+  assert(refused);  // not cut to 32 bits
 }
 
 void expect_problem(std::initializer_list<const char*> parts) {
   const char* const problem = fan_ext_cuda_problem(1);
-  expect((problem != nullptr) == (parts.size() > 0), "a problem, or none");
-  for (const char* part : parts) {
-    expect(problem != nullptr && std::string(problem).find(part) != std::string::npos, part);
-  }
-  expect(fake_cuda::current_device == 0 && fake_cuda::last_error == cudaSuccess, "this thread's state has changed");
+  assert((problem != nullptr) == (parts.size() > 0));
+  for (const char* part : parts) assert(std::string(problem).find(part) != std::string::npos);
+  // This thread goes on as if nobody had asked.
+  assert(fake_cuda::current_device == 0 && fake_cuda::last_error == cudaSuccess);
 }
 
 void check_problems() {
@@ -96,7 +53,6 @@ void check_problems() {
   fake_cuda::driver_version = 13020;
   expect_problem({});
   fake_cuda::error_of_functions = cudaErrorNoKernelImageForDevice;
-  fake_cuda::capability = 103;
   expect_problem({"compute capability is 10.3", "compiled for 75-real 90", "CUDAARCHS set to 103"});
   fake_cuda::error_of_functions = cudaErrorInvalidValue;
   expect_problem({"CUDA error: refused"});
@@ -105,31 +61,18 @@ void check_problems() {
 
 // A device with clusters, and code that has none.
 void check_code_without_clusters() {
-  fake_cuda::capability = 90;
   for (const int version : {80, 90}) {
     fake_cuda::ptx_version = version;
     const Target target = use_device(version);  // each is known once it has been asked
-    expect(target.compute_capability == 90 && fake_cuda::current_device == version, "another device");
-    expect((make_plan(make_request(2, 300, target, false)).regime == Regime::kCluster) == (version == 90),
-           "clusters that the code has not");
+    assert(target.compute_capability == 103 && target.clusters == (version == 90));
+    assert(fake_cuda::current_device == version);
   }
 }
 
 }  // namespace
 
 int main() {
-  for (const auto& [capability, shared_kib] : {std::pair{75, 64}, {80, 163}, {90, 227}}) {
-    fake_cuda::shared_per_block = shared_kib * 1024;
-    for (const int64_t clips : {0, 1, 5000}) {
-      for (const int64_t frames : {0, 3, 60, 300, 3000}) {
-        check_launches(make_request(clips, frames, {capability, capability >= 90}, false));
-        check_launches(make_request(clips, frames, {capability, capability >= 90}, true));
-      }
-    }
-  }
+  check_launches();
   check_problems();
   check_code_without_clusters();
-  const Request request = make_request((int64_t{1} << 32) + 1, 60, {90, true}, false);
-  expect(!launch(request, make_plan(request)).empty(), "a grid cut to 32 bits");
-  return failures == 0 ? 0 : 1;
 }

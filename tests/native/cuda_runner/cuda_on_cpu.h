@@ -4,12 +4,9 @@
 // on is ours to choose, from "one runs as far ahead as it can" to "all in step". What they read and write meanwhile is
 // watched (memory_watch.h), so that code that needs a barrier which is not there is reported.
 //
-// Limits:
-// - No memory model: a write is seen by all at once. Without a barrier that is reported; atomics and fences, with which
-//   one could do without, are not known here, nor are votes: the kernels use none.
-// - No time, and no occupancy: blocks, or clusters, run one after the other.
-// - A thread that spins until another does something spins for ever.
-// - Approximate intrinsics differ in their last bits.
+// Limits: no memory model, so a write is seen by all at once; atomics, fences and votes are not known, as the kernels
+// use none; no time, and blocks, or clusters, run one after the other; a thread that spins until another does something
+// spins for ever; approximate intrinsics differ in their last bits.
 #pragma once
 
 #include <cmath>
@@ -27,9 +24,6 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 
-struct Index {
-  unsigned x = 0, y = 0, z = 0;
-};
 struct alignas(8) uint2 {
   unsigned x, y;
 };
@@ -45,9 +39,13 @@ struct alignas(16) float4 {
 struct alignas(16) double2 {
   double x, y;
 };
+struct dim3 {
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+  unsigned x, y, z;
+};
 
 // Of the thread that runs.
-extern Index threadIdx, blockIdx, blockDim, gridDim;
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace cuda_on_cpu {
 
@@ -66,11 +64,11 @@ struct Launch {
   int64_t first_block;  // those before it do not run
 };
 
-// Runs kernel() once for each thread of each block. Prints what is wrong and ends the process where the threads of a
-// block or a warp do not meet.
+// Runs kernel() once for each thread of each block. Prints what is wrong, and ends the process.
 void run(const Launch& launch, const std::function<void()>& kernel);
 
 // Each lane of mask gives its bytes, at most 16, and gets those of lane `from`, of its own warp, which takes part.
+// Without bytes it is a barrier.
 void exchange(unsigned mask, int from, void* value, int size);
 // The same place in the shared memory of another block of the cluster.
 const void* of_block(const void* local, int rank);
@@ -80,9 +78,10 @@ void wait_copies(int pending);
 }  // namespace cuda_on_cpu
 
 void __syncthreads();
-void __syncwarp(unsigned mask = 0xffffffffu);
-
 // FAN_INLINE: a report names the caller.
+FAN_INLINE void __syncwarp(unsigned mask = 0xffffffffu) {
+  cuda_on_cpu::exchange(mask, 0, &mask, 0);
+}
 template <typename T>
 FAN_INLINE T __shfl_sync(unsigned mask, T value, int from) {
   static_assert(sizeof(T) <= 16);
@@ -93,7 +92,6 @@ template <typename T>
 FAN_INLINE T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
   return __shfl_sync(mask, value, static_cast<int>(threadIdx.x % 32) ^ lane_mask);
 }
-
 inline float __uint_as_float(unsigned bits) {
   return __builtin_bit_cast(float, bits);
 }
@@ -106,7 +104,6 @@ inline float widen(Half x) {
 inline float widen(BFloat16 x) {
   return fan::widen(fan::U16x8{x.bits}, fan::BFloat16{})[0];
 }
-
 template <typename T>
 T narrow(Accumulator<T> x) {
   if constexpr (std::is_same_v<T, Half>) {
@@ -119,7 +116,6 @@ T narrow(Accumulator<T> x) {
 }
 
 unsigned char* shared_memory();
-
 inline constexpr bool kHaveClusters = true;
 int cluster_size();
 int cluster_rank();
@@ -128,7 +124,6 @@ template <typename A>
 const A* of_block(const A* local, int rank) {
   return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
 }
-
 template <int kBytes>
 FAN_INLINE void copy_async(void* to, const void* from) {
   cuda_on_cpu::copy_async(to, from, kBytes);

@@ -1,10 +1,8 @@
-// The part of the CUDA runtime that csrc/cuda/launch.cuh and device.cu call, for a host compiler: launches are noted,
-// nothing runs. launcher_check.cpp looks at them.
+// The part of the CUDA runtime that csrc/cuda/launch.cuh and device.cu call, for a host compiler: a launch is noted,
+// nothing runs. launcher_check.cpp looks at it.
 #pragma once
 
-#include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "cuda_on_cpu.h"
 
@@ -32,13 +30,10 @@ enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
 struct cudaFuncAttributes {
   int ptxVersion;
 };
-struct dim3 : Index {
-  dim3(unsigned x = 1) : Index{x, 1, 1} {}
-};
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   struct {
-    Index clusterDim;
+    dim3 clusterDim;
   } val;
 };
 struct cudaLaunchConfig_t {
@@ -52,25 +47,23 @@ struct cudaLaunchConfig_t {
 namespace fake_cuda {
 
 // Every device, its driver, and of which version its code is.
-inline int shared_per_block = 227 * 1024, capability = 90, driver_version = 13000, ptx_version = 90;
+inline int attributes[] = {227 * 1024, 10, 3};  // as in cudaDeviceAttr
+inline int driver_version = 13000, ptx_version = 90;
 inline cudaError_t error_of_functions = cudaSuccess;  // of whoever asks for a kernel
 
 // As the runtime keeps them.
 inline thread_local int current_device = 0;
 inline thread_local cudaError_t last_error = cudaSuccess;
 
+// The latest launch, and the latest limit of a kernel's shared memory.
+inline cudaLaunchConfig_t launch;
+inline unsigned cluster;
+inline int shared_limit;
+
 inline cudaError_t note(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
 }
-
-struct Noted {
-  int64_t blocks, threads, shared_bytes, cluster;
-  cudaStream_t stream;
-  int shared_limit;
-};
-inline std::vector<Noted> launches;
-inline int shared_limit = 48 * 1024;  // of the next launch
 
 }  // namespace fake_cuda
 
@@ -94,9 +87,7 @@ inline cudaError_t cudaSetDevice(int device) {
   return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? fake_cuda::capability / 10
-           : attribute == cudaDevAttrComputeCapabilityMinor ? fake_cuda::capability % 10
-                                                            : fake_cuda::shared_per_block;
+  *value = fake_cuda::attributes[attribute];
   return cudaSuccess;
 }
 template <typename Kernel>
@@ -112,8 +103,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
 template <typename... Expected, typename... Given>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*)(Expected...), Given&&...) {
   static_assert(sizeof...(Expected) == sizeof...(Given));
-  const int64_t cluster = config->numAttrs > 0 ? config->attrs->val.clusterDim.x : 1;
-  fake_cuda::launches.push_back({config->gridDim.x, config->blockDim.x, static_cast<int64_t>(config->dynamicSmemBytes),
-                                 cluster, config->stream, std::exchange(fake_cuda::shared_limit, 48 * 1024)});
+  fake_cuda::launch = *config;
+  fake_cuda::cluster = config->numAttrs > 0 ? config->attrs->val.clusterDim.x : 1;
   return cudaSuccess;
 }

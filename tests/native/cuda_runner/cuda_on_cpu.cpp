@@ -24,11 +24,7 @@ namespace {
 enum class State { kReady, kAtWarp, kAtBlock, kAtCluster, kEnded };
 
 // Where a fiber, or the scheduler, goes on.
-struct Context {
-  void* registers[5];
-  ucontext_t beginning;
-  bool is_new;
-};
+using Context = void* [5];
 
 struct Copy {
   void* to;
@@ -66,34 +62,34 @@ std::string who(const Thread& thread) {
 }
 
 // swapcontext() would save the signal mask each time, by a system call, and the sanitizer then cleans a whole stack.
-[[gnu::noinline]] void switch_context(Context& from, Context& to) {
-  if (__builtin_setjmp(from.registers) != 0) return;
-  if (!to.is_new) __builtin_longjmp(to.registers, 1);
-  to.is_new = false;
-  setcontext(&to.beginning);
+[[noreturn, gnu::noipa]] void go_on(Context& context) {
+  __builtin_longjmp(context, 1);
+}
+
+[[gnu::noipa]] void switch_context(Context& from, Context& to) {
+  if (__builtin_setjmp(from) == 0) go_on(to);
 }
 
 void thread_main() {
   for (;;) {
+    switch_context(current->context, scheduler);
     (*kernel)();
     current->state = State::kEnded;
     current->code = nullptr;
-    switch_context(current->context, scheduler);
   }
 }
 
-void add_thread() {
-  Thread& thread = threads.emplace_back();
-  thread.number = static_cast<int>(threads.size()) - 1;
+[[gnu::noipa]] void add_thread() {
+  current = &threads.emplace_back();
+  current->number = static_cast<int>(threads.size()) - 1;
   void* const stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (stack == MAP_FAILED) fail("no memory for the stack of a thread");
-  thread.stack = static_cast<unsigned char*>(stack);
-  thread.context.is_new = true;
-  ucontext_t& beginning = thread.context.beginning;
+  current->stack = static_cast<unsigned char*>(stack);
+  ucontext_t beginning;
   getcontext(&beginning);
-  beginning.uc_stack.ss_sp = stack;
-  beginning.uc_stack.ss_size = kStackBytes;
+  beginning.uc_stack = {stack, 0, kStackBytes};
   makecontext(&beginning, thread_main, 0);
+  if (__builtin_setjmp(scheduler) == 0) setcontext(&beginning);
 }
 
 void get_on(Thread& thread) {

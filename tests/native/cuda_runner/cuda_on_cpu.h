@@ -50,7 +50,7 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace cuda_on_cpu {
 
 // In which order the threads that can get on do so. Ahead: one as far as it can, then the next; steps: each in turn.
-enum class Order { kAheadAscending, kAheadDescending, kAheadRandom, kStepsAscending, kStepsRandom, kCount };
+enum class Order { kAheadAscending, kAheadDescending, kAheadRandom, kStepsAscending, kStepsRandom };
 
 struct Launch {
   int64_t blocks;

@@ -10,20 +10,13 @@
 
 using cudaStream_t = struct Stream*;
 
-enum cudaError_t {
-  cudaSuccess,
-  cudaErrorInvalidValue,
-  cudaErrorInvalidConfiguration,
-  cudaErrorInvalidDeviceFunction,
-  cudaErrorInsufficientDriver,
-  cudaErrorUnsupportedPtxVersion,
-  cudaErrorNoKernelImageForDevice
-};
-enum cudaDeviceAttr {
-  cudaDevAttrMaxSharedMemoryPerBlockOptin,
-  cudaDevAttrComputeCapabilityMajor,
-  cudaDevAttrComputeCapabilityMinor
-};
+using cudaError_t = int;
+constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9,
+                      cudaErrorInsufficientDriver = 35, cudaErrorInvalidDeviceFunction = 98,
+                      cudaErrorNoKernelImageForDevice = 209, cudaErrorUnsupportedPtxVersion = 222;
+using cudaDeviceAttr = int;
+constexpr cudaDeviceAttr cudaDevAttrMaxSharedMemoryPerBlockOptin = 0, cudaDevAttrComputeCapabilityMajor = 1,
+                         cudaDevAttrComputeCapabilityMinor = 2;
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
 

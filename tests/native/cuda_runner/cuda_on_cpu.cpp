@@ -52,8 +52,6 @@ std::deque<Thread> threads;  // of the cluster that is running; they stay for th
 int count;                   // of them
 Thread* current;
 Context scheduler;
-std::vector<unsigned> lanes_waiting;  // of each warp, a bit each
-int waiting;                          // threads, for their cluster
 bool copies_arrive_late;
 const std::function<void()>* kernel;
 
@@ -113,20 +111,13 @@ bool meet(const Thread& arrived) {
   const bool of_warp = arrived.state == State::kAtWarp, of_block = arrived.state == State::kAtBlock;
   const int size = of_warp ? kWarp : of_block ? block_threads : count;
   const int first = arrived.number / size * size;
-  Block& block = blocks[arrived.number / block_threads];
   const auto takes_part = [&](int k) { return !of_warp || (0 <= k && k < kWarp && (arrived.mask >> k & 1) != 0); };
-  if (of_warp) {
-    unsigned& here = lanes_waiting[first / kWarp];
-    here |= 1u << (arrived.number - first);
-    if ((arrived.mask & ~here) != 0) return false;
-    here &= ~arrived.mask;
-  } else {
-    int& here = of_block ? block.waiting : waiting;
-    if (++here < size) return false;
-    here = 0;
+  for (int step = 1; step < size; ++step) {  // the next one is the likeliest to be on its way
+    const int k = (arrived.number + step) % size;
+    if (takes_part(k) && threads[first + k].state != arrived.state) return false;
   }
   ++now;
-  if (!of_warp) (of_block ? block.met : cluster_met) = now;
+  if (!of_warp) (of_block ? blocks[first / block_threads].met : cluster_met) = now;
   for (int k = 0; k < size; ++k) {
     if (!takes_part(k)) continue;
     Thread& other = threads[first + k];
@@ -165,11 +156,9 @@ void start_cluster() {
     std::memset(block.shared, 0xff, shared_bytes);
     block.cells.resize((shared_bytes + kGranule - 1) / kGranule);
     block.met = now;
-    block.waiting = block.ended = 0;
+    block.ended = 0;
   }
   for (int k = 0; k < count; ++k) threads[k].state = State::kReady;
-  waiting = 0;
-  lanes_waiting.assign(count / kWarp, 0);
   warp_met.assign(count * kWarp, 0);
 }
 

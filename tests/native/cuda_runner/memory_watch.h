@@ -55,7 +55,7 @@ struct Block {
   unsigned char* shared;
   std::vector<SharedCell> cells;
   uint32_t met;
-  int waiting, ended;  // threads
+  int ended;  // threads
 };
 
 uint32_t now, launch_began, cluster_began, cluster_met;

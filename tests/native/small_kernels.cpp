@@ -16,11 +16,6 @@ using namespace fan::cuda;
 constexpr int kThreads = 64, kBlocks = 2;
 constexpr unsigned kWholeWarp = 0xffffffffu, kHalfWarp = 0x0000ffffu;
 
-struct SixteenBytes {
-  double d;
-  int i;
-};
-
 // `in` has i + 1 at i.
 void kernel(const std::string& mistake, bool wrong, int* out, const int* in) {
   const int me = static_cast<int>(threadIdx.x), lane = me % 32, first = static_cast<int>(blockIdx.x) * kThreads;
@@ -46,10 +41,6 @@ void kernel(const std::string& mistake, bool wrong, int* out, const int* in) {
     value = shared[me];
     if (!wrong) __syncthreads();
     shared[other_warp] = -1;
-  } else if (mistake == "warp barrier for a block barrier") {
-    shared[other_warp] = other_warp;
-    wrong ? __syncwarp() : __syncthreads();
-    value = shared[me];
   } else if (mistake == "shuffle for a warp barrier") {  // it brings the warp together, but does not order its memory
     shared[neighbour] = neighbour;
     __shfl_xor_sync(kWholeWarp, 0, 1);
@@ -59,11 +50,9 @@ void kernel(const std::string& mistake, bool wrong, int* out, const int* in) {
     if (me == 0) out[wrong ? 0 : first] = first + 1;
   } else if (mistake == "shuffle from outside the mask") {
     if (lane < 16) {
-      SixteenBytes mine{me + 0.5, me};
-      mine = __shfl_xor_sync(kHalfWarp, mine, wrong ? 16 : 8);
-      mine.d = __shfl_sync(kHalfWarp, mine.d, lane ^ 8);
-      mine.i = __shfl_xor_sync(kHalfWarp, mine.i, 8);
-      value = mine.d - 0.5 == mine.i ? mine.i : -1;
+      double2 both = __shfl_xor_sync(kHalfWarp, double2{me + 0.5, -1.0 * me}, wrong ? 16 : 8);
+      both.x = __shfl_sync(kHalfWarp, both.x, lane ^ 8);
+      value = both.x + __shfl_xor_sync(kHalfWarp, both.y, 8) == 0.5 ? __shfl_xor_sync(kHalfWarp, me ^ 8, 8) : -1;
     }
   } else if (mistake == "mask without oneself") {
     if (wrong || lane < 16) __syncwarp(kHalfWarp);
@@ -105,8 +94,6 @@ void kernel(const std::string& mistake, bool wrong, int* out, const int* in) {
     sync_cluster();
     value = of_block(shared, other_block)[me];
     if (!wrong) sync_cluster();
-  } else if (mistake == "one block misses the cluster barrier") {
-    if (!wrong || cluster_rank() == 0) sync_cluster();
   } else {  // no mistake: prints in which order threads come to two places on either side of a barrier of their warp
     std::printf("%d ", me);
     __syncwarp();

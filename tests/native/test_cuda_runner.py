@@ -24,7 +24,6 @@ MISTAKES = {
     "two barriers instead of one": _MEET,
     "no barrier before reading": f"{_UNWRITTEN}|{_RACE}",
     "no barrier before writing again": _RACE,
-    "warp barrier for a block barrier": f"{_UNWRITTEN}|{_RACE}",
     "shuffle for a warp barrier": _RACE,
     "two blocks write the same": f"race: .* writes global memory at {_PLACE} where a thread of another block wrote",
     "shuffle from outside the mask": rf"{_WHO} at {_PLACE} reads lane \d+, not in the mask",
@@ -38,7 +37,6 @@ MISTAKES = {
     "ends before its copy": f"{_WHO} ended without waiting for its copies",
     "block barrier for a cluster barrier": f"{_UNWRITTEN}|{_RACE}",
     "reads a block that ended": f"heap-use-after-free.*READ of size 4.*{_WHO}, at or after {_PLACE}",
-    "one block misses the cluster barrier": rf"deadlock; .* and 63 more have ended; .* and 63 more wait at {_PLACE}",
 }
 
 

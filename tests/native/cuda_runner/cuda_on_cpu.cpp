@@ -90,16 +90,6 @@ void thread_main() {
   if (__builtin_setjmp(scheduler) == 0) setcontext(&beginning);
 }
 
-void get_on(Thread& thread) {
-  current = &thread;
-  running = thread.number;
-  stack = thread.stack;
-  threadIdx.x = running % block_threads;
-  blockIdx.x = first_block + running / block_threads;
-  switch_context(scheduler, thread.context);
-  running = -1;
-}
-
 void wait(State state, const void* code) {
   current->state = state;
   current->code = code;
@@ -169,8 +159,14 @@ void run_cluster(const std::vector<int>& order, bool in_steps) {
     for (const int k : order) {
       Thread& thread = threads[k];
       if (thread.state != State::kReady) continue;
-      get_on(thread);
       moved = true;
+      current = &thread;
+      running = k;
+      stack = thread.stack;
+      threadIdx.x = k % block_threads;
+      blockIdx.x = first_block + k / block_threads;
+      switch_context(scheduler, thread.context);
+      running = -1;
       if (thread.state == State::kEnded) {
         if (!thread.copies.empty()) fail(name(k) + " ended without waiting for its copies");
         ++ended;

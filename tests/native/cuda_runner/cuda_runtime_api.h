@@ -53,11 +53,6 @@ inline cudaLaunchConfig_t launch;
 inline unsigned cluster;
 inline int shared_limit;
 
-inline cudaError_t note(cudaError_t error) {
-  if (error != cudaSuccess) last_error = error;
-  return error;
-}
-
 }  // namespace fake_cuda
 
 inline const char* cudaGetErrorString(cudaError_t) {
@@ -75,7 +70,7 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 inline cudaError_t cudaSetDevice(int device) {
-  if (fake_cuda::driver_version < CUDART_VERSION) return fake_cuda::note(cudaErrorInsufficientDriver);
+  if (fake_cuda::driver_version < CUDART_VERSION) return fake_cuda::last_error = cudaErrorInsufficientDriver;
   fake_cuda::current_device = device;
   return cudaSuccess;
 }
@@ -91,7 +86,7 @@ cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int value) {
 template <typename Kernel>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
   attributes->ptxVersion = fake_cuda::ptx_version;
-  return fake_cuda::note(fake_cuda::error_of_functions);
+  return fake_cuda::last_error = fake_cuda::error_of_functions;
 }
 template <typename... Expected, typename... Given>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*)(Expected...), Given&&...) {

@@ -136,22 +136,13 @@ void touch_shared(SharedCell& cell, bool write) {
 }
 
 void touch_global(uintptr_t at, size_t bytes, bool write) {
-  // By page: most reads are of what no kernel writes.
-  constexpr size_t kPage = 2048;
-  static std::unordered_map<uintptr_t, std::vector<Access>> written;
-  static std::pair<uintptr_t, Access*> known[256];
+  static std::unordered_map<uintptr_t, Access> written;
   for (uintptr_t k = at / kGranule; k <= (at + bytes - 1) / kGranule; ++k) {
-    auto& [page, accesses] = known[k / kPage % 256];
-    if (page != k / kPage || (write && accesses == nullptr)) {
-      page = k / kPage;
-      auto found = written.find(page);
-      if (found == written.end() && write) found = written.try_emplace(page, kPage).first;
-      accesses = found == written.end() ? nullptr : found->second.data();
+    const auto latest = written.find(k);
+    if (latest != written.end() && latest->second.time >= launch_began) {
+      check_order(latest->second, " wrote at ", write, "global memory at ");
     }
-    if (accesses == nullptr) continue;
-    Access& latest = accesses[k % kPage];
-    if (latest.time >= launch_began) check_order(latest, " wrote at ", write, "global memory at ");
-    if (write) latest = {latest_code, now, static_cast<int16_t>(running)};
+    if (write) written[k] = {latest_code, now, static_cast<int16_t>(running)};
   }
 }
 

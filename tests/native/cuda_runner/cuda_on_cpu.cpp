@@ -29,8 +29,7 @@ using Context = void* [5];
 struct Copy {
   void* to;
   const void* from;
-  int size;
-  int group;
+  int size, group;
 };
 
 struct Thread {
@@ -41,8 +40,7 @@ struct Thread {
   const void* code;  // where it waits: without optimisation one call in the source is one in the code
   // What it waits for in its warp, and what it brings.
   unsigned mask;
-  int from;
-  int size;
+  int from, size;
   unsigned char given[16], taken[16];
   std::vector<Copy> copies;  // not yet arrived
   int groups;                // of copies, closed
@@ -200,7 +198,6 @@ void run(const Launch& launch, const std::function<void()>& body) {
   count = launch.cluster * launch.threads;
   while (static_cast<int>(threads.size()) < count) add_thread();
   const bool descending = launch.order == Order::kAheadDescending;
-  const bool in_steps = launch.order == Order::kStepsAscending || launch.order == Order::kStepsRandom;
   std::vector<int> order(count);
   std::iota(order.begin(), order.end(), 0);
   if (descending) std::reverse(order.begin(), order.end());
@@ -210,7 +207,7 @@ void run(const Launch& launch, const std::function<void()>& body) {
     if (launch.order == Order::kAheadRandom || launch.order == Order::kStepsRandom) {
       std::shuffle(order.begin(), order.end(), random);
     }
-    run_cluster(order, in_steps);
+    run_cluster(order, launch.order >= Order::kStepsAscending);
   }
 }
 
@@ -247,7 +244,7 @@ void wait_copies(int pending) {
     const Copy& copy = copies.front();
     if (copies_arrive_late) std::memcpy(copy.to, copy.from, copy.size);
     for_each_cell(copy.to, copy.size, [](SharedCell& cell) {
-      cell.write.thread = static_cast<int16_t>(running);
+      cell.write.thread = running;
       cell.write.time = now;
     });
     copies.erase(copies.begin());

@@ -67,8 +67,7 @@ struct Launch {
 // Runs kernel() once for each thread of each block. Prints what is wrong, and ends the process.
 void run(const Launch& launch, const std::function<void()>& kernel);
 
-// Each lane of mask gives its bytes, at most 16, and gets those of lane `from`, of its own warp, which takes part.
-// Without bytes it is a barrier.
+// Each lane of mask gives its bytes, at most 16 (none: a barrier), and gets those of lane `from`, which takes part.
 void exchange(unsigned mask, int from, void* value, int size);
 // The same place in the shared memory of another block of the cluster.
 const void* of_block(const void* local, int rank);

@@ -8,8 +8,7 @@
 
 #define CUDART_VERSION 13000
 
-using cudaStream_t = struct Stream*;
-
+using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9,
                       cudaErrorInsufficientDriver = 35, cudaErrorInvalidDeviceFunction = 98,

@@ -1,13 +1,12 @@
-// What the threads of a launch read and write, and whether a barrier lies between two accesses to the same place. A
-// part of cuda_on_cpu.cpp.
+// What the threads of a launch read and write, and whether a barrier lies between two accesses to the same place.
 //
 // The compiler calls __asan_load4(address) and the like before each access (see tests/native/cuda_kernels.py); the ones
 // here look at the address after the address sanitizer has. Seen, and reported with both places in the source:
 // - shared memory read before anyone has written it;
 // - two threads, or a thread and an asynchronous copy, that access the same shared memory, one of them writing, with no
 //   barrier that both have passed, or wait for the copy, between;
-// - the same in global memory where the first is a write; also of threads in different blocks, which no barrier orders
-//   but a cluster's. In another order of the threads a write after a read is a read after a write;
+// - the same in global memory where the first is a write (in another order of the threads a write after a read is one);
+//   also of threads in different blocks, which no barrier orders but a cluster's;
 // - addresses that are no multiple of the access's size, as a GPU refuses them.
 // Barriers are __syncthreads, the cluster's, and __syncwarp among the lanes of its mask, which orders nothing through a
 // third. A shuffle is none. Memory is watched two bytes at a time: single bytes written side by side would be reported.
@@ -23,7 +22,6 @@
 #include <cstring>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 extern const char __executable_start;  // the linker's
@@ -41,7 +39,7 @@ constexpr int kCopy = -1;       // for a thread: an asynchronous copy under way
 struct Access {
   const void* code;
   uint32_t time;
-  int16_t thread;
+  int thread;
 };
 
 struct SharedCell {
@@ -88,15 +86,17 @@ std::string place(const void* code) {
   return text;
 }
 
+// For a report: from here on it is the host that runs.
 std::string name(int thread) {
+  running = -1;
   return "thread " + std::to_string(thread % block_threads) + " of block " +
          std::to_string(first_block + thread / block_threads);
 }
 
-// Of the latest access. From here on it is the host that runs.
+// The latest access.
 std::string doing(const char* did, const char* memory) {
   const void* const code = latest_code;
-  return name(std::exchange(running, -1)) + did + memory + place(code);
+  return name(running) + did + memory + place(code);
 }
 
 bool ordered(const Access& before) {
@@ -119,7 +119,7 @@ void check_order(const Access& before, const char* did, bool write, const char* 
 }
 
 void touch_shared(SharedCell& cell, bool write) {
-  const Access access{latest_code, now, static_cast<int16_t>(running)};
+  const Access access{latest_code, now, running};
   const bool has_value = cell.write.time >= cluster_began;
   if (has_value) check_order(cell.write, " wrote at ", write, "shared memory at ");
   if (write) {
@@ -142,7 +142,7 @@ void touch_global(uintptr_t at, size_t bytes, bool write) {
     if (latest != written.end() && latest->second.time >= launch_began) {
       check_order(latest->second, " wrote at ", write, "global memory at ");
     }
-    if (write) written[k] = {latest_code, now, static_cast<int16_t>(running)};
+    if (write) written[k] = {latest_code, now, running};
   }
 }
 

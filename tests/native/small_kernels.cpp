@@ -12,8 +12,7 @@ namespace {
 
 using namespace fan::cuda;
 
-// Two blocks of two warps.
-constexpr int kThreads = 64, kBlocks = 2;
+constexpr int kThreads = 64, kBlocks = 2;  // two blocks of two warps
 constexpr unsigned kWholeWarp = 0xffffffffu, kHalfWarp = 0x0000ffffu;
 
 // `in` has i + 1 at i.
@@ -38,9 +37,9 @@ void kernel(const std::string& mistake, bool wrong, int* out, const int* in) {
   } else if (mistake == "no barrier before writing again") {
     shared[other_warp] = other_warp;
     __syncthreads();
-    value = shared[me];
-    if (!wrong) __syncthreads();
-    shared[other_warp] = -1;
+    value = shared[me] + shared[other_warp] - other_warp;
+    wrong ? __syncwarp() : __syncthreads();
+    if (me >= 32) shared[other_warp] = -1;
   } else if (mistake == "shuffle for a warp barrier") {  // it brings the warp together, but does not order its memory
     shared[neighbour] = neighbour;
     __shfl_xor_sync(kWholeWarp, 0, 1);
@@ -86,7 +85,8 @@ void kernel(const std::string& mistake, bool wrong, int* out, const int* in) {
     if (!wrong) wait_copies<0>();
   } else if (mistake == "block barrier for a cluster barrier") {
     shared[me] = me;
-    wrong ? __syncthreads() : sync_cluster();
+    if (!wrong) sync_cluster();
+    for (int twice = 0; twice < 2; ++twice) __syncthreads();
     value = of_block(shared, other_block)[me];
     sync_cluster();
   } else if (mistake == "reads a block that ended") {

@@ -23,8 +23,7 @@ namespace {
 
 enum class State { kReady, kAtWarp, kAtBlock, kAtCluster, kEnded };
 
-// Where a fiber, or the scheduler, goes on.
-using Context = void* [5];
+using Context = void* [5];  // where a fiber, or the scheduler, goes on
 
 struct Copy {
   void* to;
@@ -58,6 +57,7 @@ std::string who(const Thread& thread) {
 }
 
 // swapcontext() would save the signal mask each time, by a system call, and the sanitizer then cleans a whole stack.
+// noipa: a caller must not count on registers that it sees unused here, as other threads run before the call is back.
 [[noreturn, gnu::noipa]] void go_on(Context& context) {
   __builtin_longjmp(context, 1);
 }

@@ -28,7 +28,7 @@ _FLAGS = (
     *("-std=c++17", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-Wno-unknown-pragmas"),
     *("-fsanitize=address", "-fno-omit-frame-pointer"),
 )
-# To compile the kernels costs more than to run them. Each access of theirs is a call, which memory_watch.cpp sees.
+# To compile the kernels costs more than to run them. Each access of theirs is a call, which memory_watch.h sees.
 _WATCHED = ("-O0", "--param", "asan-instrumentation-with-call-threshold=0")
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=0"}
 
@@ -61,8 +61,7 @@ def build_program(name: str, sources: list[Path], source: Path = REPOSITORY) -> 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as building:
         compilations = [(path, list(_WATCHED)) for path in sources]
-        compilations += [(RUNNER / "cuda_on_cpu.cpp", ["-O2"])]
-        compilations += [(RUNNER / "memory_watch.cpp", ["-O2", "-fno-sanitize=address"])]
+        compilations += [(RUNNER / "cuda_on_cpu.cpp", ["-O2", "-fno-sanitize=address"])]
         objects = [Path(building) / f"{path.stem}.o" for path, _ in compilations]
         command = [compiler, *flags, f"-I{source}", f"-I{RUNNER}", "-c"]
         compiling = [

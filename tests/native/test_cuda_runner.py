@@ -10,51 +10,34 @@ from pathlib import Path
 import pytest
 from native.cuda_kernels import ENVIRONMENT, ORDERS, REPOSITORY, build_program
 
-_BLOCK = r"\d+ more at a barrier of the block, small_kernels.cpp:\d+"
-_CLUSTER = r"\d+ more at a barrier of the cluster, small_kernels.cpp:\d+"
+_WHO = r"thread \d+ of block \d"
+_PLACE = r"small_kernels\.cpp:\d+"
 # Where threads read what is yet to come, who runs first decides which it is.
-_UNWRITTEN_OR_RACE = r"that nobody has written|race in shared memory: .* (reads|writes) at \S+ what .* (wrote|read) at"
-_NOT_ARRIVED = "shared memory at .* while an asynchronous copy to it has not been waited for"
+_RACE = rf"race: {_WHO} (reads|writes) shared memory at {_PLACE} where {_WHO} (wrote|read) at {_PLACE}"
+_UNWRITTEN = rf"{_WHO} reads shared memory that nobody has written at {_PLACE}"
+_NOT_ARRIVED = rf"{_WHO} reads shared memory at {_PLACE} where a copy, not waited for, wrote at {_PLACE}"
+_MEET = rf"{_WHO} at {_PLACE} and {_WHO} at {_PLACE} meet at different places or with different masks"
 
-# The kernels of small_kernels.cpp, and what the runner says of each.
+# The mistakes of small_kernels.cpp, and what the runner says of each.
 MISTAKES = {
-    "barrier_in_a_branch": f"deadlock.*: .*{_BLOCK}; .* 23 more ended",
-    "two_barriers_instead_of_one": r"threads meet at different barriers: .* at small_kernels.cpp:\d+, .*cpp:\d+",
-    "waits_for_each_other": "deadlock.*at a barrier of the block.*at a barrier of the warp",
-    "no_barrier_before_reading": _UNWRITTEN_OR_RACE,
-    "no_barrier_before_writing_again": r"race in shared memory: .* (reads|writes) at .* what .* (read|wrote) at",
-    "two_write_the_same": r"race in shared memory: .* writes at .* what .* wrote at",
-    "shuffle_for_a_warp_barrier": r"race in shared memory: .* reads at .* what .* wrote at",
-    "warp_barrier_for_a_block_barrier": _UNWRITTEN_OR_RACE,
-    "two_blocks_write_the_same": r"race in global memory: .* writes at .* what a thread of another block wrote at",
-    "reads_what_another_block_writes": r"race in global memory: .* what .* wrote at",
-    "shuffle_from_outside_the_mask": r"thread \d+ of block \d reads lane \d+ in a shuffle at .* takes no part in it",
-    "mask_without_oneself": r"thread \d+ of block \d is not in the mask that it gives at small_kernels.cpp:\d+",
-    "mask_with_a_lane_that_ended": "its mask names lane 31, which has ended|deadlock.*at a barrier of the warp.*ended",
-    "masks_that_differ": r"meet with different masks, \w{8} and \w{8}",
-    "reads_what_nobody_wrote": r"thread 5 of block \d reads shared memory at \S+:\d+ that nobody has written",
-    "reads_what_the_block_before_left": r"of block 1 reads shared memory at .* that nobody has written",
-    "reads_beyond_shared_memory": "AddressSanitizer: heap-buffer-overflow.*\nREAD of size 4",
-    "writes_beyond_shared_memory": "AddressSanitizer: heap-buffer-overflow.*\nWRITE of size 4",
-    "reads_beyond_global_memory": "AddressSanitizer: heap-buffer-overflow.*\nREAD of size 4",
-    "writes_beyond_global_memory": "AddressSanitizer: heap-buffer-overflow.*\nWRITE of size 4",
-    "reads_a_copy_without_waiting": f"reads {_NOT_ARRIVED}|{_UNWRITTEN_OR_RACE}",
-    "waits_for_too_few_copies": f"reads {_NOT_ARRIVED}|{_UNWRITTEN_OR_RACE}",
-    "reads_the_copy_of_another": f"reads {_NOT_ARRIVED}|{_UNWRITTEN_OR_RACE}",
-    "copies_over_what_is_being_read": f"reads {_NOT_ARRIVED}|{_UNWRITTEN_OR_RACE}",
-    "ends_before_its_copy": "ended without waiting for its asynchronous copies",
-    "copy_off_16_bytes": "not aligned to",
-    "reads_another_block_without_a_barrier": _UNWRITTEN_OR_RACE,
-    "block_barrier_for_a_cluster_barrier": _UNWRITTEN_OR_RACE,
-    "asks_for_a_block_that_ended": r"asks for the shared memory of block \d, which has ended",
-    "reads_a_block_that_ended": "reads at .* the shared memory of a block that has ended",
-    "one_block_misses_the_cluster_barrier": f"deadlock.*block 0 and {_CLUSTER}; .* of block 1 and 63 more ended",
-    "one_thread_misses_the_cluster_barrier": f"deadlock.*{_CLUSTER}; thread 7 of block 0 ended",
-    "one_block_waits_once_more": f"deadlock.*{_CLUSTER}; .* of block 1 and 63 more ended",
-    "asks_for_a_block_beyond_the_cluster": "asks for block 2 of a cluster of 2",
+    "barrier in a branch": rf"deadlock; thread 40 of block . and 23 more have ended; .* and 39 more wait at {_PLACE}",
+    "two barriers instead of one": _MEET,
+    "no barrier before reading": f"{_UNWRITTEN}|{_RACE}",
+    "no barrier before writing again": _RACE,
+    "shuffle for a warp barrier": _RACE,
+    "two blocks write the same": f"race: .* writes global memory at {_PLACE} where a thread of another block wrote",
+    "shuffle from outside the mask": rf"{_WHO} at {_PLACE} reads lane \d+, not in the mask",
+    "mask without oneself": f"{_WHO} at {_PLACE} is not in the mask that it gives",
+    "masks that differ": _MEET,
+    "reads what the block before left": _UNWRITTEN,
+    "reads beyond shared memory": f"heap-buffer-overflow.*READ of size 4.*thread 63 of block ., at or after {_PLACE}",
+    "reads a pair off 8 bytes": f"thread 0 of block . uses a misaligned address at {_PLACE}",
+    "waits for too few copies": f"{_NOT_ARRIVED}|{_RACE}",
+    "reads the copy of another": f"{_UNWRITTEN}|{_NOT_ARRIVED}|{_RACE}",
+    "ends before its copy": f"{_WHO} ended without waiting for its copies",
+    "block barrier for a cluster barrier": f"{_UNWRITTEN}|{_RACE}",
+    "reads a block that ended": f"heap-use-after-free.*READ of size 4.*{_WHO}, at or after {_PLACE}",
 }
-# Mistakes that depend on which block is ahead: in some orders nothing happens.
-_IN_SOME_ORDERS = {"asks_for_a_block_that_ended", "reads_a_block_that_ended", "reads_what_another_block_writes"}
 
 
 @pytest.fixture(scope="module")
@@ -62,45 +45,36 @@ def program() -> Path:
     return build_program("small_kernels", [REPOSITORY / "tests" / "native" / "small_kernels.cpp"])
 
 
-def _run(program: Path, name: str, which: str, order: int, seed: int, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [str(program), name, which, str(order), str(seed)]
-    environment = {**os.environ, **ENVIRONMENT, **more}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-
-
-_TURNS = [(order, seed) for order in range(len(ORDERS)) for seed in (0, 1)]
+def _run(program: Path, name: str, which: str, order: int, seed: int) -> subprocess.CompletedProcess[str]:
+    cluster = 2 if re.search("cluster|a block that", name) else 1
+    command = [str(x) for x in (program, name, which, order, seed, cluster)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}, timeout=60)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_noticed(program: Path, name: str) -> None:
-    results = [_run(program, name, "wrong", *turn) for turn in _TURNS]
+    results = [_run(program, name, "wrong", order, seed=order) for order in range(len(ORDERS))]
     failed = [result for result in results if result.returncode != 0]
-    assert len(failed) > 0 if name in _IN_SOME_ORDERS else len(failed) == len(results)
+    # Where all are in step, nobody reads late.
+    assert len(failed) >= (3 if name == "reads a block that ended" else len(ORDERS))
     for result in failed:
-        assert re.search(MISTAKES[name], result.stderr), result.stderr[:2000]
+        assert re.search(MISTAKES[name], result.stderr, re.DOTALL), result.stderr[:2000]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_nothing_is_said_without_it(program: Path, name: str) -> None:
-    for turn in _TURNS:
-        result = _run(program, name, "right", *turn)
+    for order in range(len(ORDERS)):
+        result = _run(program, name, "right", order, seed=order)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr[:2000]
         assert [int(x) for x in result.stdout.split()] == list(range(1, 129))
-
-
-def test_every_small_kernel_is_tried() -> None:
-    source = (REPOSITORY / "tests" / "native" / "small_kernels.cpp").read_text()
-    assert set(re.findall(r"^    (?:BLOCKS|CLUSTER)\((\w+)\)", source, re.MULTILINE)) == {*MISTAKES, "in_which_order"}
 
 
 def test_orders(program: Path) -> None:
     """Where two warps of 32 threads come to two places on either side of a barrier of the warp."""
 
     def log(order: str, seed: int = 0) -> list[int]:
-        # The kernel counts in a variable that all threads write.
-        result = _run(program, "in_which_order", "right", ORDERS.index(order), seed, CUDA_ON_CPU_GLOBAL_RACES="ignored")
-        assert result.returncode == 0, result.stderr
-        return [int(x) for x in result.stdout.split()]
+        # Of the block that comes first.
+        return [int(x) for x in _run(program, "none", "right", ORDERS.index(order), seed).stdout.split()][:128]
 
     lower, upper = list(range(32)), list(range(32, 64))
     assert log("ahead ascending") == [*lower, *lower, *upper, *upper]

@@ -4,23 +4,15 @@
 // on is ours to choose, from "one runs as far ahead as it can" to "all in step". What they read and write meanwhile is
 // watched (memory_watch.h), so that code that needs a barrier which is not there is reported.
 //
-// Limits:
-// - No memory model: a write is seen by all at once. Without a barrier that is reported; atomics and fences, with which
-//   one could do without, are not known here, nor are votes: the kernels use none.
-// - No time, and no occupancy: blocks, or clusters, run one after the other.
-// - A thread that spins until another does something spins for ever.
-// - Approximate intrinsics differ in their last bits.
-// - In global memory a write after another thread's read is not seen as a race. In another order of the threads it is a
-//   read after a write, which is.
-// - Threads that write single bytes side by side in shared memory would be reported: memory is watched two bytes at a
-//   time. A __syncwarp orders the lanes of its mask with each other, and nothing through a third.
+// Limits: no memory model, so a write is seen by all at once; atomics, fences and votes are not known, as the kernels
+// use none; no time, and blocks, or clusters, run one after the other; a thread that spins until another does something
+// spins for ever; approximate intrinsics differ in their last bits.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <vector>
 
 #include "csrc/cpu/simd.h"
 #include "csrc/types.h"
@@ -32,20 +24,33 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 
-struct Index {
-  unsigned x = 0, y = 0, z = 0;
-};
-struct alignas(8) float2 {
-  float x, y;
+struct alignas(8) uint2 {
+  unsigned x, y;
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) double2 {
+  double x, y;
+};
+struct dim3 {
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+  unsigned x, y, z;
+};
+
+// Of the thread that runs.
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace cuda_on_cpu {
 
 // In which order the threads that can get on do so. Ahead: one as far as it can, then the next; steps: each in turn.
-enum class Order { kAheadAscending, kAheadDescending, kAheadRandom, kStepsAscending, kStepsRandom, kCount };
+enum class Order { kAheadAscending, kAheadDescending, kAheadRandom, kStepsAscending, kStepsRandom };
 
 struct Launch {
   int64_t blocks;
@@ -59,58 +64,35 @@ struct Launch {
   int64_t first_block;  // those before it do not run
 };
 
-// Runs kernel() once for each thread of each block. Prints what is wrong and ends the process where the threads of a
-// block or a warp do not meet.
+// Runs kernel() once for each thread of each block. Prints what is wrong, and ends the process.
 void run(const Launch& launch, const std::function<void()>& kernel);
 
-const Index& thread_index();
-const Index& block_index();
-const Index& block_size();
-const Index& grid_size();
-unsigned char* shared_memory();
-// In the source, where a thread calls what makes it wait.
-struct Site {
-  const char* file;
-  int line;
-};
-void wait_for_block(Site site);
-void wait_for_cluster(Site site);
-int cluster_size();
-int cluster_rank();
+// Each lane of mask gives its bytes, at most 16 (none: a barrier), and gets those of lane `from`, which takes part.
+void exchange(unsigned mask, int from, void* value, int size);
 // The same place in the shared memory of another block of the cluster.
 const void* of_block(const void* local, int rank);
-// Each lane of mask gives its bytes and gets those of lane `from`, of its own warp, which takes part.
-void exchange(unsigned mask, int from, void* value, int size, Site site);
-void wait_for_warp(unsigned mask, Site site);
-int lane();
 void copy_async(void* to, const void* from, int size);
-void commit_copies();
 void wait_copies(int pending);
 
 }  // namespace cuda_on_cpu
 
-#define threadIdx (::cuda_on_cpu::thread_index())
-#define blockIdx (::cuda_on_cpu::block_index())
-#define blockDim (::cuda_on_cpu::block_size())
-#define gridDim (::cuda_on_cpu::grid_size())
-
-inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  cuda_on_cpu::wait_for_block({file, line});
+void __syncthreads();
+// FAN_INLINE: a report names the caller.
+FAN_INLINE void __syncwarp(unsigned mask = 0xffffffffu) {
+  cuda_on_cpu::exchange(mask, 0, &mask, 0);
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  cuda_on_cpu::wait_for_warp(mask, {file, line});
-}
-
 template <typename T>
-T __shfl_sync(unsigned mask, T value, int from, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  cuda_on_cpu::exchange(mask, from, &value, sizeof(value), {file, line});
+FAN_INLINE T __shfl_sync(unsigned mask, T value, int from) {
+  static_assert(sizeof(T) <= 16);
+  cuda_on_cpu::exchange(mask, from, &value, sizeof(value));
   return value;
 }
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(),
-                  int line = __builtin_LINE()) {
-  cuda_on_cpu::exchange(mask, cuda_on_cpu::lane() ^ lane_mask, &value, sizeof(value), {file, line});
-  return value;
+FAN_INLINE T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
+  return __shfl_sync(mask, value, static_cast<int>(threadIdx.x % 32) ^ lane_mask);
+}
+inline float __uint_as_float(unsigned bits) {
+  return __builtin_bit_cast(float, bits);
 }
 
 namespace fan::cuda {
@@ -127,37 +109,29 @@ unsigned narrow_pair(float a, float b) {
   return pair[0] | static_cast<unsigned>(pair[1]) << 16;
 }
 
-inline unsigned char* shared_memory() {
-  return cuda_on_cpu::shared_memory();
-}
+unsigned char* shared_memory();
 inline constexpr bool kHaveClusters = true;
-inline int cluster_size() {
-  return cuda_on_cpu::cluster_size();
-}
-inline int cluster_rank() {
-  return cuda_on_cpu::cluster_rank();
-}
-inline void sync_cluster(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  cuda_on_cpu::wait_for_cluster({file, line});
-}
+int cluster_size();
+int cluster_rank();
+void sync_cluster();
 template <typename A>
 const A* of_block(const A* local, int rank) {
   return static_cast<const A*>(cuda_on_cpu::of_block(local, rank));
 }
-// Inlined, so that a report names the caller.
 template <int kBytes>
-__attribute__((always_inline)) inline void copy_async(void* to, const void* from) {
+FAN_INLINE void copy_async(void* to, const void* from) {
   cuda_on_cpu::copy_async(to, from, kBytes);
 }
 inline void store_piece(void* to, uint4 bits) {
   *static_cast<uint4*>(to) = bits;
 }
-inline void commit_copies() {
-  cuda_on_cpu::commit_copies();
-}
+void commit_copies();
 template <int kPending>
 void wait_copies() {
   cuda_on_cpu::wait_copies(kPending);
+}
+inline void store_vector(void* to, uint4 bits) {
+  *static_cast<uint4*>(to) = bits;
 }
 
 }  // namespace fan::cuda

@@ -50,7 +50,7 @@ class Team {
   const int warp = threadIdx.x / kWarpSize;
   const int warps = blockDim.x / kWarpSize;
   const int blocks;  // of the team
-  const int block = blocks > 1 ? cluster_rank() : 0;
+  const int block = kHaveClusters && blocks > 1 ? cluster_rank() : 0;
   static constexpr bool writes = true;
 
   FAN_DEVICE explicit Team(const Layout& layout, int blocks = kHaveClusters ? cluster_size() : 1)

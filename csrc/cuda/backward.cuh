@@ -1,21 +1,46 @@
-// The backward pass of a clip that fits in the shared memory of a block, or of a cluster of blocks, and the sums of the
-// parameters' gradients. The algorithm is section 1 of docs/operator.md; the names of the variables are the names
-// there.
+// The backward pass, and the sums of the parameters' gradients. The algorithm is section 1 of docs/operator.md; the
+// names of the variables are the names there.
 #pragma once
 
 #include "forward.cuh"
 
 namespace fan::cuda {
 
-// What the backward pass needs to know of a clip, beside its frames.
-template <typename A>
-struct ClipSums {
-  A vV = 0, C = 0, gdg = 0;
-};
-
 // The factors of a frame's row in dF: of dg, q0, V and q1a. Those of q0 and q1a are also the row's in their gradients.
 // Of an absent frame the first is -1.
 enum Factor { kP, kDs, kR, kDz, kFactors };
+
+// What the frames need to know of their clip.
+template <typename A>
+struct ClipSums {
+  A vV, C, gdg;
+};
+
+// Sums over the frames of a clip, or of a part. C = sum dz = sum r (1 - beta) (f.V - v.V) + sum b beta (1 - beta) would
+// lose digits as a difference of sums over r f.V. So the parts sum (1 - beta) r (f.V - c), where c is their own mean of
+// f.V, and what is left, c - v.V, is the same for all frames of a part.
+enum BackwardScalar {
+  kPfG,      // sum p f.G
+  kPu,       // sum p u
+  kRfV,      // sum r f.V
+  kRTotal,   // sum r
+  kCentred,  // sum r (1 - beta) (f.V - c)
+  kSlope,    // sum r (1 - beta)
+  kDirect,   // sum b beta (1 - beta)
+};
+static_assert(kDirect + 1 == kBackwardScalars);
+
+template <typename A>
+struct FrameSums {
+  A at[kBackwardScalars] = {};
+
+  FAN_DEVICE A mean() const { return at[kRTotal] > A(0) ? at[kRfV] / at[kRTotal] : A(0); }
+  FAN_DEVICE A C(A vV) const { return at[kCentred] + (mean() - vV) * at[kSlope] + at[kDirect]; }
+  FAN_DEVICE ClipSums<A> of_clip() const {  // where these are all
+    const A vV = at[kRfV];
+    return {vV, C(vV), at[kPfG] + C(vV) * at[kPu]};
+  }
+};
 
 // What the forward pass saved of a frame, the incoming gradients of its weights, and f.G and f.V.
 template <typename T, bool kRelation>
@@ -39,7 +64,6 @@ struct Frame {
       if (call.in.grad_beta != nullptr) grad_beta = call.in.grad_beta[frame];
     }
   }
-  FAN_DEVICE A dz(A vV) const { return sigmoid(-z) * (r * (fV - vV) + grad_beta * sigmoid(z)); }
 
   // Adds ds to the gradient of the bias.
   FAN_DEVICE Values<A, kFactors> factors(const ClipSums<A>& clip, A& b0) const {
@@ -47,9 +71,37 @@ struct Frame {
     const A k = p * (fG + clip.C * u - clip.gdg);
     const A ds = sigmoid(-s) * (r * (fV - clip.vV) + k + grad_alpha * sigmoid(s));
     b0 += ds;
-    return {{p, ds, r, kRelation ? dz(clip.vV) : A(0)}};
+    const A dz = sigmoid(-z) * (r * (fV - clip.vV) + grad_beta * sigmoid(z));
+    return {{p, ds, r, kRelation ? dz : A(0)}};
   }
 };
+
+// Over the frames that for_each(body) calls body(frame) with, each by one of the team's threads.
+template <bool kRelation, typename A, typename Team, typename ForEach>
+FAN_DEVICE FrameSums<A> sum_frames(Team& team, const ForEach& for_each) {
+  FrameSums<A> sums;
+  A first[4] = {}, of_C[3] = {};
+  for_each([&](const auto& frame) {
+    first[kPfG] += frame.p * frame.fG;
+    first[kPu] += frame.p * frame.u;
+    first[kRfV] += frame.r * frame.fV;
+    first[kRTotal] += frame.r;
+  });
+  team.reduce(first, Add());
+  for (int k = 0; k < 4; ++k) sums.at[k] = first[k];
+  if constexpr (kRelation) {
+    const A mean = sums.mean();
+    for_each([&](const auto& frame) {
+      const A rest = sigmoid(-frame.z);
+      of_C[0] += frame.r * rest * (frame.fV - mean);
+      of_C[1] += frame.r * rest;
+      of_C[2] += frame.grad_beta * sigmoid(frame.z) * rest;
+    });
+    team.reduce(of_C, Add());
+    for (int k = 0; k < 3; ++k) sums.at[4 + k] = of_C[k];
+  }
+  return sums;
+}
 
 // V and G, or G alone: the clip's incoming gradient.
 template <bool kRelation, typename T>
@@ -57,10 +109,10 @@ FAN_DEVICE const T* grad_out_of(const BackwardCall<T>& call, int64_t b) {
   return call.in.grad_out + b * (kRelation ? 2 : 1) * call.dim();
 }
 
-// f.G and f.V of the rows, the first of which is frame `at`.
+// f.G and f.V of the rows.
 template <bool kRelation, typename T, typename Team>
-FAN_DEVICE void compute_frame_gradients(const BackwardCall<T>& call, const Rows<T>& rows, int at, const Team& team,
-                                        int64_t b, Accumulator<T>* fG, Accumulator<T>* fV) {
+FAN_DEVICE void compute_frame_gradients(const BackwardCall<T>& call, const Rows<T>& rows, const Team& team, int64_t b,
+                                        Accumulator<T>* fG, Accumulator<T>* fV) {
   using A = Accumulator<T>;
   const Vectors<T> vectors(area<A>(call.layout, kVectors), rows.pieces);
   const T *const V = grad_out_of<kRelation>(call, b), *const G = V + (kRelation ? call.dim() : 0);
@@ -72,7 +124,7 @@ FAN_DEVICE void compute_frame_gradients(const BackwardCall<T>& call, const Rows<
     }
   };
   dot_rows<kRelation ? 2 : 1>(rows, team, vectors, fill, [&](int row, const auto& dots) {
-    A* const to[] = {&fG[at + row], &fV[at + row]};
+    A* const to[] = {&fG[rows.first + row], &fV[rows.first + row]};
 #pragma unroll
     for (int k = 0; k < (kRelation ? 2 : 1); ++k) *to[k] = (rows.first_column > 0 ? *to[k] : A(0)) + dots[k];
   });
@@ -90,7 +142,7 @@ class ParameterSums {
   // step: pieces of a row that the block's threads take at a time.
   FAN_DEVICE ParameterSums(const BackwardCall<T>& call, int step)
       : layout_(call.layout),
-        partial_(call.partial + blockIdx.x * partial_width(call.dim(), kRelation)),
+        partial_(call.partial() + blockIdx.x * partial_width(call.dim(), kRelation)),
         dim_(call.dim()),
         step_(step) {
     if (!in_shared()) {
@@ -116,7 +168,7 @@ class ParameterSums {
   // Leaves the block's sums in its row of global memory.
   FAN_DEVICE void finish() {
     A biases[2] = {b0, b1};
-    Team<A, Scope::kBlock>(layout_).sum(biases);
+    Team<A>(layout_, 1).reduce(biases, Add());
     if (threadIdx.x == 0) partial_[K * dim_] = biases[0];
     if (kRelation && threadIdx.x == 0) partial_[K * dim_ + 1] = biases[1];
     for (int i = threadIdx.x; in_shared() && i < K * dim_; i += blockDim.x) {
@@ -171,7 +223,7 @@ FAN_DEVICE void write_gradients(const BackwardCall<T>& call, const Rows<T>& rows
                                 const Values<Accumulator<T>, kFactors>* factors, Accumulator<T> C, int64_t b,
                                 bool with_g, const ParameterSums<T, kRelation>& sums) {
   const Columns columns(rows.pieces, team, !sums.in_shared());
-  const int n = static_cast<int>(rows.frames.length), dim = call.dim();
+  const int n = rows.count, dim = call.dim();
   const bool aligned = call.layout.aligned;
   for (int piece = columns.first; columns.group < columns.groups && piece < rows.pieces; piece += columns.step) {
     const int d = rows.first_column + piece * kWidth<T>, count = dim - d;
@@ -189,7 +241,7 @@ FAN_DEVICE void write_gradients(const BackwardCall<T>& call, const Rows<T>& rows
       add_product(dq0, factor.at[kDs], x);
       if constexpr (kRelation) add_product(dq1a, factor.at[kDz], x);
       if (call.to.features == nullptr) continue;
-      gradient.write(call.to.features + (rows.frames.first + i) * dim + d, factor, count, aligned);
+      gradient.write(call.to.features + (rows.frames.first + rows.first + i) * dim + d, factor, count, aligned);
     }
     const int of_row = rows.first_column / kWidth<T> + piece;
     sums.add(0, of_row, dq0);
@@ -203,44 +255,6 @@ FAN_DEVICE void write_gradients(const BackwardCall<T>& call, const Rows<T>& rows
   }
 }
 
-template <bool kRelation, typename T, Scope kScope>
-FAN_DEVICE void backward_clip(const BackwardCall<T>& call, Team<Accumulator<T>, kScope>& team, int64_t b,
-                              ParameterSums<T, kRelation>& sums) {
-  using A = Accumulator<T>;
-  const Rows<T> rows(call, share_of_block(call.clips, b, team));
-  A *const fG = area<A>(call.layout, kFrames), *const fV = fG + call.layout.frames;
-  auto* const factors = reinterpret_cast<Values<A, kFactors>*>(fV + call.layout.frames);
-  compute_frame_gradients<kRelation>(call, rows, 0, team, b, fG, fV);
-  __syncthreads();
-
-  const auto for_each_frame = [&](const auto& body) {
-    for (int i = team.rank; i < rows.frames.length; i += team.size) {
-      body(i,
-           Frame<T, kRelation>(call, rows.frames.first + i, rows.frames.present(i), fG[i], kRelation ? fV[i] : A(0)));
-    }
-  };
-  A totals[3] = {};  // of p f.G, p u and r f.V
-  for_each_frame([&](int, const auto& frame) {
-    totals[0] += frame.p * frame.fG;
-    totals[1] += frame.p * frame.u;
-    totals[2] += frame.r * frame.fV;
-  });
-  team.sum(totals);
-  ClipSums<A> clip;
-  clip.vV = totals[2];
-  if constexpr (kRelation) {
-    A C[1] = {};
-    for_each_frame([&](int, const auto& frame) { C[0] += frame.dz(clip.vV); });
-    team.sum(C);
-    clip.C = C[0];
-    if (team.block == 0 && team.rank == 0) sums.b1 += clip.C;
-  }
-  clip.gdg = totals[0] + clip.C * totals[1];
-  for_each_frame([&](int i, const auto& frame) { factors[i] = frame.factors(clip, sums.b0); });
-  __syncthreads();
-  write_gradients(call, rows, team, factors, clip.C, b, team.block == 0, sums);
-}
-
 // A warp clears a row of dF at a time.
 template <typename T>
 FAN_DEVICE void clear_idle_rows(const BackwardCall<T>& call) {
@@ -251,36 +265,129 @@ FAN_DEVICE void clear_idle_rows(const BackwardCall<T>& call) {
   });
 }
 
-template <typename T, bool kRelation, Scope kScope>
-__global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T, kScope>)
-    backward_kernel(const __grid_constant__ BackwardCall<T> call) {
-  if constexpr (kScope == Scope::kBlock || kHaveClusters) {
-    clear_idle_rows(call);
-    Team<Accumulator<T>, kScope> team(call.layout);
-    ParameterSums<T, kRelation> sums(call, Columns((call.dim() + kWidth<T> - 1) / kWidth<T>, team).step);
-    for (int64_t b = blockIdx.x / team.blocks; b < call.clips.clips; b += gridDim.x / team.blocks) {
-      backward_clip(call, team, b, sums);
-      __syncthreads();  // the next clip takes this one's memory
+// f.G and f.V of the frames of split clips, from one kernel to the next.
+template <typename T>
+FAN_DEVICE Accumulator<T>* scratch_of(const BackwardCall<T>& call) {
+  return slot_scalar(call, kBackwardScalars, 0);
+}
+
+// Of the frames of a part, in shared memory: f.G and f.V, and their factors.
+template <typename T, bool kRelation>
+struct PartFrames {
+  using A = Accumulator<T>;
+  const BackwardCall<T>& call;
+  const Part<T>& part;
+  Team<A>& team;
+  A* const fG = area<A>(call.layout, kFrames);
+  A* const fV = fG + call.layout.frames;
+  Values<A, kFactors>* const factors = reinterpret_cast<Values<A, kFactors>*>(fV + call.layout.frames);
+
+  // body(i, frame), for those of this thread.
+  template <typename Body>
+  FAN_DEVICE void for_each(const Body& body) const {
+    for (int i = team.rank; i < part.frames.length; i += team.size) {
+      body(i,
+           Frame<T, kRelation>(call, part.frames.first + i, part.frames.present(i), fG[i], kRelation ? fV[i] : A(0)));
     }
-    sums.finish();
-    if constexpr (kScope == Scope::kCluster) sync_cluster();  // others may be reading what this block has reduced
   }
+  FAN_DEVICE FrameSums<A> sums() const {
+    for_each_tile(call, part.frames,
+                  [&](const Rows<T>& rows) { compute_frame_gradients<kRelation>(call, rows, team, part.b, fG, fV); });
+    __syncthreads();
+    return sum_frames<kRelation, A>(team,
+                                    [&](const auto& body) { for_each([&](int, const auto& frame) { body(frame); }); });
+  }
+};
+
+template <typename T, bool kRelation>
+__global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
+    gradient_sums_kernel(const __grid_constant__ BackwardCall<T> call) {
+  using A = Accumulator<T>;
+  Team<A> team(call.layout, 1);
+  if (!Part<T>::may_exist(call, blockIdx.x)) return;
+  const Part<T> part(call, team, blockIdx.x);
+  if (!part.exists || part.whole) return;
+  const PartFrames<T, kRelation> frames{call, part, team};
+  const FrameSums<A> sums = frames.sums();
+#pragma unroll
+  for (int k = 0; k < kBackwardScalars; ++k) {
+    if (team.rank == 0) *slot_scalar(call, k, part.slot) = sums.at[k];
+  }
+  for (int i = team.rank; i < part.frames.length; i += team.size) {
+    scratch_of(call)[part.frames.first + i] = frames.fG[i];
+    if constexpr (kRelation) scratch_of(call)[call.clips.total_frames + part.frames.first + i] = frames.fV[i];
+  }
+}
+
+// The clip's sums, from those of so many parts: sums_of(i).
+template <bool kRelation, typename A, typename SumsOf>
+FAN_DEVICE ClipSums<A> combine(Team<A>& team, int64_t parts, const SumsOf& sums_of) {
+  A sums[3] = {}, C[1] = {};
+  for (int64_t i = team.rank; i < parts; i += team.size) {
+    const FrameSums<A> part = sums_of(i);
+    for (int k = kPfG; k <= kRfV; ++k) sums[k] += part.at[k];
+  }
+  team.reduce(sums, Add());
+  for (int64_t i = team.rank; kRelation && i < parts; i += team.size) C[0] += sums_of(i).C(sums[kRfV]);
+  if constexpr (kRelation) team.reduce(C, Add());
+  return {sums[kRfV], C[0], sums[kPfG] + C[0] * sums[kPu]};
+}
+
+template <typename T, bool kRelation>
+__global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
+    backward_kernel(const __grid_constant__ BackwardCall<T> call) {
+  using A = Accumulator<T>;
+  clear_idle_rows(call);
+  Team<A> team(call.layout);
+  ParameterSums<T, kRelation> sums(call, Columns((call.dim() + kWidth<T> - 1) / kWidth<T>, team).step);
+  const int64_t teams = gridDim.x / team.blocks;
+  for (int64_t slot = blockIdx.x / team.blocks; Part<T>::may_exist(call, slot); slot += teams) {
+    const Part<T> part(call, team, slot);
+    if (!part.exists) continue;
+    __syncthreads();  // all are done with the part before
+    const PartFrames<T, kRelation> frames{call, part, team};
+    ClipSums<A> clip;
+    if (part.whole) {
+      clip = frames.sums().of_clip();
+    } else {
+      clip = combine<kRelation, A>(team, part.count, [&](int64_t i) {
+        FrameSums<A> sums;
+        for (int k = 0; k < kBackwardScalars; ++k) sums.at[k] = *slot_scalar(call, k, part.first_slot + i);
+        return sums;
+      });
+      for (int i = team.rank; i < part.frames.length; i += team.size) {
+        frames.fG[i] = scratch_of(call)[part.frames.first + i];
+        if constexpr (kRelation) frames.fV[i] = scratch_of(call)[call.clips.total_frames + part.frames.first + i];
+      }
+    }
+    if (kRelation && part.number == 0 && team.rank == 0) sums.b1 += clip.C;
+    frames.for_each([&](int i, const auto& frame) { frames.factors[i] = frame.factors(clip, sums.b0); });
+    __syncthreads();
+    for_each_tile(call, part.frames, [&](const Rows<T>& rows) {
+      if (!part.whole) copy_rows(rows, team);
+      write_gradients(call, rows, team, frames.factors + rows.first, clip.C, part.b,
+                      part.number == 0 && rows.first == 0, sums);
+    });
+  }
+  __syncthreads();
+  sums.finish();
+  if (kHaveClusters && team.blocks > 1) sync_cluster();  // others may be reading what this block has reduced
 }
 
 // Adds the rows of partial sums, in a fixed order: a warp takes every 32nd row of 32 columns.
 template <typename T>
 __global__ void __launch_bounds__(kReduceThreads) reduce_kernel(const __grid_constant__ BackwardCall<T> call) {
   using A = Accumulator<T>;
-  const bool relation = call.to.relation_weight.data != nullptr;
-  const int64_t width = partial_width(call.dim(), relation), weights = (relation ? 3 : 1) * call.clips.dim;
+  const int64_t width = partial_width(call.dim(), call.relation()),
+                weights = (call.relation() ? 3 : 1) * call.clips.dim;
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpSize + lane;
   constexpr int kWarps = kReduceThreads / kWarpSize;
   A* const sums = reinterpret_cast<A*>(shared_memory());
   A sum = 0;
 #pragma unroll 4
-  for (int64_t row = warp; column < width && row < call.partial_rows; row += kWarps) {
-    sum += call.partial[row * width + column];
+  for (int64_t row = warp; column < width && row < call.layout.partial_rows; row += kWarps) {
+    sum += call.partial()[row * width + column];
   }
   sums[threadIdx.x] = sum;
   __syncthreads();
@@ -293,6 +400,76 @@ __global__ void __launch_bounds__(kReduceThreads) reduce_kernel(const __grid_con
   } else {
     store(column == weights ? call.to.self_bias : call.to.relation_bias, 0, sum);
   }
+}
+
+// Clips of a few frames are kept in registers.
+template <typename T, bool kRelation>
+__global__ void __launch_bounds__(kWarpThreads, 2) warp_backward_kernel(const __grid_constant__ BackwardCall<T> call) {
+  using A = Accumulator<T>;
+  constexpr int R = kWarpRows<T>, P = kWarpPieces<T>, W = kWidth<T>, K = kRelation ? 2 : 1;
+  const int lanes = call.layout.lanes, dim = call.dim();
+  const bool aligned = call.layout.aligned;
+  clear_idle_rows(call);
+  const Vectors<T> vectors(area<A>(call.layout, kVectors), P * lanes);
+  put_parameters<kRelation>(vectors, call, 0, P * lanes);
+  ParameterSums<T, kRelation> sums(call, lanes);
+  Piece<T> totals[P][kRelation ? 3 : 1] = {};  // of this thread's pieces
+  __syncthreads();
+
+  for (Lanes<T> own(call.clips, lanes); !own.done(); own.next()) {
+    uint4 rows[R][P];
+    load_rows(rows, call, own);
+    const T *const V = grad_out_of<kRelation>(call, own.b), *const G = V + (kRelation ? dim : 0);
+    const auto load_at = [&](const T* from, int d) { return load<T>(from + d, own.exists ? dim - d : 0, aligned); };
+    A dots[R][K] = {};
+#pragma unroll
+    for (int v = 0; v < P; ++v) {
+      const int d = own.piece(v) * W;
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        const auto vector = load_at(k == 0 ? G : V, d);
+#pragma unroll
+        for (int j = 0; j < R; ++j) add_dot(dots[j][k], vector, widen<T>(rows[j][v]));
+      }
+    }
+    sum_over_lanes(dots, lanes);
+
+    const bool present = own.rank < own.clip.length && own.clip.present(own.rank);
+    const Frame<T, kRelation> frame(call, own.clip.first + own.rank, present, dots[0][0], dots[0][K - 1]);
+    const ClipSums<A> clip = sum_frames<kRelation, A>(own, [&](const auto& body) { body(frame); }).of_clip();
+    A ds = 0;
+    const auto mine = frame.factors(clip, ds);
+    if (own.writes) sums.b0 += ds;
+    if (own.lane == 0) sums.b1 += clip.C;
+    Values<A, kFactors> factors[R];
+#pragma unroll
+    for (int j = 0; j < R; ++j) {
+      for (int k = 0; k < kFactors; ++k) factors[j].at[k] = own.of_row(mine.at[k], j);
+    }
+#pragma unroll
+    for (int v = 0; v < P; ++v) {
+      const int d = own.piece(v) * W;
+      if (!own.exists || d >= dim) continue;
+      const GradientColumns<T, kRelation> gradient(load_at(G, d), load_at(V, d), clip.C,
+                                                   [&](int k) { return vectors.get(k, own.piece(v)); });
+      if constexpr (kRelation) add_product(totals[v][2], clip.C, load_at(call.in.out + (own.b * 2 + 1) * dim, d));
+#pragma unroll
+      for (int j = 0; j < R; ++j) {
+        if (j >= own.clip.length) break;
+        const auto x = widen<T>(rows[j][v]);
+        add_product(totals[v][0], factors[j].at[kDs], x);
+        if constexpr (kRelation) add_product(totals[v][1], factors[j].at[kDz], x);
+        if (call.to.features == nullptr) continue;
+        gradient.write(call.to.features + (own.clip.first + j) * dim + d, factors[j], dim - d, aligned);
+      }
+    }
+  }
+#pragma unroll
+  for (int v = 0; v < P; ++v) {
+    const int piece = v * lanes + threadIdx.x % lanes;
+    for (int k = 0; piece * W < dim && k < (kRelation ? 3 : 1); ++k) sums.add(k, piece, totals[v][k]);
+  }
+  sums.finish();
 }
 
 }  // namespace fan::cuda

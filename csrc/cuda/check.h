@@ -1,4 +1,5 @@
-// CUDA errors as exceptions. torch's own check lives in a library that a CPU-only torch lacks.
+// The CUDA runtime: errors as exceptions, for torch's own check lives in a library that a CPU-only torch lacks; and the
+// device.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -6,21 +7,17 @@
 #include <stdexcept>
 #include <string>
 
+#include "plan.h"
+
 namespace fan::cuda {
 
 inline void check(cudaError_t error) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // the next call must not find this one's error
-  std::string message = "fan_ext.frame_attention: ";
-  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
-    message += "no kernel is compiled for this device, build with CUDAARCHS set to its compute capability (";
-    message += cudaGetErrorString(error);
-    message += ")";
-  } else {
-    message += "CUDA error: ";
-    message += cudaGetErrorString(error);
-  }
-  throw std::runtime_error(message);
+  throw std::runtime_error(std::string("fan_ext.frame_attention: CUDA error: ") + cudaGetErrorString(error));
 }
+
+// Makes the device current for the CUDA runtime in this library, which is not torch's, and says what it is.
+Target use_device(int device);
 
 }  // namespace fan::cuda

@@ -1,6 +1,7 @@
-// What the kernels are given, and where the frames of a clip are.
+// What the kernels are given, and which frames of which clip a block takes.
 #pragma once
 
+#include "team.cuh"
 #include "vectors.cuh"
 
 namespace fan::cuda {
@@ -12,9 +13,10 @@ struct Call {
   Clips<T> clips;
   Parameters<T> q;
   Layout layout;
-  A* slots;  // what the parts of split clips leave
+  A* slots;  // memory to work in, which begins with what the parts of split clips leave
 
   FAN_DEVICE int dim() const { return static_cast<int>(clips.dim); }
+  __host__ __device__ bool relation() const { return q.relation_weight.data != nullptr; }
 };
 
 template <typename T>
@@ -26,8 +28,9 @@ template <typename T>
 struct BackwardCall : Call<T> {
   BackwardInputs<T> in;
   BackwardOutputs<T> to;
-  Accumulator<T>* partial;  // (blocks, partial_width)
-  int64_t partial_rows;
+
+  // Partial sums of the parameters' gradients: a row of partial_width for each block of backward_kernel.
+  FAN_DEVICE Accumulator<T>* partial() const { return this->slots + this->layout.partial_at; }
 };
 
 template <typename T>
@@ -89,6 +92,86 @@ FAN_DEVICE void for_each_idle_frame(const Clips<T>& clips, const Body& body) {
 #pragma unroll 1
     for (int64_t i = 0; i < clip.cut; ++i) body(clip.first + clip.length + i);
   }
+}
+
+// A clip, cut into parts: those of the split regime, a block each, whose blocks do not wait for each other; or, in the
+// others, the shares of a team's blocks.
+template <typename T>
+struct Parts {
+  int64_t b;
+  Clip<T> clip;
+  bool cut;       // split
+  int64_t rows;   // of a part, but for the last ones
+  int64_t count;  // of parts
+  int64_t first_slot;
+  bool whole;  // one team works on all of the clip, and its rows are in shared memory together
+
+  template <typename Team>
+  FAN_DEVICE Parts(const Call<T>& call, const Team& team, int64_t b)
+      : b(b), clip(find_clip(call.clips, b)), cut(call.layout.part_rows > 0) {
+    const Layout& layout = call.layout;
+    rows = cut ? part_rows_of(clip.length, layout.part_rows) : rows_of_block(clip.length, team.blocks);
+    count = cut ? ceil_div(clip.length, rows) : team.blocks;
+    first_slot = cut ? slot_of(call, b) : b;
+    whole = !cut || (count == 1 && clip.length <= layout.rows && call.clips.dim <= layout.columns);
+  }
+
+  // The slot of a clip's first part; its others' follow. Packed clips need no more slots than this leaves them, because
+  // floor(x + y) + 1 >= floor(x) + ceil(y).
+  static FAN_DEVICE int64_t slot_of(const Call<T>& call, int64_t b) {
+    if (call.clips.offsets == nullptr) return b * parts_of_dense(call);
+    return offset_of(call.clips, b) / call.layout.part_rows + b;
+  }
+  static FAN_DEVICE int64_t parts_of_dense(const Call<T>& call) {
+    return ceil_div(call.clips.frames, part_rows_of(call.clips.frames, call.layout.part_rows));
+  }
+};
+
+// The part that a block takes.
+template <typename T>
+struct Part : Parts<T> {
+  int64_t slot, number;
+  bool exists;
+  Clip<T> frames;
+
+  template <typename Team>
+  FAN_DEVICE Part(const Call<T>& call, const Team& team, int64_t slot)
+      : Parts<T>(call, team, clip_of_slot(call, slot)),
+        slot(slot),
+        number(this->cut ? slot - this->first_slot : team.block),
+        exists(number >= 0 && number < this->count),
+        frames(slice(this->clip, call.clips.frame_stride, number * this->rows, this->rows)) {}
+
+  static FAN_DEVICE bool may_exist(const Call<T>& call, int64_t slot) {
+    return slot < call.layout.slots && call.clips.clips > 0;
+  }
+
+ private:
+  // The last packed clip whose first slot is not beyond. A warp, all of whose threads call, looks at 32 clips at a
+  // time. Offsets in disorder lead somewhere, but not out of bounds.
+  static FAN_DEVICE int64_t clip_of_slot(const Call<T>& call, int64_t slot) {
+    if (call.layout.part_rows == 0) return slot;
+    if (call.clips.offsets == nullptr) return slot / Parts<T>::parts_of_dense(call);
+    const int lane = threadIdx.x % kWarpSize;
+    int64_t b = 0;
+    for (int64_t count = call.clips.clips; count > 1;) {  // b, or one of so many from there
+      const int64_t step = ceil_div(count, kWarpSize);
+      int last[1] = {lane * step < count && Parts<T>::slot_of(call, b + lane * step) <= slot ? lane : 0};
+      const auto later = [](int (&mine)[1], const int (&others)[1]) {
+        mine[0] = others[0] > mine[0] ? others[0] : mine[0];
+      };
+      reduce_lanes(last, kWarpSize, later);
+      b += last[0] * step;
+      count = count - last[0] * step < step ? count - last[0] * step : step;
+    }
+    return b;
+  }
+};
+
+// What a part leaves in its slot for the next kernel: arrays of scalars over the slots, then arrays of rows of sums.
+template <typename T>
+FAN_DEVICE Accumulator<T>* slot_scalar(const Call<T>& call, int k, int64_t slot) {
+  return call.slots + k * padded_slots(call.layout.slots) + slot;
 }
 
 }  // namespace fan::cuda

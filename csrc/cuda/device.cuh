@@ -85,7 +85,7 @@ FAN_DEVICE void wait_copies() {
 #endif
 }
 
-// Before compute capability 9.0 there are none; kernels for them are empty there, and not launched.
+// Clusters of blocks: devices before compute capability 9.0 have none, and the rest of this is not called for them.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 inline constexpr bool kHaveClusters = false;
 #else
@@ -94,42 +94,27 @@ inline constexpr bool kHaveClusters = true;
 
 // Blocks of the cluster, and this block's number in it.
 FAN_DEVICE int cluster_size() {
-#if __CUDA_ARCH__ >= 900
   unsigned size;
   asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
   return static_cast<int>(size);
-#else
-  return 1;
-#endif
 }
-
 FAN_DEVICE int cluster_rank() {
-#if __CUDA_ARCH__ >= 900
   unsigned rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return static_cast<int>(rank);
-#else
-  return 0;
-#endif
 }
 
 // A barrier of all threads of the cluster, for what they wrote to each other's shared memory, too.
 FAN_DEVICE void sync_cluster() {
-#if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
-#endif
 }
 
 // The same place in the shared memory of another block of the cluster.
 template <typename A>
 FAN_DEVICE const A* of_block(const A* local, int rank) {
-#if __CUDA_ARCH__ >= 900
   const A* remote;
   asm("mapa.u64 %0, %1, %2;" : "=l"(remote) : "l"(local), "r"(rank));
   return remote;
-#else
-  return local;
-#endif
 }
 
 #endif

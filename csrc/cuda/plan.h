@@ -16,9 +16,6 @@ enum class Regime : int {
   kSplit,    // a block takes a part of a clip, several kernels one step; clips of several parts are read twice
 };
 
-// The threads that share a clip, or a part of one.
-enum class Scope { kBlock, kCluster };
-
 constexpr int kWarpSize = 32;
 constexpr int kMaxThreads = 256;
 constexpr int kMaxWarps = kMaxThreads / kWarpSize;
@@ -54,8 +51,11 @@ struct Layout {
   int32_t lanes;           // of a warp that share a row
   int32_t copy_bytes;      // rows of features start at multiples of it: 16, 8, 4 or 2
   bool aligned;            // all other rows, of results and parameters, start and end at multiples of 16 bytes
-  int64_t part_rows;       // split: see part_rows_of
-  int64_t slots;           // split: places for the partial results of parts
+  int32_t shares;          // split, forward: blocks that combine the parts of a clip
+  int64_t part_rows;       // split: see part_rows_of; else 0
+  int64_t slots;           // clips; split: places for the partial results of parts
+  int64_t partial_rows;    // backward: rows of partial sums of the parameters' gradients
+  int64_t partial_at;      // where they begin in the workspace
 };
 
 struct Launch {
@@ -63,21 +63,17 @@ struct Launch {
   int64_t blocks;
   int threads;
   int64_t shared_bytes;
+  int cluster;  // blocks
 };
-
-constexpr int kMaxLaunches = 3;
 
 struct Plan {
   Regime regime;
-  int cluster;  // blocks
+  int cluster;
   int clips_per_block;
   Layout layout;
   int launches;
-  Launch launch[kMaxLaunches];  // in this order
-  int shares;                   // split, forward: blocks that combine the parts of a clip
-  int64_t partial_rows;         // backward: rows of partial sums of the parameters' gradients
-  int64_t partial_at;           // where they begin in the workspace
-  int64_t workspace;            // accumulators
+  Launch launch[3];   // in this order
+  int64_t workspace;  // accumulators
 };
 
 struct Target {
@@ -105,19 +101,26 @@ struct Request {
 
 Plan make_plan(const Request& request);
 
+const char* name_of(Regime regime);
+
 // The largest power of two, up to 16, that divides all the addresses.
 inline int alignment_of(std::initializer_list<uintptr_t> bytes) {
   uintptr_t bits = 16;
   for (const uintptr_t each : bytes) bits |= each;
   return static_cast<int>(bits & (~bits + 1));
 }
-
-constexpr int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
+constexpr int64_t element_size(DataType type) {
+  return type == DataType::kFloat64 ? 8 : type == DataType::kFloat32 ? 4 : 2;
+}
+constexpr int64_t accumulator_size(DataType type) {
+  return type == DataType::kFloat64 ? 8 : 4;
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
+}
+constexpr int64_t round_up(int64_t value, int64_t multiple) {
+  return ceil_div(value, multiple) * multiple;
 }
 
 // Frames of a clip that each block of a cluster takes, but for the last ones.
@@ -130,14 +133,6 @@ constexpr int64_t rows_of_block(int64_t frames, int64_t blocks) {
 constexpr int64_t part_rows_of(int64_t frames, int64_t least) {
   const int64_t wanted = round_up(ceil_div(frames, 1024), kQuantum);
   return wanted < least ? least : wanted < kMaxPartRows ? wanted : kMaxPartRows;
-}
-
-const char* name_of(Regime regime);
-constexpr int64_t element_size(DataType type) {
-  return type == DataType::kFloat64 ? 8 : type == DataType::kFloat32 ? 4 : 2;
-}
-constexpr int64_t accumulator_size(DataType type) {
-  return type == DataType::kFloat64 ? 8 : 4;
 }
 
 // A row of partial sums of the parameters' gradients: self_weight, both halves of relation_weight, both biases.

@@ -1,30 +1,32 @@
 // The rows of features that a block has in its shared memory: how they come there, and their dot products.
 #pragma once
 
-#include "team.cuh"
-#include "vectors.cuh"
+#include "clips.cuh"
 
 namespace fan::cuda {
 
 // Steps of rows that a warp has under way to shared memory while it computes another.
 constexpr int kStepsAhead = 3;
 
-// Some columns of some frames' features. A row has whole pieces in shared memory, zeros behind its end; an absent
-// frame's has zeros only.
+// Some columns of the features of a block's frames, of some of them at a time. A row has whole pieces in shared memory,
+// zeros behind its end; an absent frame's has zeros only.
 template <typename T>
 struct Rows {
-  Clip<T> frames;
-  int64_t stride;  // between rows in global memory
+  const Clip<T>& frames;
+  int first, count;  // of the frames
   int first_column, columns, pieces;
+  int64_t stride;         // between rows in global memory
   int lanes, copy_bytes;  // see Layout
   T* shared;
 
-  FAN_DEVICE Rows(const Call<T>& call, const Clip<T>& frames, int first_column = 0)
+  FAN_DEVICE Rows(const Call<T>& call, const Clip<T>& frames, int first, int first_column)
       : frames(frames),
-        stride(call.clips.frame_stride),
+        first(first),
+        count(static_cast<int>(clamp(frames.length - first, 0, call.layout.rows))),
         first_column(first_column),
         columns(static_cast<int>(clamp(call.clips.dim - first_column, 0, call.layout.columns))),
         pieces((columns + kWidth<T> - 1) / kWidth<T>),
+        stride(call.clips.frame_stride),
         lanes(call.layout.lanes),
         copy_bytes(call.layout.copy_bytes),
         shared(area<T>(call.layout, kRows)) {}
@@ -52,15 +54,15 @@ FAN_DEVICE void copy_row(const Rows<T>& rows, const T* from, int row, int lane) 
 template <typename T>
 FAN_DEVICE void copy_step(const Rows<T>& rows, int first, int lane) {
   constexpr int R = kRowsPerStep<T>;
-  const int left = static_cast<int>(rows.frames.length) - first;
+  const int left = rows.count - first;
   if (left <= 0) return;
   unsigned wanted = left < R ? (1u << left) - 1 : (1u << R) - 1;
   if (rows.frames.mask != nullptr) {  // of all at once: a copy would wait for the mask of its row
     for (int j = 0; j < R; ++j) {
-      if (j < left && !rows.frames.mask[first + j]) wanted &= ~(1u << j);
+      if (j < left && !rows.frames.mask[rows.first + first + j]) wanted &= ~(1u << j);
     }
   }
-  const T* from = rows.frames.features + first * rows.stride + rows.first_column;
+  const T* from = rows.frames.features + (rows.first + first) * rows.stride + rows.first_column;
   if (wanted == (1u << R) - 1 && rows.copy_bytes == 16 && rows.columns % kWidth<T> == 0) {
 #pragma unroll 1
     for (int p = lane; p < rows.pieces; p += rows.lanes) {
@@ -95,7 +97,7 @@ FAN_DEVICE void dot_rows(const Rows<T>& rows, const Team& team, const Vectors<T>
   constexpr int R = kRowsPerStep<T>;
   const int lane = team.lane % rows.lanes;
   const int per_step = kWarpSize / rows.lanes * R, stride = team.warps * per_step;
-  const int n = static_cast<int>(rows.frames.length);
+  const int n = rows.count;
   int first = team.warp * per_step + team.lane / rows.lanes * R;
 #pragma unroll 1
   for (int ahead = 0; ahead < kStepsAhead; ++ahead) {
@@ -110,8 +112,8 @@ FAN_DEVICE void dot_rows(const Rows<T>& rows, const Team& team, const Vectors<T>
     commit_copies();
     wait_copies<kStepsAhead>();
     __syncwarp();  // a lane reads what others have copied
-    const uint4* row[R];
-    for (int j = 0; j < R; ++j) row[j] = &rows.piece(first + j < n ? first + j : n - 1, 0);
+    const uint4* row[R] = {&rows.piece(first < n ? first : n - 1, 0)};
+    for (int j = 1; j < R; ++j) row[j] = row[j - 1] + (first + j < n ? rows.pieces : 0);
     A dots[R][K] = {};
 #pragma unroll 1
     for (int p = lane; p < rows.pieces; p += rows.lanes) {
@@ -135,7 +137,7 @@ FAN_DEVICE void copy_rows(const Rows<T>& rows, const Team& team) {
   const int per_step = kWarpSize / rows.lanes * kRowsPerStep<T>;
   const int first = team.warp * per_step + team.lane / rows.lanes * kRowsPerStep<T>;
 #pragma unroll 1
-  for (int at = first; at < rows.frames.length; at += team.warps * per_step) {
+  for (int at = first; at < rows.count; at += team.warps * per_step) {
     copy_step(rows, at, team.lane % rows.lanes);
   }
   commit_copies();
@@ -143,14 +145,16 @@ FAN_DEVICE void copy_rows(const Rows<T>& rows, const Team& team) {
   __syncthreads();
 }
 
-// body(rows, first) for what of a part fits in shared memory at a time: rows from frame `first` of it on.
+// body(rows) for what of a block's frames fits in shared memory at a time; once where there are none.
 template <typename T, typename Body>
-FAN_DEVICE void for_each_tile(const Call<T>& call, const Clip<T>& part, const Body& body) {
+FAN_DEVICE void for_each_tile(const Call<T>& call, const Clip<T>& frames, const Body& body) {
   for (int column = 0; column < call.clips.dim; column += call.layout.columns) {
-    for (int first = 0; first < part.length; first += call.layout.rows) {
+    int first = 0;
+    do {
       if (column > 0 || first > 0) __syncthreads();  // all are done with the one before
-      body(Rows<T>(call, slice(part, call.clips.frame_stride, first, call.layout.rows), column), first);
-    }
+      body(Rows<T>(call, frames, first, column));
+      first += call.layout.rows;
+    } while (first < frames.length);
   }
 }
 

@@ -1,13 +1,47 @@
-// The threads that share a clip: a block, or a cluster of blocks that split its frames. All of a team's threads call
-// its functions together.
+// Threads that work together, and their sums.
 #pragma once
 
-#include "clips.cuh"
-#include "lanes.cuh"
+#include "device.cuh"
 
 namespace fan::cuda {
 
-template <typename A, Scope kScope>
+struct Add {
+  template <typename A, int K>
+  FAN_DEVICE void operator()(A (&sums)[K], const A (&others)[K]) const {
+    for (int k = 0; k < K; ++k) sums[k] += others[k];
+  }
+};
+
+// Combines the values of lanes of a warp that are first, 2 first, 4 first ... apart, among so many adjacent ones. All
+// 32 lanes call.
+template <int K, typename A, typename Op>
+FAN_DEVICE void reduce_lanes(A (&values)[K], int lanes, const Op& op, int first = 1) {
+#pragma unroll 1
+  for (int distance = first; distance < lanes; distance *= 2) {
+    A others[K];
+    for (int k = 0; k < K; ++k) others[k] = __shfl_xor_sync(0xffffffffu, values[k], distance);
+    op(values, others);
+  }
+}
+
+// Sums over so many adjacent lanes, of K numbers of each row. Those of row j come to rows[0] of lanes j, j + kRows,
+// ...: a lane gives half of its rows away for the same half of another lane's, which takes a third of the shuffles.
+template <int kRows, int K, typename A>
+FAN_DEVICE void sum_over_lanes(A (&rows)[kRows][K], int lanes) {
+  for (int distance = 1; distance < kRows; distance *= 2) {
+    const bool odd = (threadIdx.x & distance) != 0;
+    for (int j = 0; j < kRows / (2 * distance); ++j) {
+      for (int k = 0; k < K; ++k) {
+        const A even_row = rows[2 * j][k], odd_row = rows[2 * j + 1][k];
+        rows[j][k] = (odd ? odd_row : even_row) + __shfl_xor_sync(0xffffffffu, odd ? even_row : odd_row, distance);
+      }
+    }
+  }
+  reduce_lanes(rows[0], lanes, Add(), kRows);
+}
+
+// A block, or the blocks of a cluster, which share out a clip's frames. All threads call its functions together.
+template <typename A>
 class Team {
  public:
   const int rank = threadIdx.x;  // of this thread in its block, and the threads there
@@ -15,14 +49,16 @@ class Team {
   const int lane = threadIdx.x % kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int warps = blockDim.x / kWarpSize;
-  const int block = kScope == Scope::kCluster ? cluster_rank() : 0;  // of the team's blocks
-  const int blocks = kScope == Scope::kCluster ? cluster_size() : 1;
+  const int blocks;  // of the team
+  const int block = kHaveClusters && blocks > 1 ? cluster_rank() : 0;
+  static constexpr bool writes = true;
 
-  FAN_DEVICE explicit Team(const Layout& layout) : reduced_(area<A>(layout, kReduced)) {}
+  FAN_DEVICE explicit Team(const Layout& layout, int blocks = kHaveClusters ? cluster_size() : 1)
+      : blocks(blocks), reduced_(area<A>(layout, kReduced)) {}
 
-  // A barrier of the team's threads in all its blocks.
+  // A barrier of all threads in all blocks.
   FAN_DEVICE void sync() const {
-    if constexpr (kScope == Scope::kCluster) {
+    if (kHaveClusters && blocks > 1) {
       sync_cluster();
     } else {
       __syncthreads();
@@ -50,7 +86,7 @@ class Team {
     __syncthreads();
     for (int k = 0; k < K; ++k) values[k] = buffer[k];
     for (int w = 1; w < warps; ++w) take(buffer + w * kMaxReduced);
-    if constexpr (kScope == Scope::kCluster) {
+    if (kHaveClusters && blocks > 1) {
       A* const of_this_block = buffer + kMaxWarps * kMaxReduced;
       if (rank == 0) leave(of_this_block);
       sync_cluster();
@@ -59,27 +95,13 @@ class Team {
     }
   }
 
-  template <int K>
-  FAN_DEVICE void sum(A (&values)[K]) {
-    reduce(values, Add());
-  }
-
  private:
   A* const reduced_;
   int turn_ = 0;
 };
 
-// The frames of clip b that this block of a team takes.
-template <typename T, typename Team>
-FAN_DEVICE Clip<T> share_of_block(const Clips<T>& clips, int64_t b, const Team& team) {
-  const Clip<T> clip = find_clip(clips, b);
-  const int64_t share = rows_of_block(clip.length, team.blocks);
-  return slice(clip, clips.frame_stride, team.block * share, share);
-}
-
-// Blocks that must fit on a multiprocessor together, by their registers: two with 128 a thread; one, with all it needs,
-// in double, and where shared memory is used up anyway.
-template <typename T, Scope kScope>
-inline constexpr int kMinBlocks = sizeof(T) == 8 || kScope == Scope::kCluster ? 1 : 2;
+// Blocks that must fit on a multiprocessor together, by their registers: two with 128 a thread; in double one.
+template <typename T>
+inline constexpr int kMinBlocks = sizeof(T) == 8 ? 1 : 2;
 
 }  // namespace fan::cuda

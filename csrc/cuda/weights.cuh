@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "team.cuh"
+#include "clips.cuh"
 
 namespace fan::cuda {
 
@@ -75,16 +75,10 @@ struct Softmax {
     team.reduce(own.at, Merge());
     return own;
   }
-  // Over the frames that are present.
-  template <typename Team, typename T, typename Add>
-  static FAN_DEVICE Softmax over(Team& team, const Clip<T>& frames, const Add& add) {
-    return over(team, frames.length, [&](int64_t i, Softmax& own) {
-      if (frames.present(i)) add(static_cast<int>(i), own);
-    });
-  }
 
-  FAN_DEVICE A relative(const Weight<A>& weight) const { return exponential(weight.exponent - at[0]) * weight.factor; }
-  FAN_DEVICE A normalised(const Weight<A>& weight) const { return relative(weight) / at[1]; }
+  FAN_DEVICE A normalised(const Weight<A>& weight) const {
+    return exponential(weight.exponent - at[0]) * weight.factor / at[1];
+  }
 };
 
 }  // namespace fan::cuda

@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <tuple>
 
 #include "csrc/cuda/kernels.cuh"
 
@@ -63,18 +62,17 @@ struct Case {
 struct Launcher {
   const Case& test;
 
-  template <typename... Expected, typename... Given>
-  void operator()(void (*kernel)(Expected...), const Launch& launch, int cluster, const Given&... given) const {
-    const std::tuple<Expected...> arguments{Expected(given)...};
+  template <typename Call>
+  void operator()(void (*kernel)(Call), const Launch& launch, const Call& call) const {
     const cuda_on_cpu::Launch on_cpu{launch.blocks,
                                      launch.threads,
                                      launch.shared_bytes,
-                                     cluster,
+                                     launch.cluster,
                                      static_cast<cuda_on_cpu::Order>(test.order),
                                      static_cast<unsigned>(test.seed),
                                      test.seed % 2 == 0,
                                      test.first_block};
-    cuda_on_cpu::run(on_cpu, [&] { std::apply(kernel, arguments); });
+    cuda_on_cpu::run(on_cpu, [&] { kernel(call); });
   }
 };
 
@@ -121,7 +119,7 @@ void run(const Case& test) {
       request.max_blocks = test.max_blocks;
       return make_plan(request);
     };
-    const auto allocate = [&](int64_t bytes) {
+    const auto allocate = [&](int64_t bytes) -> void* {
       workspace = std::make_unique<Array>(bytes);
       return workspace->data();
     };
@@ -155,7 +153,7 @@ void run(const Case& test) {
                                    {grad_q1.data(), narrow(1)},
                                    {grad_b0.data(), narrow(2)},
                                    {grad_b1.data(), narrow(3)}};
-  run_and_write_plan(BackwardCall<T>{{clips, parameters, {}, nullptr}, inputs, outputs, nullptr, 0});
+  run_and_write_plan(BackwardCall<T>{{clips, parameters, {}, nullptr}, inputs, outputs});
   for (const Array* array : {&grad_features, &grad_q0, &grad_q1, &grad_b0, &grad_b1}) array->write();
 }
 

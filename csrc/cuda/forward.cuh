@@ -299,12 +299,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2) combine_kernel(const __grid_co
   }
 }
 
-// Clips of a few frames are kept in registers. Frames of a clip, and pieces of a row for each lane: 16 pieces of 4
-// registers.
+// Clips of a few frames are kept in registers. Frames of a clip, and pieces of a row for each lane, of 4 registers.
 template <typename T>
 inline constexpr int kWarpRows = kWidth<T>;
 template <typename T>
-inline constexpr int kWarpPieces = 16 / kWidth<T>;
+inline constexpr int kWarpPieces = warp_pieces_of(kWidth<T>);
 
 // The lanes that share a clip, of whom all warps of the grid have some, and the clip, the first of several. A team, of
 // as many as there are rows: in other lanes there are its members again.

@@ -53,7 +53,7 @@ struct Planner {
   const Request& request;
   const Device device = find_device(request);
   const int64_t width = 16 / element_size(request.type);  // elements of a piece
-  const int64_t warp_pieces = 16 / width;                 // of a row, for a lane that keeps them in registers
+  const int64_t warp_pieces = warp_pieces_of(width);
   const int64_t accumulator = accumulator_size(request.type);
   const int64_t weights = request.relation ? 3 : 1;  // vectors of parameters
   const int64_t pieces = ceil_div(request.dim, width);

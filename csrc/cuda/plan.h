@@ -29,6 +29,10 @@ constexpr int kMaxReduced = 4;
 constexpr int kMaxClusterBlocks = 8;  // what every device with clusters can run
 constexpr int kMaxPartRows = 256;
 constexpr int kWarpThreads = 128;  // of a block whose warps take clips
+// Of a row, for a lane that keeps rows in registers: as many rows as a piece has elements.
+constexpr int warp_pieces_of(int64_t width) {
+  return width == 8 ? 2 : 4;
+}
 constexpr int kReduceThreads = 1024;
 
 // What lies in a block's shared memory, in this order.

@@ -94,15 +94,14 @@ def _resources(architecture: str) -> dict[str, int] | None:
     return {name: int(registers) for name, registers in found} or None
 
 
-def registers(kernel: str, plan: dict[str, Any], dtype: str, capability: str) -> int | None:
+def registers(kernel: str, dtype: str, capability: str) -> int | None:
     """Of a thread of the kernel in the built library; None where it is not built or not to be read."""
     resources = _resources(f"sm_{capability.replace('.', '')}")
     if resources is None:
         return None
     kind = {"float32": "f", "float64": "d", "float16": "NS_4HalfE", "bfloat16": "NS_8BFloat16E"}[dtype]
-    # Template arguments: type, with relation-attention or without, and scope where there are several.
-    scope = 1 if plan["regime"] == "cluster" else 0
-    pattern = re.compile(rf"\d{kernel}I{kind}(Lb1E)?(LNS0_5ScopeE{scope}E)?E")
+    # Template arguments: type, and with relation-attention or without.
+    pattern = re.compile(rf"\d{kernel}I{kind}(Lb1E)?E")
     matches = [r for name, r in resources.items() if pattern.search(name)]
     return matches[0] if len(matches) == 1 else None
 
@@ -134,7 +133,7 @@ def row(size: Size, dtype: str, which: str, capability: str, bandwidth: float) -
     grids, shared, occupancy = [], [], []
     for kernel in plan["kernels"]:
         threads, kib = kernel["block"], kernel["shared_bytes"] / 1024
-        known = registers(kernel["name"], plan, dtype, capability)
+        known = registers(kernel["name"], dtype, capability)
         at_most = _REGISTERS // _MAX_THREADS.get(kernel["name"], 256)
         together = blocks_on_multiprocessor(device, threads, kernel["shared_bytes"], known or at_most)
         grids.append(f"{kernel['grid']} x {threads}")

@@ -29,11 +29,11 @@ TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 LAYOUTS = ("dense", "masked", "packed", "self-only")
 # Frames and D: a warp per clip, a block, unaligned rows, a cluster or parts, parts: beyond a cluster in every dtype,
 # aligned and not.
-SIZES = ((3, 64), (20, 64), (20, 31), (300, 512), (1000, 1024), (1000, 1023))
+SIZES = ((2, 64), (20, 64), (20, 31), (300, 512), (1000, 1024), (1000, 1023))
 # Packed clips of a length that the host does not know: few, and one long one among many of a frame each.
 UNKNOWN = ((20, 31), (300, 512))
 # Packed clips with offsets of int32, and with parameters as narrow as the features.
-NARROW = ((3, 64), (20, 31), (1000, 1024))
+NARROW = ((2, 64), (20, 31), (1000, 1024))
 _FOUND = 9  # exit code of a tool that found something
 # The last line of each tool, where there is nothing to report.
 _NOTHING = re.compile(r"^=+ (?:ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards displayed)", re.MULTILINE)

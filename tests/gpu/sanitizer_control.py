@@ -38,15 +38,15 @@ class Control(NamedTuple):
 
 
 CONTROLS = {
-    # The barrier of a block's threads, between one warp's writing of a frame's logits to shared memory and another's
+    # A barrier of a block's threads, between one's writing of a frame's weights to shared memory and others'
     # reading of them. racecheck compares what is accessed between two barriers, whichever came first: it reports this
     # in every run, also in one whose result is right.
-    "racecheck": Control("team.cuh", r"__syncthreads\(\);", r"Race reported between"),
+    "racecheck": Control("forward.cuh", r"__syncthreads\(\);", r"Race reported between"),
     # A packed clip then ends where its offsets say: those of the call, 2 GB beyond the features. All tensors there are
     # have less, each in memory of its own, so that some access is outside of every one of them.
     "memcheck": Control(
         "clips.cuh",
-        r"clamp\(.*\bb \+ 1.*, clip\.first, clips\.total_frames\)",
+        r"clamp\(offset, least, clips\.total_frames\)",
         r"Invalid __global__ (read|write)",
     ),
 }

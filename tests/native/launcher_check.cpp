@@ -17,11 +17,12 @@ void kernel(int64_t) {}
 void check_launch(int64_t shared_bytes, int cluster, int shared_limit) {
   int stream;
   fake_cuda::shared_limit = 48 * 1024;
-  Launcher{&stream}(kernel, Launch{"kernel", 8, 96, shared_bytes}, cluster, 1);
+  fake_cuda::shared_preferred = false;
+  queue_kernel(kernel, Launch{"kernel", 8, 96, shared_bytes, cluster}, int64_t{1}, Queue{0, &stream, nullptr, nullptr});
   const cudaLaunchConfig_t& noted = fake_cuda::launch;
   assert(noted.gridDim.x == 8 && noted.blockDim.x == 96 && fake_cuda::cluster == static_cast<unsigned>(cluster));
   assert(noted.dynamicSmemBytes == static_cast<size_t>(shared_bytes) && fake_cuda::shared_limit == shared_limit);
-  assert(noted.stream == &stream);
+  assert(noted.stream == &stream && fake_cuda::shared_preferred == (shared_bytes > 12 * 1024));
 }
 
 void check_launches() {
@@ -31,7 +32,7 @@ void check_launches() {
   check_launch(48 * 1024 + 16, 4, 227 * 1024);
   bool refused = false;
   try {
-    Launcher{nullptr}(kernel, Launch{"kernel", (int64_t{1} << 32) + 1, 96, 0}, 1, 1);
+    queue_kernel(kernel, Launch{"kernel", (int64_t{1} << 32) + 1, 96, 0, 1}, int64_t{1}, Queue{});
   } catch (const std::runtime_error&) {
     refused = true;
   }

@@ -23,25 +23,22 @@ TESTS = "tests/native/test_cuda_kernels.py"
 
 # (what it is, the code, what stands there instead)
 _PATTERNS = (
-    ("barrier", r"(?<![\w:])(?:team_?\.sync|__syncthreads|__syncwarp|sync_cluster)\(\);", "{}"),
-    ("wait", r"wait_copies<kStepsAhead>\(\);", "{}"),
-    ("mask", r"(?<=if \()!?(?:rows_?\.clip\.)present\(i\)(?=\))", None),
-    ("mask", r"&& rows\.clip\.present\(first \+ j\)", ""),
-    ("mask", r"(?<=const bool present = )rows_?\.clip\.present\(i\)", "true"),
-    ("mask", r"!\((?:p|share|weight)\[[^\]]+\] < A\(0\)\)", "true"),
-    ("mask", r"(?<=clip\.first \+ i, )clip\.present\(i\)", "true"),
-    ("mask", r"number >= 0 && number < count", "true"),
-    ("bound", r"slot >= layout\.slots \|\| clips\.clips == 0", "false"),
+    ("barrier", r"(?<![\w:])(?:team\.sync|__syncthreads|__syncwarp|sync_cluster)\(\);", "{}"),
+    ("wait", r"wait_copies<(?:kStepsAhead|0)>\(\);", "{}"),
+    ("mask", r"(?<=if \()!?[\w.]*present\(i\)(?=\))", None),
+    ("mask", r"(?<=const bool present = )clip\.present\(i\)", "true"),
+    ("mask", r"&& own\.clip\.present\([\w.]+\)", ""),
+    ("mask", r"part\.frames\.present\(i\)(?=, fG)", "true"),
+    ("mask", r"&& !rows\.frames\.mask\[[^\]]*\]", "&& false"),
+    ("mask", r"!\(factors\.at\[kP\] < 0\)", "true"),
+    ("bound", r"number >= 0 && number < this->count", "true"),
+    ("bound", r"slot < call\.layout\.slots && call\.clips\.clips > 0", "true"),
     ("bound", r"lane \* step < count && ", ""),
-    ("bound", r"seen < clips_\.clips", "true"),
-    ("bound", r"clamp\((offset_of\(clips, [^)]*\)), [^)]*, clips\.total_frames\)", r"\1"),
+    ("bound", r"clamp\((offset), least, clips\.total_frames\)", r"\1"),
 )
 
 # Removals that this runner cannot see, and why.
-_INVISIBLE = {
-    ("rows.cuh", "&& rows.clip.present(first + j)", 0): "it only spares the copy of a row that nobody reads",
-    ("rows.cuh", "&& rows.clip.present(first + j)", 1): "it only spares the reading of a row whose dots nobody reads",
-}
+_INVISIBLE: dict[tuple[str, str, int], str] = {}
 
 
 class Mutation(NamedTuple):

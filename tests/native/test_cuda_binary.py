@@ -15,19 +15,16 @@ import pytest
 
 import fan_ext
 
-# For each dtype, by their other template arguments: with relation-attention or without, and a block or a cluster.
+# For each dtype, by their other template argument: with relation-attention or without.
 _BOTH = ("Lb0", "Lb1")
-_TEAMS = tuple(f"{relation} {scope}" for relation in _BOTH for scope in ("ScopeE0", "ScopeE1"))
 _KERNELS = {
     "warp_forward_kernel": _BOTH,
-    "forward_kernel": _TEAMS,
-    "logits_kernel": _BOTH,
+    "forward_kernel": _BOTH,
     "sums_kernel": ("",),
     "combine_kernel": _BOTH,
     "warp_backward_kernel": _BOTH,
-    "backward_kernel": _TEAMS,
     "gradient_sums_kernel": _BOTH,
-    "gradients_kernel": _BOTH,
+    "backward_kernel": _BOTH,
     "reduce_kernel": ("",),
 }
 _PROBE = "probe_kernel"  # never launched; of no dtype
@@ -38,7 +35,7 @@ _REGISTERS = 65536  # of a multiprocessor
 def _parse(function: str) -> tuple[str, str]:
     """The kernel and its template arguments but for the dtype, of a mangled name."""
     name = max((name for name in (*_KERNELS, _PROBE) if re.search(rf"\d{name}", function)), key=len)
-    return name, " ".join(re.findall(r"Lb[01]|ScopeE[01]", function))
+    return name, " ".join(re.findall(r"Lb[01]", function))
 
 
 def _tool() -> str:
@@ -119,9 +116,9 @@ def test_features_are_read_and_written_16_bytes_at_a_time(code: dict[str, list[t
     reads = {name: "LDG" if "warp" in name else copies for name in _KERNELS}
     del reads["combine_kernel"], reads["reduce_kernel"]
     for function, instructions in code.items():
-        name, which = _parse(function)
+        name, _ = _parse(function)
         found = {m.group(1) for _, text in instructions if (m := re.search(r"\b(LDG|LDGSTS|STG)\.\S*128", text))}
-        if name in reads and (max(_architectures()) >= 90 or "ScopeE1" not in which):  # else there are no clusters
+        if name in reads:
             assert reads[name] in found, function
             assert "STG" in found or name == "gradient_sums_kernel", function
 
@@ -145,7 +142,7 @@ def _innermost_loops(instructions: list[tuple[int, str]]) -> list[Counter[str]]:
 @pytest.mark.parametrize("dtype", ["4HalfE", "8BFloat16E"])
 def test_instructions_for_a_row_in_half_precision(code: dict[str, list[tuple[int, str]]], dtype: str) -> None:
     """While an H100's memory brings 4 rows of 512 elements to a multiprocessor, that has slots for 1,133."""
-    function = next(f for f in code if re.search(rf"\dforward_kernelI\S*{dtype}Lb1\S*ScopeE0", f))
+    function = next(f for f in code if re.search(rf"\dforward_kernelI\S*{dtype}Lb1", f))
     loops = _innermost_loops(code[function])
 
     def length(wanted: dict[str, int]) -> int:

@@ -16,7 +16,8 @@ constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInval
 using cudaDeviceAttr = int;
 constexpr cudaDeviceAttr cudaDevAttrMaxSharedMemoryPerBlockOptin = 0, cudaDevAttrComputeCapabilityMajor = 1,
                          cudaDevAttrComputeCapabilityMinor = 2;
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout };
+constexpr int cudaSharedmemCarveoutMaxShared = 100;
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
 
 struct cudaFuncAttributes {
@@ -51,6 +52,7 @@ inline thread_local cudaError_t last_error = cudaSuccess;
 inline cudaLaunchConfig_t launch;
 inline unsigned cluster;
 inline int shared_limit;
+inline bool shared_preferred = false;  // of a multiprocessor's memory, as much as there may be
 
 }  // namespace fake_cuda
 
@@ -78,8 +80,9 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return cudaSuccess;
 }
 template <typename Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int value) {
-  fake_cuda::shared_limit = value;
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute which, int value) {
+  if (which == cudaFuncAttributePreferredSharedMemoryCarveout) fake_cuda::shared_preferred = value == 100;
+  if (which == cudaFuncAttributeMaxDynamicSharedMemorySize) fake_cuda::shared_limit = value;
   return cudaSuccess;
 }
 template <typename Kernel>

@@ -163,7 +163,8 @@ def test_classify_faces_is_each_face_as_a_clip(recognizer: Recognizer, crops: np
     np.testing.assert_allclose(each.sum(axis=1), 1, atol=1e-6)
     for row, crop in zip(each, crops, strict=True):
         alone = recognizer.classify_clip(crop[None])
-        np.testing.assert_allclose(row, list(alone.probabilities.values()), atol=1e-5)
+        # bf16 rounds otherwise in a batch of another size.
+        np.testing.assert_allclose(row, list(alone.probabilities.values()), atol=1e-3)
     frames = recognizer.classify_clip(crops).frames
     np.testing.assert_allclose(each, [list(frame.probabilities.values()) for frame in frames], atol=1e-6)
 

@@ -29,7 +29,7 @@ from fan_fer.attention.weights import ModelCard
 from fan_fer.base.errors import ExportError
 from fan_fer.base.files import atomic_write
 from fan_fer.base.finite import not_finite
-from fan_fer.features.embedding import folded
+from fan_fer.features.inference import folded
 from fan_fer.features.preprocessing import Preprocessing
 
 INPUTS = ("uint8", "float32")

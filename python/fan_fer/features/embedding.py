@@ -1,15 +1,13 @@
-"""From aligned faces to features: the one loop that does it, and the backbone as it is fastest for inference.
-
-Batch norm is folded into the convolutions, channels come last, and bf16 is used where the processor has units for it.
-"""
+"""From aligned faces to features: the one loop that does it."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from mmap import mmap
@@ -18,19 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fan_fer.base.errors import WeightsError
 from fan_fer.base.terminal import progress_bar
+from fan_fer.base.threads import one_thread
 from fan_fer.base.timing import Profile
 from fan_fer.features.cache import fingerprint
+from fan_fer.features.inference import fastest, find_precision
 from fan_fer.features.preprocessing import Preprocessing
 
 BATCH = 16
-WAITING = 2  # batches
 BLOCK = 1024  # features that are kept in one piece
-PRECISIONS = ("auto", "float32", "bfloat16")
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # in a ResNet18, its blocks and shortcuts
 
 Image = NDArray[np.uint8]
 
@@ -39,8 +35,8 @@ class Embedder:
     """Turns aligned faces into features; several threads may share one.
 
     backbone: gives features (n, ``feature_size``) of preprocessed faces (n, 3, S, S). It is copied.
-    precision: "float32"; "bfloat16", which moves probabilities by about 0.01; "auto" for bfloat16 on processors with
-        bf16 matrix units, where it is several times as fast, else float32.
+    precision: "float32"; "bfloat16", which moves probabilities by about 0.01; "auto" for bfloat16 on processors that
+        are faster with it: those with bf16 matrix units, and AMD's with AVX-512 BF16.
     Raises ValueError for another precision.
     """
 
@@ -57,7 +53,7 @@ class Embedder:
         self.feature_size = feature_size
         self.preprocessing = preprocessing
         self._dtype = getattr(torch, self.precision)
-        self._backbone = folded(backbone).to(self.device, self._dtype).to(memory_format=torch.channels_last)
+        self._backbone = fastest(backbone, self.precision, self.device)
 
     @cached_property
     def key(self) -> str:
@@ -100,7 +96,11 @@ class Embedder:
 
 
 class Features:
-    """The features of faces that come one after the other, embedded in batches by a thread of its own."""
+    """The features of faces that come one after the other, embedded in batches beside the caller.
+
+    On the CPU each of torch's threads takes a batch of its own: threads that share one wait for each other at every
+    layer, and for long where the caller needs a core too.
+    """
 
     def __init__(self, embedder: Embedder, mirror: bool = False, profile: Profile | None = None) -> None:
         self._embedder = embedder
@@ -108,7 +108,8 @@ class Features:
         self._profile = profile or Profile()
         self._pending: list[Image] = []
         self._batches: deque[Future[Tensor]] = deque()  # at work
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        self._workers = torch.get_num_threads() if embedder.device.type == "cpu" else 1
+        self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="embedder")
         self._blocks: list[Tensor] = []
         self._done = 0  # features in the blocks
         self._count = 0
@@ -122,8 +123,8 @@ class Features:
             self._pending.append(crop)
             self._count += 1
             if len(self._pending) == BATCH:
-                self._begin()
-                self._collect(WAITING)
+                self._begin(BATCH)
+                self._collect(self._workers + 1)
 
     def take(self, rows: Sequence[int], free: bool = False) -> Tensor:
         """Features (n, D) of the faces of these numbers, counted from 0 as they came.
@@ -146,17 +147,20 @@ class Features:
         none = torch.empty(0, self._embedder.feature_size, dtype=torch.float32, device="cpu")
         return torch.cat([none, *self._blocks])[: self._done]
 
-    def _begin(self) -> None:
+    def _begin(self, size: int) -> None:
+        """Hands out what is pending, in batches of ``size``."""
         crops, self._pending = self._pending, []
-        self._batches.append(self._thread.submit(self._embed, crops))
+        for start in range(0, len(crops), size):
+            self._batches.append(self._threads.submit(self._embed, crops[start : start + size]))
 
     def _finish(self) -> None:
         if self._pending:
-            self._begin()
+            self._begin(math.ceil(len(self._pending) / self._workers))
         self._collect(0)
 
     def _embed(self, crops: Sequence[Image]) -> Tensor:
-        with self._profile.measure("embed"):
+        alone = one_thread() if self._embedder.device.type == "cpu" else nullcontext()
+        with self._profile.measure("embed"), alone:
             return self._embedder.embed(crops, self._mirror)
 
     def _collect(self, left: int) -> None:
@@ -174,24 +178,3 @@ class Features:
                 self._blocks[-1][place : place + len(part)] = part
                 self._done += len(part)
                 features = features[len(part) :]
-
-
-def find_precision(name: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16", which "auto" becomes on ``device``. Raises ValueError for another name."""
-    if name not in PRECISIONS:
-        raise ValueError(f"precision: got {name!r}; wanted one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return name
-    return "bfloat16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "float32"
-
-
-def folded(backbone: nn.Module) -> nn.Module:
-    """A copy for inference in which every batch norm of a ResNet is part of the convolution before it."""
-    copied = copy.deepcopy(backbone).eval()
-    for module in list(copied.modules()):
-        for convolution, norm in _PAIRS:
-            first, second = getattr(module, convolution, None), getattr(module, norm, None)
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(module, convolution, fuse_conv_bn_eval(first, second))
-                setattr(module, norm, nn.Identity())
-    return copied.requires_grad_(False)

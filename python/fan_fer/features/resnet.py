@@ -48,7 +48,7 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.relu(self.maxpool(self.bn1(self.conv1(x))))  # as the other way round, for a quarter of the numbers
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         result: Tensor = self.fc(self.avgpool(x).flatten(1))
         return result

@@ -21,6 +21,8 @@ from ..fakes import PREPROCESSING, SquareDetector, picture
 
 FRAMES = 150  # of a real clip that are searched one by one
 GREY, BRIGHT = np.full((36, 64, 3), 90, np.uint8), np.full((36, 64, 3), 200, np.uint8)
+MOVED = GREY.copy()
+MOVED[:4, 60:] = 0  # in the corner
 
 
 def face(x: float = 10, score: float = 0.99) -> Face:
@@ -28,13 +30,13 @@ def face(x: float = 10, score: float = 0.99) -> Face:
 
 
 class Walker:
-    """Says that there is one face; following moves it by a pixel."""
+    """Says that there is one face; following moves it by ``step`` pixels."""
 
     name = "walker"
 
-    def __init__(self) -> None:
+    def __init__(self, step: float = 1) -> None:
         self.calls: list[str] = []
-        self.there, self.lost = True, False
+        self.there, self.lost, self.step = True, False, step
 
     def detect(self, image: np.ndarray) -> list[Face]:
         self.calls.append("detect")
@@ -42,22 +44,60 @@ class Walker:
 
     def follow(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
         self.calls.append("follow")
-        return [None if self.lost else face(one.box[0] + 1) for one in faces]
+        return [None if self.lost else face(one.box[0] + self.step) for one in faces]
 
 
 def test_a_search_every_third_of_a_second() -> None:
     walker = Walker()
     find = FaceFinder(walker)
-    places = [find(GREY, i / 20)[0].box[0] for i in range(15)]
+    places = [find((GREY, MOVED)[i % 2], i / 20)[0].box[0] for i in range(15)]
     assert walker.calls == (["detect"] + ["follow"] * 6) * 2 + ["detect"]
     assert places == list(range(10, 17)) * 2 + [10]
+
+
+def test_a_search_every_second_while_nothing_changes_but_near_the_face() -> None:
+    near = GREY.copy()
+    near[8:20, 12:28] = 200  # in the face, which goes from x = 10 to 30 and y = 5 to 25
+    for images in ([GREY], [GREY, near], [GREY, GREY + np.uint8(5)]):
+        walker = Walker(step=0)
+        find = FaceFinder(walker)
+        for i in range(42):
+            find(images[i % len(images)], i / 20)
+        assert walker.calls == (["detect"] + ["follow"] * 19) * 2 + ["detect", "follow"]
+
+
+def test_a_change_is_one_from_the_frame_that_was_searched() -> None:
+    """Not from the last: what comes slowly would not be seen."""
+    walker = Walker(step=0)
+    find = FaceFinder(walker)
+    for i in range(30):
+        image = GREY.copy()
+        image[:9, 48:] += np.uint8(3 * i)
+        find(image, i / 20)
+    assert walker.calls.count("detect") == 5
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (1920, 1080), (360, 640), (144, 192)])
+def test_the_smallest_face_that_is_looked_for_is_a_change(size: tuple[int, int]) -> None:
+    """Wherever it comes but near the one that is known, if it is a little lighter than what is behind it."""
+    side = min(size) // 15
+    for top in range(60, size[0] - side, size[0] // 7):
+        for left in range(60, size[1] - side, size[1] // 7):
+            walker = Walker(step=0)
+            find = FaceFinder(walker)
+            image = np.full((*size, 3), 90, np.uint8)
+            find(image, 0)
+            find(image, 0.35)
+            image[top : top + side, left : left + side] += 40
+            find(image, 0.4)
+            assert walker.calls == ["detect", "follow", "detect"]
 
 
 def test_the_interval_is_that_of_the_frames_not_of_their_number() -> None:
     walker = Walker()
     find = FaceFinder(walker)
     for time in (0, 0.001, 0.002, 0.1, 0.2, 0.33, 0.34, 5.0, 5.01):
-        find(GREY, time)
+        find(MOVED if 0 < time < 0.34 else GREY, time)
     assert walker.calls == ["detect", *["follow"] * 4, "detect", "follow", "detect", "follow"]
 
 
@@ -155,5 +195,5 @@ def test_mtcnn_finds_the_same_faces_by_following(name: str, clips: Path) -> None
     for index in followed.keys() & detected.keys():
         a, b = followed[index].landmarks, detected[index].landmarks
         distances.append(np.linalg.norm(a - b, axis=1).mean() / np.linalg.norm(b[0] - b[1]))
-    assert np.median(distances) < 0.03  # of the distance between the eyes
+    assert np.median(distances) < 0.035  # of the distance between the eyes
     assert np.quantile(distances, 0.95) < 0.08

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +25,17 @@ class Numbers:
     """Stands for an embedder: a face's features are its first pixel."""
 
     feature_size = 3
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.threads: set[int] = set()
 
     def embed(self, crops: Sequence[np.ndarray], mirror: bool = False) -> Tensor:
+        if not self.batches:
+            time.sleep(0.1)  # others overtake it
         self.batches.append(len(crops))
+        self.threads.add(torch.get_num_threads())
         return torch.tensor([[float(crop[0, -1 if mirror else 0, 0])] * 3 for crop in crops])
 
 
@@ -46,13 +52,33 @@ def test_faces_come_in_batches_and_keep_their_numbers(monkeypatch: pytest.Monkey
     features.add(faces(15, first=20))
     assert len(features) == 35
     assert features.all()[:, 0].tolist() == list(range(35))
-    assert numbers.batches == [16, 16, 3]
     assert features.take([3, 34, 3, 0])[:, 1].tolist() == [3, 34, 3, 0]
     assert features.take([]).shape == (0, 3)
     features.add(faces(2, first=35))  # goes on after a look
     assert features.take([36, 7])[:, 0].tolist() == [36, 7]
     assert features.take(range(37), free=True)[:, 2].tolist() == list(range(37))
     assert Features(numbers).all().shape == (0, 3)
+
+
+def test_each_of_torchs_threads_takes_batches_of_its_own() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads, device, batches, seen in (
+            (3, "cpu", [3, 3, 1, *[16] * 5], {1}),  # what is left is shared out
+            (1, "cpu", [7, *[16] * 5], {1}),
+            (3, "cuda", [7, *[16] * 5], {3}),
+        ):
+            torch.set_num_threads(threads)
+            numbers = Numbers()
+            numbers.device = torch.device(device)
+            features = Features(numbers)
+            features.add(faces(87))
+            assert features.all()[:, 0].tolist() == list(range(87))
+            assert sorted(numbers.batches) == sorted(batches)
+            assert numbers.threads == seen
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_error_in_the_thread_is_not_lost() -> None:

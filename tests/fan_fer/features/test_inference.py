@@ -1,0 +1,74 @@
+"""The backbone as it is fastest: the same numbers, in a precision that suits the processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fan_fer.features import inference
+from fan_fer.features.inference import fastest, find_precision
+from fan_fer.features.resnet import ResNet18
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(scope="module")
+def backbone() -> nn.Module:
+    """With batch norms that do something."""
+    torch.manual_seed(0)
+    network = ResNet18()
+    network.fc = nn.Identity()
+    with torch.no_grad():
+        network.train()(torch.randn(4, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.mark.parametrize("small", [0, 4, 64])
+@pytest.mark.parametrize("size", [(128, 128), (96, 64)])
+def test_the_same_numbers_however_the_convolutions_are_taken(
+    small: int, size: tuple[int, int], backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "SMALL", small)
+    faces = torch.randn(3, 3, *size)
+    with torch.inference_mode():
+        expected = backbone(faces)
+        torch.testing.assert_close(fastest(backbone, "float32", CPU)(faces), expected, atol=1e-4, rtol=1e-4)
+        for units in (True, False):
+            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda units=units: units)
+            rounded = fastest(backbone, "bfloat16", CPU)(faces.bfloat16()).float()
+            assert (rounded - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("units", "instructions", "maker", "expected"),
+    [
+        (True, True, "GenuineIntel", "bfloat16"),
+        (False, True, "AuthenticAMD", "bfloat16"),
+        (False, True, "GenuineIntel", "float32"),
+        (False, False, "AuthenticAMD", "float32"),
+        (False, False, "", "float32"),
+    ],
+)
+def test_the_precision_is_what_the_processor_is_faster_with(
+    units: bool, instructions: bool, maker: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: f"vendor_id : {maker}\n")
+    assert find_precision("auto", CPU) == expected
+    assert find_precision("auto", GPU) == "float32"
+    assert [find_precision(name, CPU) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+
+
+def test_the_maker_where_the_system_has_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: Path, encoding: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(inference.platform, "processor", lambda: "Intel64 Family 6 Model 85, GenuineIntel")
+    assert find_precision("auto", CPU) == "float32"

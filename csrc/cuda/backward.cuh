@@ -146,8 +146,8 @@ class ParameterSums {
         dim_(call.dim()),
         step_(step) {
     if (!in_shared()) {
-      for (int i = threadIdx.x; i < K * dim_; i += blockDim.x) partial_[i] = A(0);
-      __syncthreads();
+      for (int i = threadIdx.x; i < K * dim_; i += blockDim.x)
+        partial_[i] = A(0);  // there before the first clip's sums
     } else {
       const int rounds = (dim_ + step_ * W - 1) / (step_ * W);
       for (int i = 0; i < rounds * K * W; ++i) shared(i)[threadIdx.x] = A(0);

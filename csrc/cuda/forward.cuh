@@ -226,7 +226,8 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
   for_each_tile(call, part.frames, [&](const Rows<T>& rows) { compute_logits<kRelation>(call, rows, team, frames); });
   __syncthreads();
   const auto self = softmax_of_s<kRelation>(team, part.frames, frames);
-  if (!kRelation || part.whole) return weigh_and_sum<kRelation>(call, team, part, frames, self, part.whole);
+  const bool there = part.frames.length <= call.layout.rows && call.clips.dim <= call.layout.columns;
+  if (!kRelation || part.whole) return weigh_and_sum<kRelation>(call, team, part, frames, self, there);
   if (team.rank == 0) leave_softmax(call, 0, part.slot, self);
   Accumulator<T>* const saved = call.to.saved + part.frames.first;
   for (int i = team.rank; i < part.frames.length; i += team.size) {

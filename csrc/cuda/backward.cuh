@@ -369,7 +369,6 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
                       part.number == 0 && rows.first == 0, sums);
     });
   }
-  __syncthreads();
   sums.finish();
   if (kHaveClusters && team.blocks > 1) sync_cluster();  // others may be reading what this block has reduced
 }
@@ -413,7 +412,6 @@ __global__ void __launch_bounds__(kWarpThreads, 2) warp_backward_kernel(const __
   const Vectors<T> vectors(area<A>(call.layout, kVectors), P * lanes);
   put_parameters<kRelation>(vectors, call, 0, P * lanes);
   ParameterSums<T, kRelation> sums(call, lanes);
-  Piece<T> totals[P][kRelation ? 3 : 1] = {};  // of this thread's pieces
   __syncthreads();
 
   for (Lanes<T> own(call.clips, lanes); !own.done(); own.next()) {
@@ -441,33 +439,30 @@ __global__ void __launch_bounds__(kWarpThreads, 2) warp_backward_kernel(const __
     const auto mine = frame.factors(clip, ds);
     if (own.writes) sums.b0 += ds;
     if (own.lane == 0) sums.b1 += clip.C;
-    Values<A, kFactors> factors[R];
-#pragma unroll
-    for (int j = 0; j < R; ++j) {
-      for (int k = 0; k < kFactors; ++k) factors[j].at[k] = own.of_row(mine.at[k], j);
-    }
 #pragma unroll
     for (int v = 0; v < P; ++v) {
       const int d = own.piece(v) * W;
-      if (!own.exists || d >= dim) continue;
       const GradientColumns<T, kRelation> gradient(load_at(G, d), load_at(V, d), clip.C,
                                                    [&](int k) { return vectors.get(k, own.piece(v)); });
-      if constexpr (kRelation) add_product(totals[v][2], clip.C, load_at(call.in.out + (own.b * 2 + 1) * dim, d));
+      Piece<T> dq0 = {}, dq1a = {}, dq1b = {};
+      if constexpr (kRelation) add_product(dq1b, clip.C, load_at(call.in.out + (own.b * 2 + 1) * dim, d));
 #pragma unroll
       for (int j = 0; j < R; ++j) {
-        if (j >= own.clip.length) break;
         const auto x = widen<T>(rows[j][v]);
-        add_product(totals[v][0], factors[j].at[kDs], x);
-        if constexpr (kRelation) add_product(totals[v][1], factors[j].at[kDz], x);
-        if (call.to.features == nullptr) continue;
-        gradient.write(call.to.features + (own.clip.first + j) * dim + d, factors[j], dim - d, aligned);
+        Values<A, kFactors> factors;  // not of all rows at once: there are not so many registers
+        for (int k = 0; k < kFactors; ++k) factors.at[k] = own.of_row(mine.at[k], j);
+        add_product(dq0, factors.at[kDs], x);
+        if constexpr (kRelation) add_product(dq1a, factors.at[kDz], x);
+        if (call.to.features == nullptr || j >= own.clip.length || d >= dim) continue;
+        gradient.write(call.to.features + (own.clip.first + j) * dim + d, factors, dim - d, aligned);
+      }
+      if (d >= dim) continue;
+      sums.add(0, own.piece(v), dq0);
+      if constexpr (kRelation) {
+        sums.add(1, own.piece(v), dq1a);
+        sums.add(2, own.piece(v), dq1b);
       }
     }
-  }
-#pragma unroll
-  for (int v = 0; v < P; ++v) {
-    const int piece = v * lanes + threadIdx.x % lanes;
-    for (int k = 0; piece * W < dim && k < (kRelation ? 3 : 1); ++k) sums.add(k, piece, totals[v][k]);
   }
   sums.finish();
 }

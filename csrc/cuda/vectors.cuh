@@ -71,9 +71,20 @@ FAN_DEVICE U narrow_one(Accumulator<U> x) {
 template <typename U>
 FAN_DEVICE uint4 load_bits(const U* from, int count, bool aligned) {
   if (aligned && count >= kWidth<U>) return *reinterpret_cast<const uint4*>(from);
-  Values<U, kWidth<U>> elements;
-  for (int k = 0; k < kWidth<U>; ++k) elements.at[k] = k < count ? from[k] : U{};
-  return as<uint4>(elements);
+  uint4 bits{0, 0, 0, 0};
+#pragma unroll 1
+  for (int k = 0; k < kWidth<U>; ++k) {  // all at once would take a register each
+    const U element = k < count ? from[k] : U{};
+    if constexpr (sizeof(U) == 8) {
+      bits = {bits.z, bits.w, as<uint2>(element).x, as<uint2>(element).y};
+    } else if constexpr (sizeof(U) == 4) {
+      bits = {bits.y, bits.z, bits.w, as<unsigned>(element)};
+    } else {
+      bits = {bits.x >> 16 | bits.y << 16, bits.y >> 16 | bits.z << 16, bits.z >> 16 | bits.w << 16,
+              bits.w >> 16 | static_cast<unsigned>(element.bits) << 16};
+    }
+  }
+  return bits;
 }
 
 // As many elements of any type as a piece of T has.

@@ -349,6 +349,9 @@ def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displac
         # last of them without a part.
         Case(frames=45, dim=24, clips=3, max_blocks=1, shared_per_block=12_000),
         Case(frames=53, dim=136, clips=1, shared_per_block=15_000),
+        Case(
+            frames=8, dim=1040, clips=1, mask=None, shared_per_block=40_000
+        ),  # more columns than its threads take at a time
         # Parts of clips; and several of them for a block of the backward pass.
         SPLIT,
         replace(SPLIT, self_bias=-200.0),
@@ -358,6 +361,7 @@ def test_rows_start_anywhere(runner: Path, frames: int, dtype, dim, gap, displac
         replace(SPLIT, dim=3, frames=300, clips=1),  # more parts than a thread adds up alone
         # Of unknown length: clips of one part beside one of several.
         replace(SPLIT, frames=(3,) * 16 + (70, 0), stray=3, max_blocks=2),
+        replace(SPLIT, frames=(1,) * 600 + (40,)),  # so many that a block combines the parts of more than 32 columns
         Case(frames=(41, 2), dim=136, max_frames=6),
     ],
     ids=str,
@@ -435,10 +439,11 @@ EACH = [
 
 @pytest.mark.parametrize("case", EACH, ids=str)
 def test_nan_stays_in_its_clip(runner: Path, case: Case) -> None:
-    inputs = _make_inputs(replace(case, clips=3, mask=None))
-    inputs.features[1, 2, 3] = float("nan")
-    _, out, *_ = kernels_for(runner, case).forward(inputs)
+    inputs = _make_inputs(replace(case, clips=3, mask="late"))
+    inputs.features[1, int(inputs.mask[1].int().argmax()), 3] = float("nan")
+    _, out, _, *weights = kernels_for(runner, case).forward(inputs, return_weights=True)
     assert torch.isnan(out).any(dim=1).tolist() == [False, True, False]
+    assert not any(weight[~inputs.mask].any() for weight in weights)
 
 
 @pytest.mark.parametrize("case", EACH, ids=str)

@@ -14,12 +14,14 @@
 
 namespace fan::cpu {
 
-template <typename A>
+template <typename A, int kBytes>
 struct VectorOf {
-  typedef A type __attribute__((vector_size(32)));
+  typedef A type __attribute__((vector_size(kBytes)));
 };
 template <typename A>
-using Vec = typename VectorOf<A>::type;
+using Vec = typename VectorOf<A, 32>::type;
+template <typename A>
+using HalfVec = typename VectorOf<A, 16>::type;
 // The same anywhere in memory. As an assignment it is one instruction; gcc splits a memcpy into two for AVX2.
 template <typename A>
 struct UnalignedVectorOf {
@@ -29,13 +31,6 @@ template <typename A>
 using UnalignedVec = typename UnalignedVectorOf<A>::type;
 template <typename A>
 inline constexpr int64_t kLanes = 32 / sizeof(A);
-
-template <typename A>
-struct HalfVectorOf {
-  typedef A type __attribute__((vector_size(16)));
-};
-template <typename A>
-using HalfVec = typename HalfVectorOf<A>::type;
 
 template <typename A>
 FAN_INLINE HalfVec<A> lower_half(const Vec<A>& x) {

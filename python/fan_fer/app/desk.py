@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Clip:
     error: str = ""
     result: dict[str, Any] | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
+    users: int = 0  # of its files at this moment; the last one deletes them where the clip has been thrown away
     seen: float = field(default_factory=time.monotonic)
     playable: threading.Lock = field(default_factory=threading.Lock)  # held while its copy is written
 
@@ -104,6 +105,21 @@ class Desk:
                 clip.seen = time.monotonic()
             return clip
 
+    @contextlib.contextmanager
+    def use(self, clip: Clip) -> Iterator[bool]:
+        """Keeps the clip's files for as long as the block lasts; False where they are already thrown away."""
+        with self._lock:
+            kept = not clip.cancelled.is_set()
+            clip.users += kept
+        try:
+            yield kept
+        finally:
+            with self._lock:
+                clip.users -= kept
+                last = kept and clip.cancelled.is_set() and clip.users == 0
+            if last:
+                _delete(clip.folder)
+
     def ahead_of(self, clip: Clip) -> int:
         """How many clips are read before this one."""
         with self._lock:
@@ -111,12 +127,12 @@ class Desk:
         return in_line.index(clip) if clip in in_line else 0
 
     def discard(self, clip: Clip) -> None:
-        """Ends the work on a clip and deletes everything of it."""
+        """Ends the work on a clip and deletes everything of it, as soon as nobody uses its files."""
         with self._lock:
             self._clips.pop(clip.id, None)
             clip.cancelled.set()
-            reading = clip.state == READING
-        if not reading:  # else the reader does it when it has left the files
+            used = clip.users > 0
+        if not used:
             _delete(clip.folder)
 
     def close(self) -> None:
@@ -133,15 +149,9 @@ class Desk:
 
     def _work(self) -> None:
         while (clip := self._queue.get()) is not None:
-            with self._lock:
-                if clip.cancelled.is_set():
-                    continue
-                clip.state = READING
-            self._read(clip)
-            with self._lock:
-                cancelled = clip.cancelled.is_set()
-            if cancelled:
-                _delete(clip.folder)
+            with self.use(clip) as kept:
+                if kept:
+                    self._read(clip)
 
     def _read(self, clip: Clip) -> None:
         def report(stage: str, done: int, total: int | None) -> None:
@@ -149,6 +159,7 @@ class Desk:
                 raise _Cancelled
             clip.stage, clip.done, clip.total = stage, done, total
 
+        clip.state = READING
         try:
             result = read_clip(clip.folder, clip.name, self._recognizers, report)
             self._finish(clip, DONE, result=result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from fan_fer.recognizer import Recognizer
 STATIC = Path(__file__).parent / "static"
 # Other names in the Host header are those of web pages that have their name point at this computer.
 HOSTS = ("127.0.0.1", "localhost")
+GONE = "this clip is no longer here"
 TYPES = {"json": "application/json", "csv": "text/csv", "png": "image/png"}
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -90,10 +91,10 @@ def make_app(recognizers: Sequence[Recognizer], limits: Limits, example: Path | 
         Route("/api/clips/{id}", discard, methods=["DELETE"]),
         Route("/api/clips/{id}/discard", discard, methods=["POST"]),  # what a page that is closed can still send
         Route("/api/clips/{id}/result", result),
-        Route("/api/clips/{id}/video", video),
-        Route("/api/clips/{id}/playable", playable),
-        Route("/api/clips/{id}/faces/{frame:int}", face),
-        Route("/api/clips/{id}/files/{network:int}/{kind}", download),
+        Route("/api/clips/{id}/video", _Files(video), methods=["GET"]),
+        Route("/api/clips/{id}/playable", _Files(playable), methods=["GET"]),
+        Route("/api/clips/{id}/faces/{frame:int}", _Files(face), methods=["GET"]),
+        Route("/api/clips/{id}/files/{network:int}/{kind}", _Files(download), methods=["GET"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     middleware = [
@@ -199,13 +200,28 @@ async def result(request: Request) -> Response:
     return Json(_done(request).result)
 
 
-async def video(request: Request) -> Response:
-    return FileResponse(_done(request).folder / VIDEO, media_type=_media_type(_done(request).folder / VIDEO))
+class _Files:
+    """Answers with a file of a clip. The page may throw the clip away meanwhile; its files stay until they are sent."""
+
+    def __init__(self, answer: Callable[[Request, Clip], Awaitable[Response]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        clip = _done(request)
+        with _desk(request).use(clip) as kept:
+            if not kept:
+                raise HTTPException(404, GONE)
+            response = await self._answer(request, clip)
+            await response(scope, receive, send)
 
 
-async def playable(request: Request) -> Response:
+async def video(request: Request, clip: Clip) -> Response:
+    return FileResponse(clip.folder / VIDEO, media_type=_media_type(clip.folder / VIDEO))
+
+
+async def playable(request: Request, clip: Clip) -> Response:
     """A copy that every browser plays, made when it is first asked for."""
-    clip = _done(request)
 
     def write() -> Path:
         with clip.playable:
@@ -214,20 +230,19 @@ async def playable(request: Request) -> Response:
     return FileResponse(await run_in_threadpool(write), media_type="video/mp4")
 
 
-async def face(request: Request) -> Response:
-    path = face_file(_done(request).folder / FACES, request.path_params["frame"])
+async def face(request: Request, clip: Clip) -> Response:
+    path = face_file(clip.folder / FACES, request.path_params["frame"])
     if not is_file(path):
         raise HTTPException(404)
     return FileResponse(path, media_type="image/jpeg")
 
 
-async def download(request: Request) -> Response:
-    clip, kind = _done(request), request.path_params["kind"]
+async def download(request: Request, clip: Clip) -> Response:
+    kind = request.path_params["kind"]
     path = clip.folder / str(request.path_params["network"]) / FILES.get(kind, "-")
     if not is_file(path):
         raise HTTPException(404)
-    stem = Path(clip.name).stem
-    return FileResponse(path, media_type=TYPES[kind], filename=f"{stem}.{kind}")
+    return FileResponse(path, media_type=TYPES[kind], filename=f"{Path(clip.name).stem}.{kind}")
 
 
 def _desk(request: Request) -> Desk:
@@ -238,7 +253,7 @@ def _desk(request: Request) -> Desk:
 def _clip(request: Request) -> Clip:
     clip = _desk(request).find(request.path_params["id"])
     if clip is None:
-        raise HTTPException(404, "this clip is no longer here")
+        raise HTTPException(404, GONE)
     return clip
 
 

@@ -29,7 +29,8 @@ from ..odd_paths import FOREIGN
 from ..video.made import video, with_sound
 
 testclient = pytest.importorskip("starlette.testclient", reason="no Starlette: pip install 'fan_ext[test]'")
-from fan_fer.app.server import make_app  # noqa: E402  (needs Starlette)
+from fan_fer.app import server  # noqa: E402  (needs Starlette)
+from fan_fer.app.server import make_app  # noqa: E402
 
 ADDRESS = "http://127.0.0.1:8350"
 LIMITS = Limits(minutes=0.5, megabytes=1)
@@ -328,6 +329,49 @@ def test_page_asks_nothing_of_others(serve) -> None:
         text = client.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text
         assert "https:" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "looks"),
+    [
+        ("video", "_media_type"),
+        ("playable", "write_playable"),
+        ("faces/5", "face_file"),
+        ("files/0/json", "is_file"),
+        ("files/0/csv", "is_file"),
+        ("files/0/png", "is_file"),
+    ],
+)
+def test_clip_that_is_thrown_away_while_its_files_are_sent(
+    serve, clip: Path, monkeypatch: pytest.MonkeyPatch, asked: str, looks: str
+) -> None:
+    client = serve()
+    id = upload(client, clip).json()["id"]
+    assert until(client, id, "done", "failed")["state"] == "done"
+    before = client.get(f"/api/clips/{id}/{asked}")
+    look = getattr(server, looks)
+
+    def look_and_leave(*arguments):
+        client.app.state.desk.discard(client.app.state.desk.find(id))
+        return look(*arguments)
+
+    monkeypatch.setattr(server, looks, look_and_leave)
+    answer = client.get(f"/api/clips/{id}/{asked}")
+    assert (answer.status_code, answer.content) == (200, before.content)
+    assert kept(client) == []
+    assert client.get(f"/api/clips/{id}/{asked}").status_code == 404
+
+
+def test_clip_that_is_thrown_away_just_before_its_files_are_asked_for(
+    serve, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    id = upload(client, clip).json()["id"]
+    assert until(client, id, "done", "failed")["state"] == "done"
+    gone = client.app.state.desk.find(id)
+    client.app.state.desk.discard(gone)
+    monkeypatch.setattr(client.app.state.desk, "find", lambda id: gone)
+    assert client.get(f"/api/clips/{id}/video").status_code == 404
 
 
 def test_clip_of_a_page_that_is_gone_expires(serve, clip: Path) -> None:

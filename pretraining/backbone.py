@@ -1,11 +1,13 @@
-r"""Trains ResNet18 on single FER+ faces, with the voters' label distributions as targets.
+r"""Trains a backbone on single FER+ faces, with the voters' label distributions as targets.
 
-    python -m pretraining.backbone --data ferplus.npz --out runs/backbone
-    python -m pretraining.backbone --data ferplus.npz --out runs/larger --sizes 96x10,128x5 --lr 0.02 \
-        --start runs/backbone/backbone.safetensors
+    python -m pretraining.backbone --data ferplus.npz --out runs/teacher --network face29 \
+        --start dlib_face_recognition_resnet_model_v1.dat --sizes 104x30 --lr 0.03
+    python -m pretraining.backbone --data ferplus.npz --out runs/student --sizes 64x10,96x20 \
+        --teacher runs/teacher/backbone.safetensors --distil 0.7
 
-Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights
-under torchvision's names) after each epoch. The same command goes on where a killed run stopped.
+Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights)
+after each epoch. The same command goes on where a killed run stopped. The log's figures are of the tuning half of the
+valid faces: what is chosen by them is reported on the other half.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import json
 import math
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +34,21 @@ from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.files import atomic_write
 from fan_fer.base.terminal import progress_bar, run_main
 from fan_fer.features.cache import fingerprint
+from fan_fer.features.backbones import BACKBONES
+from fan_fer.features.face29 import Face29
 from fan_fer.features.resnet import ResNet18
 from pretraining.augment import augment
 from pretraining.ferplus import FaceSet, load_ferplus
+from pretraining.identity import load_identity
 from pretraining.matrix_conv import use_matrix_products
 
 MEAN, STD = 0.508, 0.255  # of the FER2013 training faces
+CALIBRATED = 512  # faces that the batch norms of dlib's network take their statistics from
 
 
 @dataclass(frozen=True)
 class BackboneSettings:
+    network: str = "resnet18"  # or "face29"
     sizes: str = "64x20"  # side of the square faces in pixels x epochs, one after the other: "64x20,96x10"
     batch: int = 128
     lr: float = 0.1  # highest, after the warm-up
@@ -48,10 +56,12 @@ class BackboneSettings:
     average: float = 0.998  # decay of the running average of the weights, per step
     mixup: float = 0.0  # parameter of the Beta distribution that faces, and their labels, are mixed by; 0: not
     balance: float = 0.0  # 0: every face once an epoch; 1: every emotion as often; between: by its count to this power
-    distil: float = 0.0  # share of the targets that the network of --start gives, the voters giving the rest
+    distil: float = 0.0  # share of the targets that the networks of --teacher give, the voters giving the rest
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.network not in BACKBONES:
+            raise FanFerError(f"--network {self.network}: wanted one of {', '.join(BACKBONES)}")
         if not re.fullmatch(r"[1-9]\d*x[1-9]\d*(,[1-9]\d*x[1-9]\d*)*", self.sizes):
             raise FanFerError(f"--sizes {self.sizes}: wanted side x epochs, one or more, such as 64x20 or 64x20,96x10")
         if not 0 <= self.distil <= 1:
@@ -73,16 +83,48 @@ def resize(images: Tensor, size: int) -> Tensor:
     return nn.functional.interpolate(images.unsqueeze(1).float() / 255, size=(size, size), mode="bilinear")
 
 
-def load_resnet(path: Path) -> dict[str, Tensor]:
-    """The tensors, under torchvision's names, that a run of this script wrote."""
+def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Name and tensors, its head's among them, of a network that this script wrote."""
     if not path.is_file():
         raise FanFerError(f"{path}: no such file; wanted the backbone.safetensors that this script writes")
     try:
         tensors = load_file(path)
-        ResNet18(num_classes=len(EMOTIONS)).load_state_dict(tensors)
-    except (SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
         raise FanFerError(f"{path}: not a backbone.safetensors of this script ({first_line(error)})") from error
-    return tensors
+    for name, make in BACKBONES.items():
+        with torch.device("meta"):
+            expected = make(num_classes=len(EMOTIONS)).state_dict()
+        if {key: value.shape for key, value in expected.items()} == {key: value.shape for key, value in tensors.items()}:
+            return name, tensors
+    raise FanFerError(f"{path}: not a backbone.safetensors of this script; wanted one of {', '.join(BACKBONES)}")
+
+
+def load_network(path: Path) -> nn.Module:
+    """The network that this script wrote, in evaluation mode."""
+    name, tensors = read_backbone(path)
+    network = BACKBONES[name](num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> nn.Module:
+    """A network with random weights, those of a file of this script, or those of dlib's .dat."""
+    if start is not None and start.suffix == ".dat":
+        if name != "face29":
+            raise FanFerError(f"{start}: dlib's network is face29; wanted --network face29")
+        network: nn.Module = load_identity(start, normalise(resize(faces.images[:CALIBRATED], size)), MEAN, STD)
+        network.fc = nn.Linear(Face29.feature_size, len(EMOTIONS))
+    elif start is not None:
+        found, tensors = read_backbone(start)
+        if found != name:
+            raise FanFerError(f"{start}: a {found}; wanted a {name}, or --network {found}")
+        network = BACKBONES[name](num_classes=len(EMOTIONS))
+        network.load_state_dict(tensors)
+    else:
+        network = BACKBONES[name](num_classes=len(EMOTIONS))
+    network = network.to(memory_format=torch.channels_last)
+    use_matrix_products(network.layer4 if isinstance(network, ResNet18) else network.blocks[10:])
+    return network
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -105,11 +147,14 @@ def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
     return torch.cat(found)
 
 
-def distilled(faces: FaceSet, network: nn.Module, size: int, share: float) -> FaceSet:
-    """The faces with labels that are, to ``share``, what ``network`` says of them (Hinton et al. 2015)."""
+@torch.inference_mode()
+def taught(inputs: Tensor, labels: Tensor, teachers: Sequence[nn.Module], share: float) -> Tensor:
+    """Labels that are, to ``share``, what the teachers say of the very pictures that the student sees (Beyer et al. 2022)."""
     if share == 0:
-        return faces
-    return replace(faces, labels=torch.lerp(faces.labels, scores(network, faces, size).softmax(dim=1), share))
+        return labels
+    with torch.autocast("cpu", torch.bfloat16):
+        said = [teacher(inputs).float().softmax(dim=1) for teacher in teachers]
+    return torch.lerp(labels, torch.stack(said).mean(dim=0), share)
 
 
 def accuracy(network: nn.Module, faces: FaceSet, size: int) -> tuple[float, float]:
@@ -143,23 +188,27 @@ def mix(inputs: Tensor, labels: Tensor, alpha: float, rng: torch.Generator) -> t
 
 
 def train(
-    train_faces: FaceSet, valid_faces: FaceSet, out: Path, settings: BackboneSettings, start: Path | None = None
+    train_faces: FaceSet,
+    valid_faces: FaceSet,
+    out: Path,
+    settings: BackboneSettings,
+    start: Path | None = None,
+    teachers: Sequence[Path] = (),
 ) -> nn.Module:
     """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights.
 
-    start: a backbone.safetensors whose weights the training begins with, in place of random ones.
+    start: a file whose weights the training begins with, in place of random ones.
     """
-    if settings.distil and start is None:
-        raise FanFerError(f"--distil {settings.distil}: wants --start, the network to distil")
-    made_with = asdict(settings) | {"start": None if start is None else fingerprint(start)}
-    tensors = None if start is None else load_resnet(start)
-    out.mkdir(parents=True, exist_ok=True)
+    if bool(settings.distil) != bool(teachers):
+        raise FanFerError(f"--distil {settings.distil} with {len(teachers)} teachers: --teacher wants --distil, and it that")
+    made_with = asdict(settings) | {
+        "start": None if start is None else fingerprint(start),
+        "teachers": [fingerprint(teacher) for teacher in teachers],
+    }
+    masters = [load_network(teacher) for teacher in teachers]
     torch.manual_seed(settings.seed)
-    network = ResNet18(num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
-    use_matrix_products(network.layer4)
-    if tensors is not None:
-        network.load_state_dict(tensors)
-        train_faces = distilled(train_faces, network, max(settings.size_of_epochs()), settings.distil)
+    network = start_network(settings.network, start, train_faces, max(settings.size_of_epochs()))
+    out.mkdir(parents=True, exist_ok=True)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]  # biases and batch norm
@@ -178,7 +227,7 @@ def train(
 
     for epoch, size in list(enumerate(settings.size_of_epochs()))[first_epoch:]:
         started = time.monotonic()
-        loss = train_epoch(network, averaged, optimizer, train_faces, epoch, settings)
+        loss = train_epoch(network, averaged, optimizer, train_faces, masters, epoch, settings)
         right, recall = accuracy(averaged, valid_faces, size)
         figures = {
             "epoch": epoch + 1,
@@ -202,8 +251,8 @@ def train(
 
 
 def train_epoch(
-    network: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer, faces: FaceSet, epoch: int,
-    settings: BackboneSettings,
+    network: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer, faces: FaceSet,
+    teachers: Sequence[nn.Module], epoch: int, settings: BackboneSettings,
 ) -> float:  # fmt: skip
     """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
     sizes = settings.size_of_epochs()
@@ -220,6 +269,7 @@ def train_epoch(
                 group["lr"] = learning_rate(step, len(sizes) * len(batches), settings.lr)
             inputs = normalise(augment(faces.images[chosen], sizes[epoch], rng))
             inputs, labels = mix(inputs, faces.labels[chosen], settings.mixup, rng)
+            labels = taught(inputs, labels, teachers, settings.distil)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(inputs)
             loss = nn.functional.cross_entropy(logits.float(), labels)
@@ -236,12 +286,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="pretraining.backbone", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
-    parser.add_argument("--start", type=Path, help="backbone.safetensors to begin with; default: random weights")
+    parser.add_argument("--start", type=Path, help="backbone.safetensors, or dlib's .dat, to begin with; default: random")
+    parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="backbone.safetensors of networks to learn from")
     for name, default in asdict(BackboneSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
-    data, out, start = (arguments.pop(name) for name in ("data", "out", "start"))
-    train(load_ferplus(data, "train"), load_ferplus(data, "valid"), out, BackboneSettings(**arguments), start)
+    data, out, start, teachers = (arguments.pop(name) for name in ("data", "out", "start", "teacher"))
+    settings = BackboneSettings(**arguments)
+    train(load_ferplus(data, "train"), load_ferplus(data, "tune"), out, settings, start, teachers)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fan_fer.base.errors import FanFerError, first_line
 VOTE_COLUMNS = (
     "Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear", "Contempt", "Unknown", "Not a face",
 )  # fmt: skip
+HALVES = ("tune", "report")  # of the valid faces, by turns
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class FaceSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def every(self, step: int, first: int) -> FaceSet:
+        """Every ``step``-th face from ``first`` on."""
+        return FaceSet(self.images[first::step], self.labels[first::step], self.agreed[first::step])
 
 
 def rgb(faces: FaceSet) -> NDArray[np.uint8]:
@@ -52,7 +57,12 @@ def label_distributions(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def load_ferplus(path: Path, split: str) -> FaceSet:
-    """The faces of ``split`` ("train" or "valid"): arrays ``{split}_images`` and ``{split}_votes`` of an .npz."""
+    """The faces of a split: arrays ``{split}_images`` and ``{split}_votes`` of an .npz.
+
+    split: "train"; "valid"; or half of the latter, "tune" to choose by and "report" to report what was chosen.
+    """
+    if split in HALVES:
+        return load_ferplus(path, "valid").every(2, HALVES.index(split))
     wanted = f"an .npz with {split}_images and {split}_votes"
     if not path.is_file():
         raise FanFerError(f"{path}: no such file; the FER+ faces are wanted, {wanted}")

@@ -4,11 +4,11 @@
         --valid-clips ict-afew/Val_AFEW --detector yunet:yunet_n_640_640.onnx \
         --backbone runs/backbone/backbone.safetensors --out runs/attention
 
-Three losses, added: clips of a video set; clips mixed from FER+ faces, whose informative frames are known and ought to
-weigh most; and FER+ faces on their own, half of whose target is what the backbone's head says of them, so that the
-classifier stays one of single frames too. Its confidence is then set right on the FER+ valid faces. Faces and features
-are computed once and kept in ``--out``; the weights file there is ``fan_resnet18.safetensors``. The same command goes
-on where a killed run stopped.
+Four losses, added: clips of a video set; brief clips of FER+ faces, whose informative frames are known and ought to
+weigh most; plain clips of such faces, all of which show one emotion; and FER+ faces on their own, half of whose target
+is what the backbone's head says of them, so that the classifier stays one of single frames too. Its confidence is then
+set right on half of the FER+ valid faces. Faces and features are computed once and kept in ``--out``; the weights file
+there is ``fan_resnet18.safetensors``. The same command goes on where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from torch import Generator, Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.checkpoint import load_checkpoint, save_checkpoint
+from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.terminal import progress_bar, run_main
 from fan_fer.recognizer import Recognizer, load_recognizer
 from pretraining.calibration import divide_logits, fit_temperature, logits_of
 from pretraining.features import load_backbone, set_name
 from pretraining.ferplus import load_ferplus, rgb
+from pretraining.mixed_clips import NEUTRAL
 from pretraining.pooling import Clips, clip_loss, make_heads, pad_clips
 from pretraining.score import measure
 from pretraining.training_data import (
@@ -55,8 +57,10 @@ class AttentionSettings:
     attention_lr: float = 1.0  # how many times as fast the attention learns
     smoothing: float = 0.1  # of the clips' labels
     size: int = 128  # side of the square faces, pixels: the one the backbone was trained at last
-    mixed: float = 0.3  # weight of the loss of clips mixed from single faces
+    brief: float = 0.3  # weight of the loss of clips few of whose faces show the emotion
     follow: float = 1.0  # of that of their informative frames' share in the weights, within the former
+    plain: float = 2.0  # weight of the loss of clips all of whose faces show the emotion
+    neutral: float = 0.5  # share of neutral ones among these, in place of each emotion as often
     faces: float = 10.0  # weight of the loss of single faces
     distil: float = 0.5  # how much of their target is what the backbone's head says of them
     seed: int = 0
@@ -86,6 +90,11 @@ def draw_clips(data: TrainingData, count: int, frames: int, rng: Generator) -> C
     return pad_clips(rows, clips.labels[chosen], shown)
 
 
+def plain_emotions(count: int, neutral: float) -> list[int]:
+    """``count`` emotions: to a share ``neutral``, the others in turn."""
+    return [NEUTRAL if number < neutral * count else number % len(EMOTIONS) for number in range(count)]
+
+
 def train_epoch(
     network: FrameAttentionNetwork,
     optimizer: torch.optim.Optimizer,
@@ -103,9 +112,12 @@ def train_epoch(
             group["lr"] = group["highest"] * 0.5 * (1 + math.cos(math.pi * progress))
         clips = draw_clips(data, settings.batch, settings.frames, rng)
         loss = clip_loss(network, pooling, clips, settings.smoothing)
-        if settings.mixed:
-            mixed = data.mixed.draw(settings.batch, rng)
-            loss = loss + settings.mixed * clip_loss(network, pooling, mixed, settings.smoothing, settings.follow)
+        if settings.brief:
+            brief = data.mixed.draw_brief(settings.batch, rng)
+            loss = loss + settings.brief * clip_loss(network, pooling, brief, settings.smoothing, settings.follow)
+        if settings.plain:
+            plain = data.mixed.draw_plain(plain_emotions(settings.batch, settings.neutral), rng)
+            loss = loss + settings.plain * clip_loss(network, pooling, plain, settings.smoothing)
         if settings.faces:
             single = torch.randint(0, len(data.faces.labels), (4 * settings.batch,), generator=rng)
             logits = network.classify(data.faces.features[single].unsqueeze(1)).logits
@@ -156,8 +168,8 @@ def train(
 
 
 def calibrate(network: FrameAttentionNetwork, card: ModelCard, data: Path) -> ModelCard:
-    """Sets the network's confidence right on the FER+ valid faces; returns the card with the temperature it took."""
-    valid = load_ferplus(data, "valid")
+    """Sets the network's confidence right on the tuning half of the FER+ valid faces; the card with the temperature."""
+    valid = load_ferplus(data, "tune")
     logits = logits_of(Recognizer(network, card, weights_file="").classify_faces(rgb(valid)))
     temperature = fit_temperature(logits, valid.labels.argmax(dim=1).numpy())
     divide_logits(network, temperature)

@@ -39,7 +39,10 @@ def load_identity(path: Path, faces: Tensor, pixel_mean: float, pixel_std: float
             filters, scales = next(tensors), next(tensors)
             count = convolution.out_channels
             weight = torch.from_numpy(filters[:-count].copy()).view_as(convolution.weight)
-            bias, (factor, shift) = torch.from_numpy(filters[-count:].copy()), torch.from_numpy(scales.copy()).view(2, -1)
+            bias, (factor, shift) = (
+                torch.from_numpy(filters[-count:].copy()),
+                torch.from_numpy(scales.copy()).view(2, -1),
+            )
             if convolution is network.conv1:
                 bias += weight.sum((1, 2, 3)) * ((255 * pixel_mean - MEAN) / SCALE)
                 weight *= 255 * pixel_std / SCALE

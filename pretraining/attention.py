@@ -34,7 +34,7 @@ from pretraining.features import load_backbone, set_name
 from pretraining.ferplus import load_ferplus, rgb
 from pretraining.mixed_clips import NEUTRAL
 from pretraining.pooling import Clips, clip_loss, make_heads, pad_clips
-from pretraining.score import measure
+from pretraining.score import measure, prepare
 from pretraining.training_data import (
     TrainingData,
     add_arguments,
@@ -54,12 +54,12 @@ class AttentionSettings:
     batch: int = 64  # clips of each kind in a step; four times as many single faces
     frames: int = 64  # of each video clip that a step sees, drawn at random; all, where there are fewer
     lr: float = 3e-3  # highest, of the heads; of the classifier, which starts as the backbone's head, a third
-    attention_lr: float = 1.0  # how many times as fast the attention learns
+    attention_lr: float = 10.0  # how many times as fast the attention learns
     smoothing: float = 0.1  # of the clips' labels
     size: int = 128  # side of the square faces, pixels: the one the backbone was trained at last
     brief: float = 0.3  # weight of the loss of clips few of whose faces show the emotion
     follow: float = 1.0  # of that of their informative frames' share in the weights, within the former
-    plain: float = 2.0  # weight of the loss of clips all of whose faces show the emotion
+    plain: float = 1.5  # weight of the loss of clips all of whose faces show the emotion
     neutral: float = 0.5  # share of neutral ones among these, in place of each emotion as often
     faces: float = 10.0  # weight of the loss of single faces
     distil: float = 0.5  # how much of their target is what the backbone's head says of them
@@ -117,7 +117,7 @@ def train_epoch(
             loss = loss + settings.brief * clip_loss(network, pooling, brief, settings.smoothing, settings.follow)
         if settings.plain:
             plain = data.mixed.draw_plain(plain_emotions(settings.batch, settings.neutral), rng)
-            loss = loss + settings.plain * clip_loss(network, pooling, plain, settings.smoothing)
+            loss = loss + settings.plain * clip_loss(network, pooling, plain, smoothing=0)
         if settings.faces:
             single = torch.randint(0, len(data.faces.labels), (4 * settings.batch,), generator=rng)
             logits = network.classify(data.faces.features[single].unsqueeze(1)).logits
@@ -215,7 +215,8 @@ def main() -> None:
     weights_file = out / "fan_resnet18.safetensors"
     save_weights(weights_file, network, card, half=True)
     valid_clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
-    figures = measure(load_recognizer(weights_file), paths.data, paths.valid_clips, valid_clips)
+    recognizer = load_recognizer(weights_file)
+    figures = measure(recognizer.network, prepare(recognizer.embedder, paths.data, paths.valid_clips, valid_clips))
     save_weights(weights_file, network, replace(card, scores=figures.to_scores()), half=True)
     print(figures.to_markdown())
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import first_line
 from fan_fer.base.files import make_folder
@@ -28,11 +29,13 @@ from fan_fer.evaluation.metrics import Scores, difference, score
 from fan_fer.evaluation.pictures import write_confusion, write_reliability
 from fan_fer.evaluation.text import difference_texts, markdown_table, ranking_text, share_text
 from fan_fer.faces.detectors import load_detector
-from fan_fer.recognizer import Recognizer, load_recognizer
+from fan_fer.features.embedding import Embedder
+from fan_fer.recognizer import load_recognizer
 from pretraining.augment import degrade
 from pretraining.features import FRAME_TRUTH, ClipSet, load_faces, set_name
 from pretraining.ferplus import HALVES, load_ferplus, rgb
 from pretraining.mixed_clips import NEUTRAL, ClipMaker, FacePool
+from pretraining.pooling import Clips
 
 HEADINGS = ["", "accuracy %", "mean recall %", "calibration error", "ROC area of the weights", "of 1 - p(neutral)"]
 AGAINST_MEAN = ["mean of the frames' probabilities", "accuracy %", "mean recall %", "FAN - mean, points", "of recall"]
@@ -54,6 +57,33 @@ class Measured:
     @property
     def scores(self) -> Scores:
         return score(EMOTIONS, self.labels, self.probabilities[None])
+
+    @property
+    def mean_scores(self) -> Scores:
+        """Of clips: those of the mean of the frames' probabilities."""
+        assert self.mean is not None
+        return score(EMOTIONS, self.labels, self.mean[None])
+
+
+@dataclass(frozen=True)
+class _ClipFeatures:
+    """Clips back to back."""
+
+    features: Tensor  # (T, D)
+    offsets: Tensor  # (K + 1,)
+    labels: Tensor  # (K,)
+    informative: list[NDArray[np.bool_]] | None  # for each clip (n,); None where the frames are not ranked
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a network is measured on, as its backbone sees it."""
+
+    faces: Tensor  # (N, D), all FER+ valid faces
+    answers: Tensor  # (N,) what most voters see in them
+    agreed: Tensor  # (N,) bool: more than half of the voters do
+    report: Tensor  # (N,) bool: the half that nothing is chosen by
+    clips: Mapping[str, _ClipFeatures]
 
 
 @dataclass(frozen=True)
@@ -108,7 +138,7 @@ def _row(name: str, measured: Measured) -> list[str]:
 
 def _row_against_mean(name: str, measured: Measured) -> list[str]:
     assert measured.mean is not None
-    mean = score(EMOTIONS, measured.labels, measured.mean[None])
+    mean = measured.mean_scores
     change = difference(measured.labels, measured.probabilities[None], measured.mean[None])
     return [
         name,
@@ -118,74 +148,75 @@ def _row_against_mean(name: str, measured: Measured) -> list[str]:
     ]
 
 
-def measure(recognizer: Recognizer, data: Path, clips: Path, faces: ClipSet) -> Figures:
-    """``recognizer`` on the FER+ valid split and on a folder of clips, whose aligned faces are ``faces``.
+def prepare(embedder: Embedder, data: Path, clips: Path, faces: ClipSet) -> Prepared:
+    """Features of the FER+ valid split, clips mixed from its reporting half, and ``faces``, those of a folder of clips.
 
     Which frames of video clips are informative is known where there is a ``frames.csv`` in the folder: those of
     intensity above 0.2 that are not occluded.
     """
+
+    def embed(crops: NDArray[np.uint8], what: str) -> Tensor:
+        return embedder.embed_all(crops, what, len(crops))
+
     every = load_ferplus(data, "valid")
-    features = _embed(recognizer, rgb(every), "faces")
-    answers, given = every.labels.argmax(dim=1), _classify_each(recognizer, features)
-    report, agreed = torch.zeros(len(every), dtype=torch.bool), every.agreed
+    features, answers = embed(rgb(every), "faces"), every.labels.argmax(dim=1)
+    report = torch.zeros(len(every), dtype=torch.bool)
     report[HALVES.index("report") :: len(HALVES)] = True
-    parts = {EVERY: report | True, EVERY_AGREED: agreed, FACES: report, AGREED: report & agreed}
-    found = {name: Measured(answers[part].numpy(), given[part].double().numpy()) for name, part in parts.items()}
 
     rng = torch.Generator().manual_seed(0)
-    size = recognizer.card.preprocessing.size
-    hidden = torch.cat([degrade(batch, size, rng) for batch in every.images[report].split(128)])
+    hidden = torch.cat([degrade(part, embedder.preprocessing.size, rng) for part in every.images[report].split(128)])
     hidden_crops = (hidden[:, 0, :, :, None] * 255).round().byte().expand(-1, -1, -1, 3).numpy()
-    maker = ClipMaker(
-        FacePool(features[report], every.labels[report], _embed(recognizer, hidden_crops, "hidden faces"))
-    )
-    emotions = answers[report][torch.randint(0, int(report.sum()), (CLIPS,), generator=rng)]
-    mixed = {
-        PLAIN: maker.draw_plain([number % len(EMOTIONS) for number in range(CLIPS)], rng),
-        USUAL: maker.draw_plain(emotions.tolist(), rng),
-        BRIEF: maker.draw_brief(CLIPS, rng),
+    maker = ClipMaker(FacePool(features[report], every.labels[report], embed(hidden_crops, "hidden faces")))
+    drawn = answers[report][torch.randint(0, int(report.sum()), (CLIPS,), generator=rng)]
+    sets = {
+        PLAIN: _packed(maker.draw_plain([number % len(EMOTIONS) for number in range(CLIPS)], rng)),
+        USUAL: _packed(maker.draw_plain(drawn.tolist(), rng)),
+        BRIEF: _packed(maker.draw_brief(CLIPS, rng), ranked=True),
     }
-    for name, made in mixed.items():
-        lengths = made.mask.sum(dim=1).tolist()
-        offsets = torch.tensor([0, *lengths]).cumsum(0)
-        shown = [row.bool().numpy() for row in made.informative[made.mask].split(lengths)] if name == BRIEF else None
-        found[name] = _measure_clips(recognizer, made.features[made.mask], offsets, made.labels, shown)
-
-    features = _embed(recognizer, faces.frames.numpy(), f"frames of {clips.name}")
     truth = clips / FRAME_TRUTH
     informative = informative_frames(truth, faces) if truth.is_file() else None
-    found[set_name(clips)] = _measure_clips(recognizer, features, faces.offsets, faces.labels, informative)
-    return Figures(found)
+    video = embed(faces.frames.numpy(), f"frames of {clips.name}")
+    sets[set_name(clips)] = _ClipFeatures(video, faces.offsets, faces.labels, informative)
+    return Prepared(features, answers, every.agreed, report, sets)
 
 
-def _measure_clips(
-    recognizer: Recognizer,
-    features: Tensor,
-    offsets: Tensor,
-    labels: Tensor,
-    informative: list[NDArray[np.bool_]] | None,
-) -> Measured:
-    """Clips back to back: features (T, D), offsets (K + 1,), labels (K,), and for each clip (n,) bool."""
-    own = _classify_each(recognizer, features)
+def measure(network: FrameAttentionNetwork, prepared: Prepared) -> Figures:
+    """``network``, whose backbone gave the features, on all of ``prepared``."""
+    given, answers = _classify_each(network, prepared.faces), prepared.answers
+    parts = {
+        EVERY: torch.ones_like(prepared.agreed),
+        EVERY_AGREED: prepared.agreed,
+        FACES: prepared.report,
+        AGREED: prepared.report & prepared.agreed,
+    }
+    found = {name: Measured(answers[part].numpy(), given[part].double().numpy()) for name, part in parts.items()}
+    return Figures(found | {name: _measure_clips(network, clips) for name, clips in prepared.clips.items()})
+
+
+def _measure_clips(network: FrameAttentionNetwork, clips: _ClipFeatures) -> Measured:
+    own = _classify_each(network, clips.features)
     with torch.inference_mode():
-        logits, weights = recognizer.network.classify(features, offsets=offsets)
-    lengths = offsets.diff().tolist()
+        logits, weights = network.classify(clips.features, offsets=clips.offsets)
+    lengths = clips.offsets.diff().tolist()
     mean = torch.stack([frames.double().mean(dim=0) for frames in own.split(lengths)]).numpy()
     attention = Attention()
-    if informative is not None:
-        areas = clip_areas(weights.final.split(lengths), own.split(lengths), informative, NEUTRAL)
+    if clips.informative is not None:
+        areas = clip_areas(weights.final.split(lengths), own.split(lengths), clips.informative, NEUTRAL)
         attention = Attention.of(areas[:, None])
-    return Measured(labels.numpy(), logits.softmax(-1).double().numpy(), mean, attention)
+    return Measured(clips.labels.numpy(), logits.softmax(-1).double().numpy(), mean, attention)
 
 
-def _classify_each(recognizer: Recognizer, features: Tensor) -> Tensor:
+def _classify_each(network: FrameAttentionNetwork, features: Tensor) -> Tensor:
     """Probabilities (T, C) of each frame (T, D) as a clip of its own."""
     with torch.inference_mode():
-        return recognizer.network.classify(features.unsqueeze(1)).logits.softmax(-1)
+        return network.classify(features.unsqueeze(1)).logits.softmax(-1)
 
 
-def _embed(recognizer: Recognizer, crops: np.ndarray, what: str) -> Tensor:
-    return recognizer.embedder.embed_all(crops, what, len(crops))
+def _packed(made: Clips, ranked: bool = False) -> _ClipFeatures:
+    lengths = made.mask.sum(dim=1).tolist()
+    shown = [row.bool().numpy() for row in made.informative[made.mask].split(lengths)]
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    return _ClipFeatures(made.features[made.mask], offsets, made.labels, shown if ranked else None)
 
 
 def informative_frames(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:
@@ -214,7 +245,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recognizer = load_recognizer(arguments.weights)
     faces = load_faces(arguments.clips, load_detector(arguments.detector), recognizer.card.preprocessing)
-    figures = measure(recognizer, arguments.data, arguments.clips, faces)
+    figures = measure(recognizer.network, prepare(recognizer.embedder, arguments.data, arguments.clips, faces))
     if arguments.pictures is not None:
         write_pictures(arguments.pictures, figures)
     print(figures.to_markdown())

@@ -3,7 +3,7 @@ r"""What each part of the mixture that attention learns from does to plain clips
     python -m pretraining.mixture --data ferplus.npz --clips ict-afew/Train_AFEW --valid-clips ict-afew/Val_AFEW \
         --detector yunet:yunet_n_640_640.onnx --backbone runs/backbone/backbone.safetensors --out runs/attention
 
-Trains the heads with everything, then with one part left out at a time, over the same features. Prints a Markdown table.
+Trains the heads with everything, then with one part left out at a time, over the same features. Prints a table.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTS: Mapping[str, Mapping[str, float]] = {
 
 
 def report(outcomes: Mapping[str, Figures]) -> str:
-    """A row a mixture: accuracy of every set; of clips also that of the frames' mean, and the ROC area of the weights."""
+    """A row a mixture: accuracy of every set; of clips also that of the frames' mean, and the area of the weights."""
     first = next(iter(outcomes.values()))
     rows = []
     for name, figures in outcomes.items():

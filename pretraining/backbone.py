@@ -33,8 +33,8 @@ from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.files import atomic_write
 from fan_fer.base.terminal import progress_bar, run_main
-from fan_fer.features.cache import fingerprint
 from fan_fer.features.backbones import BACKBONES
+from fan_fer.features.cache import fingerprint
 from fan_fer.features.face29 import Face29
 from fan_fer.features.resnet import ResNet18
 from pretraining.augment import augment
@@ -94,9 +94,13 @@ def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
     for name, make in BACKBONES.items():
         with torch.device("meta"):
             expected = make(num_classes=len(EMOTIONS)).state_dict()
-        if {key: value.shape for key, value in expected.items()} == {key: value.shape for key, value in tensors.items()}:
+        if _shapes(expected) == _shapes(tensors):
             return name, tensors
     raise FanFerError(f"{path}: not a backbone.safetensors of this script; wanted one of {', '.join(BACKBONES)}")
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def load_network(path: Path) -> nn.Module:
@@ -112,7 +116,7 @@ def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> n
     if start is not None and start.suffix == ".dat":
         if name != "face29":
             raise FanFerError(f"{start}: dlib's network is face29; wanted --network face29")
-        network: nn.Module = load_identity(start, normalise(resize(faces.images[:CALIBRATED], size)), MEAN, STD)
+        network: ResNet18 | Face29 = load_identity(start, normalise(resize(faces.images[:CALIBRATED], size)), MEAN, STD)
         network.fc = nn.Linear(Face29.feature_size, len(EMOTIONS))
     elif start is not None:
         found, tensors = read_backbone(start)
@@ -149,7 +153,7 @@ def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
 
 @torch.inference_mode()
 def taught(inputs: Tensor, labels: Tensor, teachers: Sequence[nn.Module], share: float) -> Tensor:
-    """Labels that are, to ``share``, what the teachers say of the very pictures that the student sees (Beyer et al. 2022)."""
+    """Labels that are, to ``share``, what teachers say of the very pictures that the student sees (Beyer et al. 2022)."""
     if share == 0:
         return labels
     with torch.autocast("cpu", torch.bfloat16):
@@ -200,7 +204,9 @@ def train(
     start: a file whose weights the training begins with, in place of random ones.
     """
     if bool(settings.distil) != bool(teachers):
-        raise FanFerError(f"--distil {settings.distil} with {len(teachers)} teachers: --teacher wants --distil, and it that")
+        raise FanFerError(
+            f"--distil {settings.distil} with {len(teachers)} teachers: --teacher wants --distil, and it that"
+        )
     made_with = asdict(settings) | {
         "start": None if start is None else fingerprint(start),
         "teachers": [fingerprint(teacher) for teacher in teachers],
@@ -286,8 +292,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="pretraining.backbone", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
-    parser.add_argument("--start", type=Path, help="backbone.safetensors, or dlib's .dat, to begin with; default: random")
-    parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="backbone.safetensors of networks to learn from")
+    parser.add_argument("--start", type=Path, help="backbone.safetensors, or dlib's .dat, to begin with")
+    parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="backbone.safetensors to learn from")
     for name, default in asdict(BackboneSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())

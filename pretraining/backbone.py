@@ -2,7 +2,7 @@ r"""Trains a backbone on single FER+ faces, with the voters' label distributions
 
     python -m pretraining.backbone --data ferplus.npz --out runs/teacher --network face29 \
         --start dlib_face_recognition_resnet_model_v1.dat --sizes 104x30 --lr 0.03
-    python -m pretraining.backbone --data ferplus.npz --out runs/student --sizes 64x10,96x20 \
+    python -m pretraining.backbone --data ferplus.npz --out runs/student --sizes 72x10,96x20 \
         --teacher runs/teacher/backbone.safetensors --distil 0.7
 
 Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights)
@@ -103,7 +103,7 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def load_network(path: Path) -> nn.Module:
+def load_network(path: Path) -> ResNet18 | Face29:
     """The network that this script wrote, in evaluation mode."""
     name, tensors = read_backbone(path)
     network = BACKBONES[name](num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
@@ -111,7 +111,7 @@ def load_network(path: Path) -> nn.Module:
     return network.eval()
 
 
-def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> nn.Module:
+def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> ResNet18 | Face29:
     """A network with random weights, those of a file of this script, or those of dlib's .dat."""
     if start is not None and start.suffix == ".dat":
         if name != "face29":
@@ -151,9 +151,9 @@ def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
     return torch.cat(found)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def taught(inputs: Tensor, labels: Tensor, teachers: Sequence[nn.Module], share: float) -> Tensor:
-    """Labels that are, to ``share``, what teachers say of the very pictures that the student sees (Beyer et al. 2022)."""
+    """Labels that are, to ``share``, what teachers say of the very pictures the student sees (Beyer et al. 2022)."""
     if share == 0:
         return labels
     with torch.autocast("cpu", torch.bfloat16):
@@ -212,6 +212,9 @@ def train(
         "teachers": [fingerprint(teacher) for teacher in teachers],
     }
     masters = [load_network(teacher) for teacher in teachers]
+    smallest = max(made.smallest for made in (BACKBONES[settings.network], *masters))
+    if min(settings.size_of_epochs()) < smallest:
+        raise FanFerError(f"--sizes {settings.sizes}: faces of {smallest} pixels or more are wanted for these networks")
     torch.manual_seed(settings.seed)
     network = start_network(settings.network, start, train_faces, max(settings.size_of_epochs()))
     out.mkdir(parents=True, exist_ok=True)

@@ -144,6 +144,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return _rename(path, read_torch_file(path))
     tensors, card = _read_safetensors(path)
     if card is not None:
+        if card.backbone not in BACKBONES:
+            raise WeightsError(f"{path}: its backbone is {card.backbone}; one of {', '.join(BACKBONES)} is wanted")
         kind = f'network of fan_fer, variant "{card.variant}", backbone {card.backbone}'
         return Checkpoint(path, kind, card.backbone, tensors, card=card)
     return _rename(path, {"": tensors})

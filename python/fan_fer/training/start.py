@@ -36,28 +36,29 @@ def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
             "a frozen backbone of random weights learns nothing; weights to start from (--init) are wanted"
         )
     checkpoint = None if spec.init is None else read_checkpoint(spec.init)
-    card = None if checkpoint is None else checkpoint.card
-    preprocessing = Preprocessing(settings.size, settings.grayscale, settings.mean, settings.std, prepared.template)
-    if card is not None:
-        preprocessing = card.preprocessing
-        check_alignment(preprocessing, prepared)
     backbone = settings.backbone
     if backbone == AUTO:
         backbone = "resnet18" if checkpoint is None else checkpoint.backbone
     torch.manual_seed(spec.seed)
+    network = FrameAttentionNetwork(
+        spec.variant,
+        len(prepared.classes),
+        backbone,
+        score_dropout=settings.score_dropout,
+        dropout=settings.dropout,
+    )
+    report = card = None
+    if checkpoint is not None:
+        card = checkpoint.card
+        if spec.init_heads:
+            checkpoint = checkpoint.for_classes(prepared.classes)
+        report = load_checkpoint_into(network, checkpoint, spec.init_heads)
+    if card is not None:
+        check_alignment(card.preprocessing, prepared)
+        return Start(network, card.preprocessing, card, report)
     try:
-        check_size(backbone, preprocessing.size)
-        network = FrameAttentionNetwork(
-            spec.variant,
-            len(prepared.classes),
-            backbone,
-            score_dropout=settings.score_dropout,
-            dropout=settings.dropout,
-        )
-    except ValueError as error:  # of the recipe's size, or a card's backbone
-        raise TrainingError(f"{spec.recipe.source if card is None else spec.init}: {error}") from None
-    if checkpoint is None:
-        return Start(network, preprocessing, None, None)
-    if spec.init_heads:
-        checkpoint = checkpoint.for_classes(prepared.classes)
-    return Start(network, preprocessing, card, load_checkpoint_into(network, checkpoint, spec.init_heads))
+        check_size(backbone, settings.size)
+    except ValueError as error:
+        raise TrainingError(f"{spec.recipe.source}: {error}") from None
+    own = Preprocessing(settings.size, settings.grayscale, settings.mean, settings.std, prepared.template)
+    return Start(network, own, None, report)

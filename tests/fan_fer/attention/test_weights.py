@@ -160,8 +160,10 @@ def test_other_cards(saved: Path, tmp_path: Path) -> None:
     assert "model card" in refusal(change(saved, tmp_path / "torn", metadata=metadata | {"card": "{"}))
     assert "model card" in refusal(change(saved, tmp_path / "bare", metadata=metadata | {"card": "{}"}))
     card = json.dumps(json.loads(metadata["card"]) | {"backbone": "vgg"})
-    message = refusal(change(saved, tmp_path / "vgg", metadata=metadata | {"card": card}))
-    assert "(backbone: got 'vgg'; wanted one of resnet18, face29)" in message
+    path = change(saved, tmp_path / "vgg", metadata=metadata | {"card": card})
+    assert "(backbone: got 'vgg'; wanted one of resnet18, face29)" in refusal(path)
+    with pytest.raises(WeightsError, match="vgg: its backbone is vgg; one of resnet18, face29 is wanted"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_backbone_by_name_learns_from_random_weights(afew: PreparedSet, tmp_pa
     torch.manual_seed(0)
     start = FrameAttentionNetwork("self", backbone="face29")
     assert not torch.equal(network.backbone.conv1.weight, start.backbone.conv1.weight)
-    with pytest.raises(FanFerError, match="made with other settings .*backbone face29 -> auto"):
+    with pytest.raises(FanFerError, match=r"made with other settings .*backbone face29 -> auto"):
         train_run(afew, replace(run, backbone=None), tmp_path / "run", "cpu")
 
 

@@ -8,7 +8,7 @@ Four losses, added: clips of a video set; brief clips of FER+ faces, whose infor
 weigh most; plain clips of such faces, all of which show one emotion; and FER+ faces on their own, half of whose target
 is what the backbone's head says of them, so that the classifier stays one of single frames too. Its confidence is then
 set right on half of the FER+ valid faces. Faces and features are computed once and kept in ``--out``; the weights file
-there is ``fan_resnet18.safetensors``. The same command goes on where a killed run stopped.
+there is named after the backbone: ``fan_resnet18.safetensors``. The same command goes on where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -208,11 +208,12 @@ def main() -> None:
     card = ModelCard(
         variant="fan",
         preprocessing=preprocessing_of(settings.size),
+        backbone=network.backbone_name,
         trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
         license=LICENSE,
     )
     card = calibrate(network, card, paths.data)
-    weights_file = out / "fan_resnet18.safetensors"
+    weights_file = out / f"fan_{network.backbone_name}.safetensors"
     save_weights(weights_file, network, card, half=True)
     valid_clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
     recognizer = load_recognizer(weights_file)

@@ -2,7 +2,7 @@ r"""Trains a backbone on single FER+ faces, with the voters' label distributions
 
     python -m pretraining.backbone --data ferplus.npz --out runs/teacher --network face29 \
         --start dlib_face_recognition_resnet_model_v1.dat --sizes 104x30 --lr 0.03
-    python -m pretraining.backbone --data ferplus.npz --out runs/student --sizes 64x10,96x20 \
+    python -m pretraining.backbone --data ferplus.npz --out runs/student --sizes 72x10,96x20 \
         --teacher runs/teacher/backbone.safetensors --distil 0.7
 
 Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights)
@@ -17,7 +17,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,17 +93,17 @@ def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
         raise FanFerError(f"{path}: not a backbone.safetensors of this script ({first_line(error)})") from error
     for name, make in BACKBONES.items():
         with torch.device("meta"):
-            expected = _shapes(make(num_classes=len(EMOTIONS)).state_dict())
-        if expected == _shapes(tensors):
+            expected = make(num_classes=len(EMOTIONS)).state_dict()
+        if _shapes(expected) == _shapes(tensors):
             return name, tensors
     raise FanFerError(f"{path}: not a backbone.safetensors of this script; wanted one of {', '.join(BACKBONES)}")
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def load_network(path: Path) -> nn.Module:
+def load_network(path: Path) -> ResNet18 | Face29:
     """The network that this script wrote, in evaluation mode."""
     name, tensors = read_backbone(path)
     network = BACKBONES[name](num_classes=len(EMOTIONS)).to(memory_format=torch.channels_last)
@@ -111,12 +111,12 @@ def load_network(path: Path) -> nn.Module:
     return network.eval()
 
 
-def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> nn.Module:
+def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> ResNet18 | Face29:
     """A network with random weights, those of a file of this script, or those of dlib's .dat."""
     if start is not None and start.suffix == ".dat":
         if name != "face29":
             raise FanFerError(f"{start}: dlib's network is face29; wanted --network face29")
-        network: nn.Module = load_identity(start, normalise(resize(faces.images[:CALIBRATED], size)), MEAN, STD)
+        network: ResNet18 | Face29 = load_identity(start, normalise(resize(faces.images[:CALIBRATED], size)), MEAN, STD)
         network.fc = nn.Linear(Face29.feature_size, len(EMOTIONS))
     elif start is not None:
         found, tensors = read_backbone(start)
@@ -151,9 +151,9 @@ def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
     return torch.cat(found)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def taught(inputs: Tensor, labels: Tensor, teachers: Sequence[nn.Module], share: float) -> Tensor:
-    """Labels that are, to ``share``, what the teachers say of the pictures the student sees (Beyer et al. 2022)."""
+    """Labels that are, to ``share``, what teachers say of the very pictures the student sees (Beyer et al. 2022)."""
     if share == 0:
         return labels
     with torch.autocast("cpu", torch.bfloat16):
@@ -204,12 +204,17 @@ def train(
     start: a file whose weights the training begins with, in place of random ones.
     """
     if bool(settings.distil) != bool(teachers):
-        raise FanFerError(f"--distil {settings.distil}, {len(teachers)} --teacher: wanted both or neither")
+        raise FanFerError(
+            f"--distil {settings.distil} with {len(teachers)} teachers: --teacher wants --distil, and it that"
+        )
     made_with = asdict(settings) | {
         "start": None if start is None else fingerprint(start),
         "teachers": [fingerprint(teacher) for teacher in teachers],
     }
     masters = [load_network(teacher) for teacher in teachers]
+    smallest = max(made.smallest for made in (BACKBONES[settings.network], *masters))
+    if min(settings.size_of_epochs()) < smallest:
+        raise FanFerError(f"--sizes {settings.sizes}: faces of {smallest} pixels or more are wanted for these networks")
     torch.manual_seed(settings.seed)
     network = start_network(settings.network, start, train_faces, max(settings.size_of_epochs()))
     out.mkdir(parents=True, exist_ok=True)
@@ -290,12 +295,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="pretraining.backbone", description=first_line(__doc__))
     parser.add_argument("--data", type=Path, required=True, help="ferplus.npz")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
-    parser.add_argument(
-        "--start", type=Path, help="backbone.safetensors, or dlib's .dat, to begin with; default: random"
-    )
-    parser.add_argument(
-        "--teacher", type=Path, nargs="+", default=[], help="backbone.safetensors of networks to learn from"
-    )
+    parser.add_argument("--start", type=Path, help="backbone.safetensors, or dlib's .dat, to begin with")
+    parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="backbone.safetensors to learn from")
     for name, default in asdict(BackboneSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())

@@ -19,7 +19,7 @@ from fan_fer.features.cache import cached, fingerprint
 from fan_fer.features.embedding import Embedder
 from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.video.sources import list_videos, open_clip
-from pretraining.backbone import load_resnet
+from pretraining.backbone import read_backbone
 
 FRAME_TRUTH = "frames.csv"  # in a folder of clips, where the set tells what each frame shows
 
@@ -40,9 +40,9 @@ class ClipSet:
 
 def load_backbone(path: Path) -> tuple[FrameAttentionNetwork, Tensor, Tensor]:
     """A "fan" network around the backbone that the backbone script wrote, and that backbone's head: weight, bias."""
-    tensors = load_resnet(path)
+    name, tensors = read_backbone(path)
     weight, bias = tensors.pop("fc.weight"), tensors.pop("fc.bias")
-    network = FrameAttentionNetwork("fan")
+    network = FrameAttentionNetwork("fan", backbone=name)
     network.backbone.load_state_dict(tensors)
     return network.eval(), weight, bias
 
@@ -94,6 +94,6 @@ def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache:
 
 
 def embed_clips(network: FrameAttentionNetwork, faces: ClipSet, settings: Preprocessing, what: str) -> Tensor:
-    """Features (T, 512) of every face in ``faces``."""
+    """Features (T, D) of every face in ``faces``."""
     embedder = Embedder(network.backbone, network.feature_size, settings)
     return embedder.embed_all(faces.frames.numpy(), what, len(faces.frames))

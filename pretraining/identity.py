@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fan_fer.base.errors import FanFerError
-from fan_fer.features.face29 import Face29
+from fan_fer.features.face29 import Face29, PooledBlock
 
 MEAN, SCALE = 117.0, 256.0  # of the pixels, 0 to 255, that the network was trained on
 
@@ -33,22 +33,23 @@ def load_identity(path: Path, faces: Tensor, pixel_mean: float, pixel_std: float
     tensors = _read_tensors(path, network)
     layers = [(network.conv1, network.bn1)]
     for block in network.blocks:
+        assert isinstance(block, PooledBlock)
         layers += [(block.conv1, block.bn1), (block.conv2, block.bn2)]
     with torch.no_grad():
         for convolution, norm in layers:
             filters, scales = next(tensors), next(tensors)
             count = convolution.out_channels
             weight = torch.from_numpy(filters[:-count].copy()).view_as(convolution.weight)
-            bias, (factor, shift) = (
-                torch.from_numpy(filters[-count:].copy()),
-                torch.from_numpy(scales.copy()).view(2, -1),
-            )
+            bias = torch.from_numpy(filters[-count:].copy())
+            factor, shift = torch.from_numpy(scales.copy()).view(2, -1)
             if convolution is network.conv1:
                 bias += weight.sum((1, 2, 3)) * ((255 * pixel_mean - MEAN) / SCALE)
                 weight *= 255 * pixel_std / SCALE
             _set_layer(convolution, norm, weight, bias, factor, shift)
-        network.fc.weight.copy_(torch.from_numpy(next(tensors).reshape(256, 128).T.copy()))
-        network.fc.bias.zero_()
+        head = network.fc
+        assert isinstance(head, nn.Linear)
+        head.weight.copy_(torch.from_numpy(next(tensors).reshape(256, 128).T.copy()))
+        head.bias.zero_()
         _calibrate(network, layers, faces)
     return network
 
@@ -64,8 +65,9 @@ def _set_layer(
     length = weight.flatten(1).norm(dim=1).clamp_min(1e-12)
     grow = math.sqrt(2) / length
     convolution.weight.copy_(weight * grow.view(-1, 1, 1, 1))
-    norm.running_mean.copy_(-bias * grow)
-    norm.running_var.fill_(1 - norm.eps)
+    running_mean, running_var = _statistics(norm)
+    running_mean.copy_(-bias * grow)
+    running_var.fill_(1 - norm.eps)
     norm.weight.copy_(factor / grow)
     norm.bias.copy_(shift)
 
@@ -83,10 +85,17 @@ def _calibrate(network: nn.Module, layers: list[tuple[nn.Conv2d, nn.BatchNorm2d]
         hook.remove()
     for _, norm in layers:
         mean, variance = seen[norm]
-        norm.bias.add_(norm.weight * (mean - norm.running_mean))
+        running_mean, running_var = _statistics(norm)
+        norm.bias.add_(norm.weight * (mean - running_mean))
         norm.weight.mul_((variance + norm.eps).sqrt())
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
+        running_mean.copy_(mean)
+        running_var.copy_(variance)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
 
 
 def _read_tensors(path: Path, network: Face29) -> Iterator[NDArray[np.float32]]:

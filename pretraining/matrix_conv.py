@@ -11,7 +11,7 @@ class MatrixConv2d(nn.Conv2d):
     """``nn.Conv2d`` with a square kernel and neither groups, dilation nor bias: same parameters, same result.
 
     Gathers the patches of all places and multiplies them with the kernels. Worth it where maps are small and
-    channels many, as in the last stage of a ResNet: there the library's backward pass runs far below the
+    channels many, as in the last stage of a backbone: there the library's backward pass runs far below the
     processor's speed.
     """
 

@@ -45,7 +45,7 @@ def make_heads(network: FrameAttentionNetwork, pooling: str, weight: Tensor, bia
     """A network with ``network``'s backbone. Its classifier starts as the head ``weight`` (C, D), ``bias`` (C,) of
     single faces, its attention as a plain mean."""
     variant = pooling if pooling in ("fan", "self") else "score-fusion"
-    made = FrameAttentionNetwork(variant)
+    made = FrameAttentionNetwork(variant, backbone=network.backbone_name)
     made.backbone = network.backbone
     with torch.no_grad():
         if made.attention is not None:

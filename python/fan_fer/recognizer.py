@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.scoring import ClipScores, score_clip
-from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
+from fan_fer.attention.weights import ModelCard, find_weights, load_weights
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
 from fan_fer.base.threads import one_thread
@@ -46,8 +46,9 @@ def load_recognizer(
     detector: str | Detector = "mtcnn",
     precision: str = "auto",
 ) -> Recognizer:
-    """A recognizer with the weights file that ships in the package, or with ``weights``.
+    """A recognizer with the network that ships in the package, or with ``weights``.
 
+    weights: a file, or the name of a network that ships, "resnet18" or "face29".
     device: "cpu" or "cuda".
     detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``. A detector that
         is named is loaded when a video first needs it.
@@ -55,17 +56,16 @@ def load_recognizer(
     Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
     """
     target = find_device(device)
-    network, card = load_weights(weights)
-    return Recognizer(
-        network, card, weights_file=weights or DEFAULT_WEIGHTS, device=target, detector=detector, precision=precision
-    )
+    path = find_weights(weights)
+    network, card = load_weights(path)
+    return Recognizer(network, card, weights_file=path, device=target, detector=detector, precision=precision)
 
 
 class Recognizer:
     """A trained network and the face detector in front of it. Several threads may share one.
 
-    The video is decoded once. In every frame all faces are found, followed, cut out and turned into 512 numbers each,
-    which is what is kept; who is who, and whose emotion is wanted, is decided at the end.
+    The video is decoded once. In every frame all faces are found, followed, cut out and turned into features,
+    which are what is kept; who is who, and whose emotion is wanted, is decided at the end.
     """
 
     def __init__(
@@ -111,9 +111,9 @@ class Recognizer:
         faces: where they are known, the face in each frame, or None: then no face is looked for. Those of an earlier
             prediction are taken where that is given.
 
-        Memory holds a few frames, a batch of face crops, and 512 numbers per face, whatever the length. A frame without
-        the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face, ValueError
-        for a camera, which has no end.
+        Memory holds a few frames, a batch of face crops, and the features of every face, whatever the length. A frame
+        without the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face,
+        ValueError for a camera, which has no end.
         """
         watched = self._watch(clip, faces, progress, profile)
         return self._predictions(watched, watched.people[:1])[0]

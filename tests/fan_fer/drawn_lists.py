@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,13 @@ def draw_white(path: Path) -> Path:
     return write_pictures(path, [np.full((*SIZE[::-1], 3), 255, np.uint8)] * 2)
 
 
-def random_weights(path: Path, seed: int = 0) -> Path:
+def random_weights(path: Path, seed: int = 0, backbone: str = "resnet18") -> Path:
     """A file of random weights that looks like a trained one."""
     torch.manual_seed(seed)
-    save_weights(
-        path, FrameAttentionNetwork(), ModelCard("fan", PREPROCESSING, trained_on="x", license="MIT"), half=True
-    )
+    network = FrameAttentionNetwork(backbone=backbone)
+    preprocessing = PREPROCESSING if backbone == "resnet18" else replace(PREPROCESSING, size=72)
+    card = ModelCard("fan", preprocessing, backbone, trained_on="x", license="MIT")
+    save_weights(path, network, card, half=True)
     return path
 
 

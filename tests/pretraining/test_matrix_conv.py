@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18
 
+from fan_fer.features.backbones import BACKBONES
 from pretraining.matrix_conv import MatrixConv2d, use_matrix_products
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 7)])
-def test_results_and_gradients(stride: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("padding", "size"), [(1, (2, 2)), (1, (3, 5)), (1, (6, 7)), (0, (3, 5)), (0, (7, 9))])
+def test_results_and_gradients(stride: int, padding: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    plain = nn.Conv2d(4, 6, 3, stride, 1, bias=False).double()
-    matrix = MatrixConv2d(4, 6, 3, stride, 1, bias=False).double()
+    plain = nn.Conv2d(4, 6, 3, stride, padding, bias=False).double()
+    matrix = MatrixConv2d(4, 6, 3, stride, padding, bias=False).double()
     matrix.load_state_dict(plain.state_dict())
     inputs = torch.randn(2, 4, *size, dtype=torch.float64)
     outcomes = []
@@ -28,14 +28,15 @@ def test_results_and_gradients(stride: int, size: tuple[int, int]) -> None:
         torch.testing.assert_close(got, expected)
 
 
-def test_a_network_keeps_its_parameters_and_its_answer() -> None:
+@pytest.mark.parametrize(("name", "part", "count"), [("resnet18", "layer4", 4), ("face29", "blocks", 28)])
+def test_a_network_keeps_its_parameters_and_its_answer(name: str, part: str, count: int) -> None:
     torch.manual_seed(0)
-    network = resnet18(num_classes=7).eval()
+    network = BACKBONES[name](num_classes=7).eval()
     names = list(network.state_dict())
-    inputs = torch.randn(2, 3, 64, 64)
+    inputs = torch.randn(2, 3, 80, 80)
     with torch.no_grad():
         expected = network(inputs)
-        use_matrix_products(network.layer4)
+        use_matrix_products(getattr(network, part))
         torch.testing.assert_close(network(inputs), expected, atol=1e-4, rtol=1e-4)
     assert list(network.state_dict()) == names
-    assert sum(isinstance(module, MatrixConv2d) for module in network.modules()) == 4
+    assert sum(isinstance(module, MatrixConv2d) for module in network.modules()) == count

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torchvision.models import resnet18
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard
@@ -20,16 +20,21 @@ from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.terminal import run_main
 from fan_fer.evaluation.informative import frame_ranking
+from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.cache import cached
 from pretraining import attention, backbone, comparison
 from pretraining.augment import augment, degrade, random_jpeg, random_resolution
 from pretraining.features import ClipSet, load_backbone
 from pretraining.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
+from pretraining.identity import load_identity
 from pretraining.mixed_clips import ClipMaker, FacePool
 from pretraining.pooling import POOLINGS, clip_logits, make_heads
 from pretraining.training_data import load_intensities, preprocessing_of
 
+from .made_identity import write_identity
+
 TINY = backbone.BackboneSettings(sizes="32x2,40x1", batch=8, lr=0.01)
+TINY_FACE29 = replace(TINY, network="face29", sizes="72x2,80x1")
 
 
 def votes(**counts: int) -> list[int]:
@@ -90,6 +95,20 @@ def test_missing_or_foreign_data_is_refused(tmp_path: Path, ferplus: Path) -> No
         load_ferplus(tmp_path / "odd.npz", "train")
     with pytest.raises(FanFerError, match="no such file"):
         load_backbone(tmp_path / "backbone.safetensors")
+    (tmp_path / "text.safetensors").write_text("tensors")
+    save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.safetensors")
+    for name in ("text", "other"):
+        with pytest.raises(FanFerError, match=rf"{name}\.safetensors: not a backbone\.safetensors of this script"):
+            load_backbone(tmp_path / f"{name}.safetensors")
+
+
+def test_every_valid_face_is_in_one_half(ferplus: Path) -> None:
+    valid, tune, report = (load_ferplus(ferplus, split) for split in ("valid", "tune", "report"))
+    assert (len(valid), len(tune), len(report)) == (7, 4, 3)
+    for field in ("images", "labels", "agreed"):
+        whole = getattr(valid, field)
+        assert torch.equal(getattr(tune, field), whole[0::2])
+        assert torch.equal(getattr(report, field), whole[1::2])
 
 
 def test_a_script_refuses_in_one_line(
@@ -164,58 +183,137 @@ def test_half_of_the_small_faces_pass_through_jpeg_too() -> None:
     assert (changed > 0.01).sum() == 3
 
 
-def test_targets_may_be_distilled(ferplus: Path, tmp_path: Path) -> None:
+def undecided(path: Path, name: str) -> Path:
+    """A backbone's file whose head finds all emotions alike."""
+    torch.manual_seed(0)
+    network = BACKBONES[name](num_classes=len(EMOTIONS))
+    nn.init.zeros_(network.fc.weight)
+    nn.init.zeros_(network.fc.bias)
+    save_file(network.state_dict(), path)
+    return path
+
+
+def test_targets_may_be_what_teachers_say(tmp_path: Path) -> None:
+    labels = torch.eye(len(EMOTIONS))
+    inputs = torch.randn(len(EMOTIONS), 3, 80, 80)
+    teachers = [backbone.load_network(undecided(tmp_path / f"{name}.safetensors", name)) for name in BACKBONES]
+    wanted = 0.75 * labels + 0.25 / len(EMOTIONS)
+    torch.testing.assert_close(backbone.taught(inputs, labels, teachers, 0.25), wanted)
+    nn.init.constant_(teachers[1].fc.bias[3:4], 100)  # one teacher of two is sure of an emotion
+    wanted = 0.75 * labels + 0.125 / len(EMOTIONS)
+    wanted[:, 3] += 0.125
+    torch.testing.assert_close(backbone.taught(inputs, labels, teachers, 0.25), wanted)
+    assert backbone.taught(inputs, labels, [], 0.0) is labels
+
+
+def test_settings_that_do_not_fit_are_refused(ferplus: Path, tmp_path: Path) -> None:
     faces = load_ferplus(ferplus, "train")
-    network = resnet18(num_classes=len(EMOTIONS))
-    torch.nn.init.zeros_(network.fc.weight)
-    torch.nn.init.zeros_(network.fc.bias)
-    labels = backbone.distilled(faces, network, 32, share=0.25).labels  # that network finds all emotions alike
-    assert torch.allclose(labels, 0.75 * faces.labels + 0.25 / len(EMOTIONS), atol=1e-6)
-    with pytest.raises(FanFerError, match=r"--distil 0\.5: wants --start"):
-        backbone.train(faces, faces, tmp_path, replace(TINY, distil=0.5))
+    teacher = undecided(tmp_path / "teacher.safetensors", "face29")
+    (tmp_path / "dlib.dat").touch()
+    for change, arguments, message in (
+        ({"distil": 0.5}, {}, r"--distil 0\.5 with 0 teachers: --teacher wants --distil"),
+        ({}, {"teachers": [teacher]}, r"--distil 0\.0 with 1 teachers: --teacher wants --distil"),
+        ({"distil": 0.5}, {"teachers": [teacher]}, r"--sizes 32x2,40x1: faces of 71 pixels or more are wanted"),
+        ({"network": "face29"}, {}, r"--sizes 32x2,40x1: faces of 71 pixels or more are wanted"),
+        ({}, {"start": teacher}, r"teacher\.safetensors: a face29; wanted a resnet18, or --network face29"),
+        ({}, {"start": tmp_path / "dlib.dat"}, r"dlib\.dat: dlib's network is face29; wanted --network face29"),
+    ):
+        with pytest.raises(FanFerError, match=message):
+            backbone.train(faces, faces, tmp_path / "out", replace(TINY, **change), **arguments)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(FanFerError, match=r"--distil 2: wanted a share"):
         replace(TINY, distil=2)
+    with pytest.raises(FanFerError, match=r"--network vgg: wanted one of resnet18, face29"):
+        replace(TINY, network="vgg")
 
 
-def test_a_run_starts_from_another(ferplus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [TINY, TINY_FACE29], ids=list(BACKBONES))
+def test_a_run_starts_from_another(ferplus: Path, tmp_path: Path, settings: backbone.BackboneSettings) -> None:
     faces, valid = load_ferplus(ferplus, "train"), load_ferplus(ferplus, "valid")
-    backbone.train(faces, valid, tmp_path / "first", TINY)
+    first = replace(settings, sizes=settings.sizes.replace("x2", "x1"))
+    backbone.train(faces, valid, tmp_path / "first", first)
     source = tmp_path / "first" / "backbone.safetensors"
-    still = replace(TINY, sizes="32x1", lr=1e-12, mixup=0.2, balance=0.5)
+    still = replace(settings, sizes=f"{settings.sizes[:2]}x1", lr=1e-12, mixup=0.2, balance=0.5)
     second = backbone.train(faces, valid, tmp_path / "second", still, source)
-    for name, value in second.named_parameters():
-        assert torch.allclose(value, backbone.load_resnet(source)[name], atol=1e-6), name
+    name, tensors = backbone.read_backbone(source)
+    assert name == settings.network
+    for key, value in second.named_parameters():
+        assert torch.allclose(value, tensors[key], atol=1e-6), key
     with pytest.raises(FanFerError, match=r"start .* -> None"):
         backbone.train(faces, valid, tmp_path / "second", still)
 
 
+def test_a_run_starts_from_dlibs_network(ferplus: Path, tmp_path: Path) -> None:
+    faces = load_ferplus(ferplus, "train")
+    still = replace(TINY_FACE29, sizes="72x1", lr=1e-12)
+    start = write_identity(tmp_path / "dlib.dat")
+    network = backbone.train(faces, faces, tmp_path / "out", still, start)
+    shown = backbone.normalise(backbone.resize(faces.images, 72))
+    own = load_identity(start, shown, backbone.MEAN, backbone.STD)
+    for name, value in own.named_parameters():
+        if not name.startswith("fc."):
+            torch.testing.assert_close(network.get_parameter(name), value, atol=1e-5, rtol=1e-5)
+    assert network.fc.weight.shape == (len(EMOTIONS), 256)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [TINY, TINY_FACE29, replace(TINY, sizes="72x2,80x1", distil=0.7)],
+    ids=["resnet18", "face29", "taught resnet18"],
+)
 def test_killed_backbone_run_goes_on_to_the_same_result(
-    ferplus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ferplus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: backbone.BackboneSettings
 ) -> None:
     faces, valid = load_ferplus(ferplus, "train"), load_ferplus(ferplus, "valid")
-    whole = backbone.train(faces, valid, tmp_path / "whole", TINY).state_dict()
+    names = BACKBONES if settings.distil else ()
+    teachers = [undecided(tmp_path / f"{name}.safetensors", name) for name in names]
+
+    def run(out: str) -> dict[str, Tensor]:
+        return backbone.train(faces, valid, tmp_path / out, settings, teachers=teachers).state_dict()
 
     def dies_in_the_second_epoch(*arguments: object) -> float:
-        if arguments[4] == 1:
+        if arguments[5] == 1:
             raise KeyboardInterrupt
         return train_epoch(*arguments)
 
+    whole = run("whole")
     train_epoch = backbone.train_epoch
     with monkeypatch.context() as patch:
         patch.setattr(backbone, "train_epoch", dies_in_the_second_epoch)
         with pytest.raises(KeyboardInterrupt):
-            backbone.train(faces, valid, tmp_path / "killed", TINY)
-    resumed = backbone.train(faces, valid, tmp_path / "killed", TINY).state_dict()
+            run("killed")
+    resumed = run("killed")
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
     log = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
-    assert [line["size"] for line in log] == [32, 32, 40]
+    assert [line["size"] for line in log] == settings.size_of_epochs()
 
-    with pytest.raises(FanFerError, match="sizes 32x2,40x1 -> 32x4"):
-        backbone.train(faces, valid, tmp_path / "killed", replace(TINY, sizes="32x4"))
+    with pytest.raises(FanFerError, match=rf"sizes {settings.sizes} -> 96x4"):
+        backbone.train(faces, valid, tmp_path / "killed", replace(settings, sizes="96x4"), teachers=teachers)
+    if teachers:
+        with pytest.raises(FanFerError, match=r"teachers \['\w+', '\w+'\] -> \['\w+'\]"):
+            backbone.train(faces, valid, tmp_path / "killed", settings, teachers=teachers[:1])
+        untaught = backbone.train(faces, valid, tmp_path / "untaught", replace(settings, distil=0)).state_dict()
+        assert not torch.equal(untaught["fc.weight"], whole["fc.weight"])
     network, weight, _ = load_backbone(tmp_path / "killed" / "backbone.safetensors")
+    assert network.backbone_name == settings.network
     assert torch.equal(network.backbone.conv1.weight, resumed["conv1.weight"])
     assert torch.equal(weight, resumed["fc.weight"])
+
+
+def test_the_script_trains_and_tells_of_the_half_to_choose_by(
+    ferplus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = undecided(tmp_path / "teacher.safetensors", "resnet18")
+    words = f"backbone --data {ferplus} --out {tmp_path / 'run'} --network face29 --sizes 72x1 --batch 8"
+    monkeypatch.setattr(sys, "argv", [*words.split(), "--teacher", str(teacher), "--distil", "0.5"])
+    run_main(backbone.main)
+    (line,) = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert line in capsys.readouterr().out
+    network = backbone.load_network(tmp_path / "run" / "backbone.safetensors")
+    right, recall = backbone.accuracy(network, load_ferplus(ferplus, "tune"), 72)
+    figures = json.loads(line)
+    assert (figures["valid_accuracy"], figures["valid_mean_recall"]) == pytest.approx((right, recall), abs=1e-4)
 
 
 def test_mixed_clips_hold_what_they_claim(pool: FacePool) -> None:
@@ -272,6 +370,15 @@ def test_clips_are_drawn_mirrored_or_not(data: attention.TrainingData) -> None:
     emotion = plain[..., : len(EMOTIONS)].argmax(-1)
     shown = (clips.informative > 0) & clips.mask
     assert (emotion == clips.labels[:, None])[shown].all()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_heads_are_made_for_the_backbone(pooling: str) -> None:
+    network = FrameAttentionNetwork("fan", backbone="face29")
+    made = make_heads(network, pooling, torch.ones(7, 256), torch.zeros(7))
+    assert made.backbone is network.backbone
+    assert made.backbone_name == "face29"
+    torch.testing.assert_close(made.classify(torch.ones(1, 3, 256)).logits.softmax(-1), torch.full((1, 7), 1 / 7))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -13,14 +13,23 @@ from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.torch_files import read_torch_file
-from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, as_floats, is_safetensors
+from fan_fer.attention.weights import (
+    DEFAULT_WEIGHTS,
+    ModelCard,
+    as_floats,
+    find_weights,
+    is_safetensors,
+    packaged_file,
+)
 from fan_fer.base.errors import WeightsError, first_line
 from fan_fer.base.files import is_file, text_path
 from fan_fer.base.names import name_key
 from fan_fer.faces.align import TEMPLATE
+from fan_fer.features.backbones import BACKBONES, make_backbone
 from fan_fer.features.preprocessing import Preprocessing
 
-PACKAGED = "packaged"  # stands for the file in the package
+PACKAGED = "packaged"  # stands for a file in the package
+AUTO = "auto"  # stands for the backbone of the weights that a training starts with
 # Classes of the published networks, in the order of their outputs.
 PUBLISHED_CLASSES = {
     "ckplus": ("Happy", "Angry", "Disgust", "Fear", "Sad", "Contempt", "Surprise"),
@@ -51,6 +60,7 @@ class Checkpoint:
 
     path: Path
     kind: str  # in words
+    backbone: str  # its name
     tensors: Mapping[str, Tensor]  # backbone.*, attention.*, classifier.*
     classifiers: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)  # by variant, of published networks
     unused: Mapping[str, str] = field(default_factory=dict)  # name in the file: why it is of no use
@@ -124,9 +134,9 @@ class ImportReport:
 def read_checkpoint(path: Path) -> Checkpoint:
     """The tensors of a safetensors file, or of a torch checkpoint (opened with ``weights_only``).
 
-    Known are this project's networks and backbones; a ResNet18 under torchvision's names, wherever it lies in the
-    checkpoint and whatever stands before its names, such as the published ``Resnet18_FER+`` and ``MS1M`` ones; and
-    trained published networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
+    Known are this project's networks; backbones, a ResNet18 under torchvision's names or a face29, wherever they lie in
+    the checkpoint and whatever stands before their names, such as the published ``Resnet18_FER+`` and ``MS1M`` ones;
+    and trained published networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
     """
     if not is_file(path):
         raise WeightsError(f"{path}: no such file; a .safetensors file or a torch checkpoint is wanted")
@@ -134,15 +144,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return _rename(path, read_torch_file(path))
     tensors, card = _read_safetensors(path)
     if card is not None:
-        return Checkpoint(path, f'network of fan_fer, variant "{card.variant}"', tensors, card=card)
+        if card.backbone not in BACKBONES:
+            raise WeightsError(f"{path}: its backbone is {card.backbone}; one of {', '.join(BACKBONES)} is wanted")
+        kind = f'network of fan_fer, variant "{card.variant}", backbone {card.backbone}'
+        return Checkpoint(path, kind, card.backbone, tensors, card=card)
     return _rename(path, {"": tensors})
 
 
 def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint, heads: bool) -> ImportReport:
     """Loads the backbone and, with ``heads``, attention and classifier where the file has such of the same shape.
 
-    Raises WeightsError where the backbone is incomplete or of another architecture.
+    Raises WeightsError where the backbone is incomplete or another one.
     """
+    if checkpoint.backbone != network.backbone_name:
+        raise WeightsError(
+            f"{checkpoint.path}: its backbone is {checkpoint.backbone}; weights for {network.backbone_name} are wanted"
+        )
     offered = checkpoint.for_variant(network.variant)
     expected = network.state_dict()
     loaded: dict[str, Tensor] = {}
@@ -161,7 +178,7 @@ def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint,
             if not name.startswith(_HEADS):
                 raise WeightsError(
                     f"{checkpoint.path}: {name} is {tuple(tensor.shape)}; {tuple(expected[name].shape)} is wanted, "
-                    "as in torchvision's resnet18"
+                    f"as in {network.backbone_name}"
                 )
             skipped[name] = f"its shape {tuple(tensor.shape)} is not {tuple(expected[name].shape)}"
         elif not value.isfinite().all():
@@ -174,7 +191,7 @@ def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint,
     if lacking:
         raise WeightsError(
             f"{checkpoint.path}: without {', '.join(lacking[:4])}{' and more' if len(lacking) > 4 else ''}; "
-            "a whole ResNet18 is wanted"
+            f"a whole {network.backbone_name} is wanted"
         )
     network.load_state_dict(loaded, strict=False)
     return ImportReport(str(checkpoint.path), checkpoint.kind, tuple(loaded), skipped, tuple(absent))
@@ -196,24 +213,29 @@ def import_network(path: Path, classes: tuple[str, ...]) -> tuple[FrameAttention
     outputs = len(checkpoint.for_variant(variant)["classifier.bias"])
     if outputs != len(classes):
         raise WeightsError(f"{path}: the classifier has {outputs} outputs, for the {len(classes)} classes {classes}")
-    network = FrameAttentionNetwork(variant, outputs)
+    network = FrameAttentionNetwork(variant, outputs, checkpoint.backbone)
     report = load_checkpoint_into(network, checkpoint, heads=True)
     if report.missing:
         raise WeightsError(f"{path}: without {', '.join(report.missing)}; a complete network is wanted")
     try:
         card = checkpoint.card or ModelCard(
-            variant, PUBLISHED_INPUT, classes=classes, trained_on="a published checkpoint"
+            variant, PUBLISHED_INPUT, checkpoint.backbone, classes, trained_on="a published checkpoint"
         )
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from None
     return network.eval(), card, report
 
 
-def init_path(init: str) -> Path | None:
-    """ "packaged", "none" or a file, as ``--init`` takes them."""
+def init_path(init: str, backbone: str) -> Path | None:
+    """The file that ``--init`` names, with which to start a network of this backbone: None for "none".
+
+    "packaged" is the network with that backbone that ships, of "auto" the default one. Raises WeightsError.
+    """
     if init == "none":
         return None
-    return DEFAULT_WEIGHTS if init == PACKAGED else Path(init)
+    if init == PACKAGED:
+        return DEFAULT_WEIGHTS if backbone == AUTO else packaged_file(backbone)
+    return find_weights(init)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
@@ -228,29 +250,29 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
 
 
 def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
-    """found: sets of named tensors, by where they lie in the file. The one with most of a ResNet18's names is taken."""
-    with torch.device("meta"):  # names alone
-        names = FrameAttentionNetwork("self").state_dict()
-    expected = {name.removeprefix("backbone.") for name in names if name.startswith("backbone.")}
-    prefixes = {where: _prefix(tensors, expected) for where, tensors in found.items()}
+    """found: sets of named tensors, by where they lie in the file. The one with most of a backbone's names is taken."""
+    names = {backbone: _names(backbone) for backbone in BACKBONES}
+    prefixes = {
+        (where, backbone): _prefix(tensors, names[backbone]) for where, tensors in found.items() for backbone in names
+    }
     # Averaged weights come last of those that have as many.
-    where = max(found, key=lambda where: (prefixes[where][1], "ema" not in where.lower()))
-    tensors, (prefix, count) = found[where], prefixes[where]
+    where, backbone = max(prefixes, key=lambda at: (prefixes[at][1], "ema" not in at[0].lower()))
+    tensors, expected, (prefix, count) = found[where], names[backbone], prefixes[where, backbone]
     if not count:
         raise WeightsError(
-            f"{path}: none of its {len(tensors)} tensors has a name of torchvision's resnet18 "
+            f"{path}: none of its {len(tensors)} tensors has a name of torchvision's resnet18, or of face29 "
             f"(it has {', '.join(list(tensors)[:3])}, ...)"
         )
-    same = [f"{other}.*" for other in found if other != where and prefixes[other][1] == count]
+    same = [f"{other}.*" for other in found if other != where and prefixes[other, backbone][1] == count]
     unused = dict.fromkeys(same, "another set of the same names")
-    backbone: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     heads: dict[str, Tensor] = {}
     classifiers: dict[str, dict[str, Tensor]] = {}
     for original, tensor in tensors.items():
         name = original.removeprefix(prefix.partition("backbone.")[0])
         layer, _, part = name.rpartition(".")
         if original.startswith(prefix) and original[len(prefix) :] in expected:
-            backbone[f"backbone.{original[len(prefix) :]}"] = tensor
+            features[f"backbone.{original[len(prefix) :]}"] = tensor
         elif name in _PUBLISHED_NAMES:
             heads[_PUBLISHED_NAMES[name]] = as_floats(path, name, tensor).reshape(-1)
         elif name.startswith(_HEADS):
@@ -261,9 +283,15 @@ def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint
             unused[original] = "the classifier of the data that the backbone was trained on"
         else:
             unused[original] = "unknown"
-    kind = "a published frame attention network" if classifiers else "a ResNet18 backbone"
+    kind = "a published frame attention network" if classifiers else f"a {backbone} backbone"
     lies = f", under {where}" if where not in ("", "state_dict") else ""
-    return Checkpoint(path, kind + lies, backbone | heads, classifiers, unused)
+    return Checkpoint(path, kind + lies, backbone, features | heads, classifiers, unused)
+
+
+def _names(backbone: str) -> set[str]:
+    """Of the tensors of a backbone."""
+    with torch.device("meta"):
+        return set(make_backbone(backbone)[0].state_dict())
 
 
 def _prefix(tensors: Mapping[str, Tensor], expected: set[str]) -> tuple[str, int]:

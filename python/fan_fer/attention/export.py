@@ -46,11 +46,11 @@ def export_onnx(path: Path, network: FrameAttentionNetwork, card: ModelCard, fra
         :class:`fan_fer.features.preprocessing.Preprocessing` makes of them, (B, N, 3, S, S).
 
     Where onnxruntime is installed, its results for random frames are compared with torch's, and the largest difference
-    of a logit is returned; else None. Raises ExportError where they differ or a library is missing, OutputError; the
-    file is then not written.
+    of a logit is returned; else None. Raises ExportError where they differ, a library is missing or the card is another
+    network's, OutputError; the file is then not written.
     """
     _need("onnx", "onnxscript")
-    _check_finite(path, network)
+    _check_network(path, network, card)
     module = _ClipModule(network, card.preprocessing, frames)
     # The mask's axes are named with those of the frames, being the same.
     axes = ({0: "batch", 1: "frames"}, {0: None, 1: None})
@@ -77,14 +77,14 @@ def export_aot(path: Path, network: FrameAttentionNetwork, card: ModelCard, fram
     ``torch._inductor.aoti_load_package``. Its ``get_metadata()["card"]`` is the card as JSON.
 
     frames: as for :func:`export_onnx`. Returns the largest difference of a logit between the package and torch, for
-    random frames. Raises ExportError where they differ or there is no C++ compiler, OutputError; the file is then not
-    written.
+    random frames. Raises ExportError where they differ, there is no C++ compiler or the card is another network's,
+    OutputError; the file is then not written.
     """
     from torch._inductor import aoti_compile_and_package, aoti_load_package
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
-    _check_finite(path, network)
+    _check_network(path, network, card)
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler:
@@ -198,7 +198,11 @@ def _compare(path: Path, module: _ClipModule, run: _Run) -> float:
     return largest
 
 
-def _check_finite(path: Path, network: FrameAttentionNetwork) -> None:
+def _check_network(path: Path, network: FrameAttentionNetwork, card: ModelCard) -> None:
+    try:
+        card.check_network(network)
+    except ValueError as error:
+        raise ExportError(f"{path}: not written: {error}") from None
     broken = not_finite(network.state_dict())
     if broken is not None:
         raise ExportError(f"{path}: not written, as {broken} is not finite")

@@ -1,4 +1,4 @@
-"""The network: a ResNet embeds the frames, frame attention pools them, a linear layer classifies the clip."""
+"""The network: a backbone embeds the frames, frame attention pools them, a linear layer classifies the clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import fan_ext
 from fan_ext.frame_weights import FrameWeights
-from fan_fer.features.resnet import ResNet18
+from fan_fer.features.backbones import make_backbone
 
 VARIANTS = ("fan", "self", "score-fusion")
 FORMULAS = ("paper", "official_eval")
@@ -31,6 +31,7 @@ class FrameAttentionNetwork(nn.Module):
         "self"          self-attention only; the classifier sees g, D numbers
         "score-fusion"  no attention: every frame is classified, the probabilities are averaged
 
+    backbone: what gives D features of a frame, "resnet18" (512) or "face29" (256).
     score_dropout: in training, on what the two attention layers see; the pooled features are not dropped.
     dropout: in training, on what the classifier sees.
 
@@ -49,21 +50,18 @@ class FrameAttentionNetwork(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant: got {variant!r}; wanted one of {', '.join(VARIANTS)}")
-        if backbone != "resnet18":
-            raise ValueError(f"backbone: got {backbone!r}; resnet18 is wanted")
         self.variant = variant
+        self.backbone_name = backbone
         self.score_dropout = score_dropout
         self.dropout = nn.Dropout(dropout)
-        self.backbone: nn.Module = ResNet18()
-        self.feature_size = ResNet18.feature_size
-        self.backbone.fc = nn.Identity()
+        self.backbone, self.feature_size = make_backbone(backbone)
         self.attention = None
         if variant != "score-fusion":
             self.attention = fan_ext.FrameAttention(self.feature_size, relation=variant == "fan")
         self.classifier = nn.Linear(self.feature_size * (2 if variant == "fan" else 1), num_classes)
 
     def embed(self, frames: Tensor) -> Tensor:
-        """Frames (..., 3, H, W), preprocessed, to features (..., 512)."""
+        """Frames (..., 3, H, W), preprocessed, to features (..., D)."""
         features: Tensor = self.backbone(frames.reshape(-1, *frames.shape[-3:]))
         return features.view(*frames.shape[:-3], self.feature_size)
 

@@ -16,14 +16,16 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError, WeightsError, first_line
-from fan_fer.base.files import atomic_write, open_file, text_path
+from fan_fer.base.files import atomic_write, is_file, open_file, text_path
 from fan_fer.base.finite import is_number
 from fan_fer.base.texts import parse_json
+from fan_fer.features.backbones import BACKBONES, check_size
 from fan_fer.features.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
-DEFAULT_WEIGHTS = Path(__file__).parents[1] / "data" / "fan_resnet18.safetensors"
+PACKAGE_DATA = Path(__file__).parents[1] / "data"
+DEFAULT_WEIGHTS = PACKAGE_DATA / "fan_resnet18.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class ModelCard:
             raise ValueError(f"classes: got {self.classes!r}; names are wanted")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes: got {', '.join(self.classes)}; every name once is wanted")
+        check_size(self.backbone, self.preprocessing.size)
         for name, value in {**self.scores, "temperature": self.temperature}.items():
             if not is_number(value):
                 raise ValueError(f"{name}: got {value!r}; a finite number is wanted")
@@ -62,6 +65,41 @@ class ModelCard:
         """Raises KeyError, TypeError or ValueError for what is no card."""
         return cls.from_dict(parse_json(text.encode()))
 
+    def check_network(self, network: FrameAttentionNetwork) -> None:
+        """Raises ValueError for a network of which this is no card."""
+        for name, said, found in (
+            ("variant", self.variant, network.variant),
+            ("backbone", self.backbone, network.backbone_name),
+        ):
+            if said != found:
+                raise ValueError(f'the card says {name} "{said}", the network is "{found}"')
+
+
+def packaged_weights() -> dict[str, Path]:
+    """The files of the networks that ship, by the name of the backbone."""
+    paths = {name: PACKAGE_DATA / f"fan_{name}.safetensors" for name in BACKBONES}
+    return {name: path for name, path in paths.items() if is_file(path)}
+
+
+def packaged_file(name: str) -> Path:
+    """The file of a network that ships. Raises WeightsError where this package has none of that name."""
+    packaged = packaged_weights()
+    if name not in packaged:
+        raise WeightsError(f"{name}: no such file, nor one of the networks that ship: {', '.join(packaged)}")
+    return packaged[name]
+
+
+def find_weights(weights: str | os.PathLike[str] | None = None) -> Path:
+    """The file of a network.
+
+    weights: a path; where there is no such file, also the name of a network that ships, "resnet18" or "face29"; None
+        for the first of these. Raises WeightsError for a name of which this package has no file.
+    """
+    if weights is None:
+        return DEFAULT_WEIGHTS
+    name = os.fspath(weights)
+    return packaged_file(name) if name in BACKBONES and not is_file(name) else Path(weights)
+
 
 def save_weights(
     path: str | os.PathLike[str], network: FrameAttentionNetwork, card: ModelCard, half: bool = False
@@ -73,8 +111,10 @@ def save_weights(
     written.
     """
     path = Path(path)
-    if network.variant != card.variant:
-        raise WeightsError(f'{path}: the card says variant "{card.variant}", the network is "{network.variant}"')
+    try:
+        card.check_network(network)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
     tensors = {}
     for name, tensor in network.state_dict().items():
         stored = tensor.detach().cpu().contiguous()
@@ -91,10 +131,11 @@ def save_weights(
 def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAttentionNetwork, ModelCard]:
     """A trained network, float32 and in evaluation mode, and its card.
 
-    path: a file that :func:`save_weights` wrote; None for the one that ships in the package.
+    path: a file that :func:`save_weights` wrote, or the name of one that ships, "resnet18" or "face29"; None for the
+        first of these.
     Raises WeightsError, one line, for anything but a complete network. Pickles are never opened.
     """
-    path = Path(path) if path is not None else DEFAULT_WEIGHTS
+    path = find_weights(path)
     _check_container(path)
     try:
         with text_path(path) as name, safe_open(name, framework="pt") as file:

@@ -41,7 +41,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="a network: a file of fan-fer, a trained published checkpoint, or 'packaged' for the one that ships",
+        help="a network: a file of fan-fer, a trained published checkpoint, or one that ships: packaged (the default "
+        "one), resnet18 or face29",
     )
     evaluate.add_argument(
         "data",
@@ -152,18 +153,18 @@ def _check_video_options(arguments: argparse.Namespace) -> None:
 def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAttentionNetwork, ModelCard]:
     """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
     from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
-    from fan_fer.attention.weights import is_safetensors, load_weights
+    from fan_fer.attention.weights import find_weights, is_safetensors, load_weights
     from fan_fer.base.files import is_file
     from fan_fer.base.names import name_key, tidy
     from fan_fer.base.terminal import show, working
 
-    path = Path(arguments.model)
-    published = arguments.model != PACKAGED and is_file(path) and not is_safetensors(path)
+    path = find_weights(None if arguments.model == PACKAGED else arguments.model)
+    published = is_file(path) and not is_safetensors(path)
     if arguments.classes and not published:
         raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
     with working("loading the network"):
         if not published:
-            return load_weights(None if arguments.model == PACKAGED else path)
+            return load_weights(path)
         names = name_key(arguments.classes or layout or "")
         if names not in PUBLISHED_CLASSES and "," not in names:
             raise WeightsError(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from fan_fer.base.errors import OutputError, one_line
+from fan_fer.cli.options import add_weights
 from fan_fer.cli.outcome import DONE
 
 EXAMPLE = """\
@@ -38,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="what goes in: uint8 (default), aligned RGB faces (B, N, S, S, 3); or float32, faces preprocessed by "
         "the caller (B, N, 3, S, S)",
     )
-    export.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
+    add_weights(export)
 
 
 def run(arguments: argparse.Namespace) -> int:

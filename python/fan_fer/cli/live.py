@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, OutputError, VideoError, one_line
 from fan_fer.base.streams import note, write_output
+from fan_fer.cli.options import add_weights
 from fan_fer.cli.outcome import DONE, warn
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--window", type=float, default=5.0, metavar="SECONDS", help="how far a reading looks back (default: 5)"
     )
     live.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds of the source")
-    live.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
+    add_weights(live)
     live.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )

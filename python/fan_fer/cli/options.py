@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from fan_fer.base.workers import TIME_LIMIT
 
 WORKERS = 1  # processes that read several clips: a decoder that dies of one takes none of the others along
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="network to use: a file, or one that ships: resnet18 (default) or face29",
+    )
 
 
 def add_time_limit(parser: argparse.ArgumentParser) -> None:

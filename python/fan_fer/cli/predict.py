@@ -16,7 +16,7 @@ from fan_fer.base.files import check_writable, distinct_names, exists, is_folder
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.options import add_time_limit, add_weights
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.add_argument(
         "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
     )
-    predict.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
+    add_weights(predict)
     predict.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, one_line
 from fan_fer.base.streams import note
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.options import add_time_limit, add_weights
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     many.add_argument("--retry-failed", action="store_true", help="do videos again that have an error so far")
     add_time_limit(many)
-    many.add_argument("--weights", type=Path, metavar="FILE", help="network to use (default: the one that ships)")
+    add_weights(many)
     many.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )

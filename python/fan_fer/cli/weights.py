@@ -1,4 +1,4 @@
-"""``fan-fer weights``: what a weights file says about itself."""
+"""``fan-fer weights``: what a weights file says about itself, and which networks ship."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     weights = commands.add_parser(
         "weights",
         help="the card of a weights file: what it was trained on, its scores, its licence",
-        description="Prints the card of a weights file, after checking that the file is whole.",
+        description="Prints the card of a weights file, after checking that the file is whole, and the networks that "
+        "ship.",
     )
     weights.set_defaults(run=run)
-    weights.add_argument("file", nargs="?", type=Path, metavar="FILE", help="default: the network that ships")
+    weights.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="a file, or a network that ships: resnet18 (default) or face29",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,16 +30,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.table import Table
 
-    from fan_fer.attention.weights import DEFAULT_WEIGHTS, load_weights
+    from fan_fer.attention.weights import find_weights, load_weights, packaged_weights
     from fan_fer.base.errors import one_line
     from fan_fer.base.terminal import show
 
-    path = arguments.file or DEFAULT_WEIGHTS
+    path = find_weights(arguments.file)
     network, card = load_weights(path)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     image = card.preprocessing
     rows = {
-        "file": f"{one_line(path)}, {path.stat().st_size / 1e6:.1f} MB",
+        "file": f"{one_line(path)}, {_size(path)}",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "network": f"{card.backbone}, variant {card.variant}, {parameters:,} parameters",
         "classes": ", ".join(card.classes),
@@ -48,4 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name, text in rows.items():
         table.add_row(name, text)
     show(table, highlight=False)
+    ship = ", ".join(f"{name} ({_size(file)})" for name, file in packaged_weights().items())
+    show("", f"networks that ship: {ship}", sep="\n", highlight=False, soft_wrap=True)
     return DONE
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"

@@ -12,7 +12,6 @@ BLOCKS = (
     (64, 128, 2), (128, 128, 1), (128, 128, 1),
     (128, 256, 2), (256, 256, 1), (256, 256, 1), (256, 256, 2),
 )  # fmt: skip
-SMALLEST = 71  # pixels: the last block still halves something
 
 
 class PooledBlock(nn.Module):
@@ -51,6 +50,7 @@ class Face29(nn.Module):
     """
 
     feature_size = 256
+    smallest = 71  # side of a face in pixels: the last block still halves something
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fan_fer.features.face29 import PooledBlock
 from fan_fer.features.resnet import BasicBlock
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 4  # side of what a convolution gives, up to which it is taken as a product of matrices
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # in a ResNet18, its blocks and shortcuts
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # in a backbone, its blocks and shortcuts
 
 
 def find_precision(name: str, device: torch.device) -> str:
@@ -31,7 +32,7 @@ def find_precision(name: str, device: torch.device) -> str:
 
 
 def folded(backbone: nn.Module) -> nn.Module:
-    """A copy for inference in which every batch norm of a ResNet is part of the convolution before it."""
+    """A copy for inference in which every batch norm of a backbone is part of the convolution before it."""
     copied = copy.deepcopy(backbone).eval()
     for module in list(copied.modules()):
         for convolution, norm in _PAIRS:
@@ -47,7 +48,7 @@ def fastest(backbone: nn.Module, precision: str, device: torch.device) -> nn.Mod
     copied = folded(backbone)
     if device.type == "cpu" and (precision == "float32" or _has_matrix_units()):
         for block in copied.modules():
-            if isinstance(block, BasicBlock):
+            if isinstance(block, BasicBlock | PooledBlock):
                 for name in ("conv1", "conv2"):
                     setattr(block, name, _Convolution(getattr(block, name)))
     return copied.to(device, getattr(torch, precision)).to(memory_format=torch.channels_last)
@@ -59,13 +60,13 @@ class _Convolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.convolution = convolution
-        self.step = convolution.stride[0]
+        self.step, self.edge = convolution.stride[0], int(convolution.padding[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        if max(x.shape[-2:]) > SMALL * self.step:
+        if (max(x.shape[-2:]) + 2 * self.edge - 3) // self.step >= SMALL:
             result: Tensor = self.convolution(x)
             return result
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *4 * [self.edge]))
         windows = padded.unfold(1, 3, self.step).unfold(2, 3, self.step).permute(0, 1, 2, 4, 5, 3)
         kernel = self.convolution.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(windows.flatten(3), kernel, self.convolution.bias).permute(0, 3, 1, 2)

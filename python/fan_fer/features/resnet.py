@@ -30,6 +30,7 @@ class ResNet18(nn.Module):
     """(B, 3, H, W) to (B, num_classes); replace ``fc`` by ``nn.Identity()`` for the features before it."""
 
     feature_size = 512
+    smallest = 1  # side of a face in pixels
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()

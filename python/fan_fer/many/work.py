@@ -11,7 +11,7 @@ from typing import TypedDict
 
 import torch
 
-from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights
+from fan_fer.attention.weights import ModelCard, find_weights, load_weights
 from fan_fer.base.errors import FanFerError, WeightsError, fault_line, one_line
 from fan_fer.base.files import read_file
 from fan_fer.base.opencv import cv2
@@ -98,9 +98,9 @@ def make_work(
     device: str,
     threads: int | None = None,
 ) -> Work:
-    """Raises WeightsError where the weights cannot be read. None: the ones that ship."""
+    """Raises WeightsError where the weights cannot be read."""
     # Absolute, since workers need not be started in the same folder.
-    path = str(Path(weights or DEFAULT_WEIGHTS).absolute())
+    path = str(find_weights(weights).absolute())
     folder = str(listing.parent.absolute())
     if isinstance(detector, str) and detector.startswith("yunet:"):
         detector = f"yunet:{Path(detector.removeprefix('yunet:')).absolute()}"

@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from fan_fer.attention.checkpoints import AUTO
 from fan_fer.attention.network import VARIANTS
 from fan_fer.base.errors import TrainingError, first_line
 from fan_fer.base.files import is_file, read_file
 from fan_fer.base.finite import is_number
 from fan_fer.base.texts import decode_text
 from fan_fer.datasets.layouts import LAYOUTS
+from fan_fer.features.backbones import BACKBONES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,6 +49,7 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     clip_gradient: float = 0.0  # largest norm of the gradient; 0: any
     precision: str = "32-true"  # of the backbone: or "bf16-mixed", "16-mixed" (GPU)
+    backbone: str = AUTO  # its name; "auto": that of the weights that the run starts with, resnet18 without any
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False  # batch norm keeps its running statistics, for small batches
     size: int = 224  # of the input, for a network that does not bring its own, as are the next three
@@ -59,6 +62,7 @@ _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("constant", "step", "cosine"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "backbone": (AUTO, *BACKBONES),
 }
 _AT_LEAST_ONE = ("epochs", "batch_size", "step", "size")
 _BELOW_ONE = ("score_dropout", "dropout", "label_smoothing")

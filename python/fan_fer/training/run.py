@@ -131,6 +131,7 @@ def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -
     card = ModelCard(
         variant=trainer.spec.variant,
         preprocessing=start.preprocessing,
+        backbone=trainer.network.backbone_name,
         classes=trainer.prepared.classes,
         trained_on=f"{name}, tested on {partition}; started from: {source}",
         scores={f"{name}_{partition}_accuracy": round(accuracy, 4)},

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fan_fer.base.errors import TrainingError
 from fan_fer.base.files import is_file
 from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.cache import fingerprint
 from fan_fer.training.recipe import Recipe, TrainingSettings
 
@@ -21,6 +22,9 @@ class RunSpec:
     init: where the backbone's weights come from; None: random.
     init_heads: take attention and classifier from there too, where they fit.
     freeze_backbone: compute features once and train attention and classifier on them; also if the recipe says so.
+    backbone: its name, in place of the recipe's.
+
+    Raises TrainingError for a backbone that there is not.
     """
 
     variant: str
@@ -30,9 +34,15 @@ class RunSpec:
     init: Path | None = None
     init_heads: bool = False
     freeze_backbone: bool = False
+    backbone: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.backbone not in (None, *BACKBONES):
+            raise TrainingError(f"backbone {self.backbone}: unknown; {' or '.join(BACKBONES)} is wanted")
 
     def settings(self, prepared: PreparedSet) -> TrainingSettings:
-        return self.recipe.settings(prepared.layout, self.variant)
+        settings = self.recipe.settings(prepared.layout, self.variant)
+        return settings if self.backbone is None else replace(settings, backbone=self.backbone)
 
     def frozen(self, prepared: PreparedSet) -> bool:
         return self.freeze_backbone or self.settings(prepared).freeze_backbone

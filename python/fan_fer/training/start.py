@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from fan_fer.attention.checkpoints import ImportReport, load_checkpoint_into, read_checkpoint
+from fan_fer.attention.checkpoints import AUTO, ImportReport, load_checkpoint_into, read_checkpoint
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard
 from fan_fer.base.errors import TrainingError
 from fan_fer.datasets.features import check_alignment
 from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.features.backbones import check_size
 from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.training.spec import RunSpec
 
@@ -34,18 +35,30 @@ def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
         raise TrainingError(
             "a frozen backbone of random weights learns nothing; weights to start from (--init) are wanted"
         )
+    checkpoint = None if spec.init is None else read_checkpoint(spec.init)
+    backbone = settings.backbone
+    if backbone == AUTO:
+        backbone = "resnet18" if checkpoint is None else checkpoint.backbone
     torch.manual_seed(spec.seed)
     network = FrameAttentionNetwork(
-        spec.variant, len(prepared.classes), score_dropout=settings.score_dropout, dropout=settings.dropout
+        spec.variant,
+        len(prepared.classes),
+        backbone,
+        score_dropout=settings.score_dropout,
+        dropout=settings.dropout,
     )
-    own = Preprocessing(settings.size, settings.grayscale, settings.mean, settings.std, prepared.template)
-    if spec.init is None:
-        return Start(network, own, None, None)
-    checkpoint = read_checkpoint(spec.init)
-    if spec.init_heads:
-        checkpoint = checkpoint.for_classes(prepared.classes)
-    card = checkpoint.card
-    report = load_checkpoint_into(network, checkpoint, spec.init_heads)
+    report = card = None
+    if checkpoint is not None:
+        card = checkpoint.card
+        if spec.init_heads:
+            checkpoint = checkpoint.for_classes(prepared.classes)
+        report = load_checkpoint_into(network, checkpoint, spec.init_heads)
     if card is not None:
         check_alignment(card.preprocessing, prepared)
-    return Start(network, own if card is None else card.preprocessing, card, report)
+        return Start(network, card.preprocessing, card, report)
+    try:
+        check_size(backbone, settings.size)
+    except ValueError as error:
+        raise TrainingError(f"{spec.recipe.source}: {error}") from None
+    own = Preprocessing(settings.size, settings.grayscale, settings.mean, settings.std, prepared.template)
+    return Start(network, own, None, report)

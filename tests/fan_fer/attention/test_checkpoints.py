@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,8 @@ from fan_fer import FrameAttentionNetwork
 from fan_fer.attention.checkpoints import PUBLISHED_CLASSES, import_network, load_checkpoint_into, read_checkpoint
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.errors import WeightsError
+from fan_fer.features.backbones import BACKBONES
+from fan_fer.features.face29 import Face29
 
 from ..fakes import PREPROCESSING
 
@@ -78,13 +81,22 @@ def test_published_backbone(container: Path) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "bare"), [("", True), ("module.", False), ("backbone.", True)])
-def test_torchvision_names(tmp_path: Path, prefix: str, bare: bool) -> None:
-    state = {prefix + name.removeprefix("module."): tensor for name, tensor in published_backbone(1000).items()}
-    path = tmp_path / "resnet18.pth"
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_is_told_by_its_names(tmp_path: Path, name: str, prefix: str, bare: bool) -> None:
+    torch.manual_seed(0)
+    own = {"resnet18": resnet18, "face29": Face29}[name](num_classes=1000).state_dict()
+    state = {prefix + key: tensor for key, tensor in own.items()}
+    path = tmp_path / "backbone.pth"
     torch.save(state if bare else {"state_dict": state}, path)
-    network = FrameAttentionNetwork("self")
-    load_checkpoint_into(network, read_checkpoint(path), heads=False)
-    assert_backbone(network, published_backbone(1000))
+    checkpoint = read_checkpoint(path)
+    assert (checkpoint.backbone, checkpoint.kind) == (name, f"a {name} backbone")
+    network = FrameAttentionNetwork("self", backbone=name)
+    report = load_checkpoint_into(network, checkpoint, heads=False)
+    assert set(report.skipped) == {f"{prefix}fc.weight", f"{prefix}fc.bias"}
+    assert_backbone(network, {f"module.{key}": tensor for key, tensor in own.items()})
+    other = next(wanted for wanted in BACKBONES if wanted != name)
+    with pytest.raises(WeightsError, match=rf"backbone\.pth: its backbone is {name}; weights for {other} are wanted$"):
+        load_checkpoint_into(FrameAttentionNetwork("self", backbone=other), checkpoint, heads=False)
 
 
 def test_old_checkpoints_do_not_count_batches(tmp_path: Path) -> None:
@@ -179,17 +191,20 @@ def test_classes_must_be_as_many_as_outputs(tmp_path: Path) -> None:
         import_network(tmp_path / "fan.pth", ("Angry", "Happy"))
 
 
-def test_own_file_with_and_without_heads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BACKBONES)
+def test_own_file_with_and_without_heads(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    source, path = FrameAttentionNetwork("fan"), tmp_path / "own.safetensors"
-    save_weights(path, source, ModelCard("fan", PREPROCESSING))
+    source, path = FrameAttentionNetwork("fan", backbone=name), tmp_path / "own.safetensors"
+    preprocessing = replace(PREPROCESSING, size=72)
+    save_weights(path, source, ModelCard("fan", preprocessing, name))
     whole, backbone, other = (
-        FrameAttentionNetwork("fan"),
-        FrameAttentionNetwork("fan"),
-        FrameAttentionNetwork("self", 3),
+        FrameAttentionNetwork("fan", backbone=name),
+        FrameAttentionNetwork("fan", backbone=name),
+        FrameAttentionNetwork("self", 3, name),
     )
     checkpoint = read_checkpoint(path)
-    assert checkpoint.card.preprocessing == PREPROCESSING
+    assert checkpoint.card.preprocessing == preprocessing
+    assert checkpoint.backbone == name
     assert load_checkpoint_into(whole, checkpoint, heads=True).missing == ()
     assert torch.equal(whole.classifier.weight, source.classifier.weight)
     report = load_checkpoint_into(backbone, checkpoint, heads=False)
@@ -197,7 +212,8 @@ def test_own_file_with_and_without_heads(tmp_path: Path) -> None:
     assert report.skipped["classifier.weight"] == "only the backbone is wanted"
     report = load_checkpoint_into(other, checkpoint, heads=True)
     assert torch.equal(other.attention.self_weight, source.attention.self_weight)
-    assert report.skipped["classifier.weight"] == "its shape (7, 1024) is not (3, 512)"
+    size = source.feature_size
+    assert report.skipped["classifier.weight"] == f"its shape (7, {2 * size}) is not (3, {size})"
     assert "has none" in report.skipped["attention.relation_weight"]
 
 
@@ -285,7 +301,7 @@ def test_backbones_are_found_wherever_they_lie(tmp_path: Path, under: str, prefi
     assert checkpoint.unused == dict.fromkeys(
         (f"{prefix}fc.weight", f"{prefix}fc.bias"), "the classifier of the data that the backbone was trained on"
     )
-    assert checkpoint.kind == f"a ResNet18 backbone, under {under}"
+    assert checkpoint.kind == f"a resnet18 backbone, under {under}"
 
 
 SMALL = {name: tensor.flatten()[:1].clone() for name, tensor in published_backbone().items()}
@@ -294,7 +310,7 @@ SMALL = {name: tensor.flatten()[:1].clone() for name, tensor in published_backbo
 def test_of_two_sets_the_averaged_one_is_left(tmp_path: Path) -> None:
     torch.save({"ema": SMALL, "model": dict(SMALL), "best": ANY}, tmp_path / "a.pth")
     checkpoint = read_checkpoint(tmp_path / "a.pth")
-    assert checkpoint.kind == "a ResNet18 backbone, under model"
+    assert checkpoint.kind == "a resnet18 backbone, under model"
     assert checkpoint.unused["ema.*"] == "another set of the same names"
 
 
@@ -305,11 +321,12 @@ def test_a_checkpoint_that_holds_itself(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "a.pth").tensors
 
 
-def test_a_network_of_ours_in_a_checkpoint_of_torch(tmp_path: Path) -> None:
-    network = FrameAttentionNetwork("fan")
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_network_of_ours_in_a_checkpoint_of_torch(tmp_path: Path, name: str) -> None:
+    network = FrameAttentionNetwork("fan", backbone=name)
     state = {f"module.{name}": torch.nn.Parameter(value) for name, value in network.state_dict().items() if value.dim()}
     torch.save({"model": state}, tmp_path / "a.pth")
-    other = FrameAttentionNetwork("fan")
+    other = FrameAttentionNetwork("fan", backbone=name)
     assert load_checkpoint_into(other, read_checkpoint(tmp_path / "a.pth"), heads=True).missing == ()
     assert torch.equal(other.attention.self_weight, network.attention.self_weight)
     assert torch.equal(other.backbone.conv1.weight, network.backbone.conv1.weight)
@@ -395,8 +412,8 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {"module.conv1.weight": torch.zeros(64, 3, 7, 7)}}, "without backbone.bn1"),
-        ({"weight": torch.zeros(3)}, "none of its 1 tensors has a name of torchvision's resnet18"),
+        ({"state_dict": {"module.conv1.weight": torch.zeros(64, 3, 7, 7)}}, "without backbone.bn1.*a whole resnet18"),
+        ({"weight": torch.zeros(3)}, "none of its 1 tensors has a name of torchvision's resnet18, or of face29 "),
         ({"state_dict": 3}, "holds dict, not named tensors"),
         ([1, 2], "holds list, not named tensors"),
         (Evil(), r"not opened: it holds getattr, pathlib.*Path, which could run code; .* torch\.save\(model\.st"),

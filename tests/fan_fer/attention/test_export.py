@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,9 @@ def make_network(variant: str, small: bool = True) -> FrameAttentionNetwork:
     return network.eval()
 
 
-def make_card(variant: str) -> ModelCard:
-    return ModelCard(variant, PREPROCESSING, trained_on="nothing", license="MIT", temperature=0.8)
+def make_card(variant: str, backbone: str = "resnet18", size: int = SIZE) -> ModelCard:
+    preprocessing = replace(PREPROCESSING, size=size)
+    return ModelCard(variant, preprocessing, backbone, trained_on="nothing", license="MIT", temperature=0.8)
 
 
 def save_random(path: Path, variant: str = "fan") -> Path:
@@ -187,11 +188,43 @@ def test_the_file_describes_itself(exported: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_standard_operators_of_one_opset(exported: dict[str, Path], variant: str) -> None:
-    model = onnx.load(exported[variant])
+    check_operators(exported[variant])
+
+
+def check_operators(path: Path) -> None:
+    model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", export.OPSET)]
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
+
+
+def test_a_network_over_face29(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, size = FrameAttentionNetwork("fan", backbone="face29"), 80
+    with torch.no_grad():
+        network.backbone.train()(torch.randn(4, 3, size, size))  # its batch norms have seen something
+    network.eval()
+    card, path = make_card("fan", "face29", size), tmp_path / "face29.onnx"
+    difference = export.export_onnx(path, network, card)
+    assert difference is not None
+    assert difference < 1e-3
+    check_operators(path)
+    assert path.stat().st_size < 25e6
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, size, size, 3), np.uint8)
+    mask = np.array([[True, True, False], [True, True, True]])
+    assert_same(run_onnx(path, frames, mask), run_torch(network, card, frames, mask))
+
+
+@pytest.mark.parametrize("write", [export.export_onnx, export.export_aot])
+def test_a_card_of_another_network_is_refused(tmp_path: Path, write: Callable[..., object]) -> None:
+    network = FrameAttentionNetwork("fan", backbone="face29")
+    message = r'x: not written: the card says backbone "resnet18", the network is "face29"$'
+    with pytest.raises(ExportError, match=message):
+        write(tmp_path / "x", network, make_card("fan"))
+    with pytest.raises(ValueError, match=r"^size: got 70; faces of 71 pixels or more are wanted for face29$"):
+        make_card("fan", "face29", 70)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("write", [export.export_onnx, export.export_aot])

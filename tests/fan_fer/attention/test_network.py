@@ -1,4 +1,4 @@
-"""The network's three variants: what they pool, and that absent frames do not matter."""
+"""The network's three variants, over either backbone: what they pool, and that absent frames do not matter."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import torch
 from torch import Tensor
 
 from fan_fer.attention.network import VARIANTS, FrameAttentionNetwork
+from fan_fer.features.backbones import BACKBONES
+
+SIZES = {"resnet18": 512, "face29": 256}
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=[(variant, backbone) for variant in VARIANTS for backbone in BACKBONES], ids="-".join)
 def network(request: pytest.FixtureRequest) -> FrameAttentionNetwork:
     torch.manual_seed(0)
-    return FrameAttentionNetwork(request.param).eval()
+    variant, backbone = request.param
+    return FrameAttentionNetwork(variant, backbone=backbone).eval()
 
 
 @pytest.fixture
 def frames() -> Tensor:
-    return torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return torch.randn(2, 3, 3, 72, 72, generator=torch.Generator().manual_seed(1))
 
 
 @torch.inference_mode()
@@ -33,7 +37,7 @@ def test_shapes_and_weights(network: FrameAttentionNetwork, frames: Tensor) -> N
 @torch.inference_mode()
 def test_forward_is_embed_then_classify(network: FrameAttentionNetwork, frames: Tensor) -> None:
     features = network.embed(frames)
-    assert features.shape == (2, 3, 512)
+    assert features.shape == (2, 3, SIZES[network.backbone_name])
     assert torch.allclose(network.embed(frames[0, 0]), features[0, 0], atol=1e-5)
     assert torch.allclose(network.classify(features).logits, network(frames).logits)
 
@@ -70,7 +74,7 @@ def test_masked_frames_do_not_matter(network: FrameAttentionNetwork, frames: Ten
 
 @torch.inference_mode()
 def test_packed_clips_give_what_clips_alone_give(network: FrameAttentionNetwork) -> None:
-    features = torch.randn(5, 512)
+    features = torch.randn(5, network.feature_size)
     logits, weights = network.classify(features, offsets=torch.tensor([0, 1, 5]))
     alone = torch.cat([network.classify(clip.unsqueeze(0)).logits for clip in features.split([1, 4])])
     assert torch.allclose(logits, alone, atol=1e-5)
@@ -81,7 +85,7 @@ def test_packed_clips_give_what_clips_alone_give(network: FrameAttentionNetwork)
 @torch.inference_mode()
 def test_a_clip_without_frames_is_undecided(network: FrameAttentionNetwork) -> None:
     mask = torch.tensor([[False, False]])
-    logits, weights = network.classify(torch.full((1, 2, 512), float("nan")), mask)
+    logits, weights = network.classify(torch.full((1, 2, network.feature_size), float("nan")), mask)
     assert logits.isfinite().all()
     assert (weights.final == 0).all()
 
@@ -97,7 +101,7 @@ def test_every_parameter_learns(network: FrameAttentionNetwork, frames: Tensor) 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="variant: got 'both'; wanted one of fan, self, score-fusion"):
         FrameAttentionNetwork("both")
-    with pytest.raises(ValueError, match="backbone: got 'vgg'; resnet18 is wanted"):
+    with pytest.raises(ValueError, match="backbone: got 'vgg'; wanted one of resnet18, face29"):
         FrameAttentionNetwork(backbone="vgg")
 
 

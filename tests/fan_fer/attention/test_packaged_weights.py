@@ -1,6 +1,6 @@
-"""The file that ships is the one the model card describes: its checksum, and what it says of a small fixed sample.
+"""The files that ship are those the model card describes: their checksums, and what they say of a small fixed sample.
 
-After a change of the file: ``python -m tests.fan_fer.test_packaged_weights`` prints the new values.
+After a change of a file: ``python -m tests.fan_fer.attention.test_packaged_weights`` prints the new values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fan_fer.attention.weights import DEFAULT_WEIGHTS
+from fan_fer.attention.weights import packaged_weights
 from fan_fer.faces.subject import subject_crops
 from fan_fer.recognizer import Recognizer, load_recognizer
 from fan_fer.video.sources import open_clip
@@ -61,18 +61,20 @@ def right_faces(recognizer: Recognizer, data: Path) -> int:
     return int((predicted == valid.labels[:FACES].argmax(1).numpy()).sum())
 
 
-@pytest.fixture(scope="module")
-def recognizer() -> Recognizer:
-    return load_recognizer()
+@pytest.fixture(scope="module", params=packaged_weights())
+def recognizer(request: pytest.FixtureRequest) -> Recognizer:
+    return load_recognizer(request.param)
 
 
 @pytest.fixture(scope="module")
-def pinned() -> dict[str, object]:
-    return json.loads(PINNED.read_text())
+def pinned(recognizer: Recognizer) -> dict[str, object]:
+    return json.loads(PINNED.read_text())[recognizer.card.backbone]
 
 
-def test_checksum(pinned: dict[str, object]) -> None:
-    checksum = hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest()
+def test_checksum(recognizer: Recognizer, pinned: dict[str, object]) -> None:
+    path = Path(recognizer.weights_file)
+    assert path.name == f"fan_{recognizer.card.backbone}.safetensors"
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     assert checksum == pinned["sha256"]
     assert checksum in CARD.read_text()
 
@@ -96,15 +98,13 @@ def test_real_faces(recognizer: Recognizer, pinned: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    network = load_recognizer()
-    print(
-        json.dumps(
-            {
-                "sha256": hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest(),
-                "drawn_faces": probabilities_of_drawn_faces(network),
-                "clip": readings_of_clip(network, Path(os.environ["FAN_TEST_CLIPS"])),
-                "right_of_700": right_faces(network, Path(os.environ["FAN_TEST_FERPLUS"])),
-            },
-            indent=1,
-        )
-    )
+    pins = {}
+    for name, path in packaged_weights().items():
+        network = load_recognizer(path)
+        pins[name] = {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "drawn_faces": probabilities_of_drawn_faces(network),
+            "clip": readings_of_clip(network, Path(os.environ["FAN_TEST_CLIPS"])),
+            "right_of_700": right_faces(network, Path(os.environ["FAN_TEST_FERPLUS"])),
+        }
+    print(json.dumps(pins, indent=1))

@@ -14,15 +14,25 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fan_fer.attention.checkpoints import read_checkpoint
+from fan_fer import load_recognizer
+from fan_fer.attention import weights
+from fan_fer.attention.checkpoints import init_path, read_checkpoint
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.weights import DEFAULT_WEIGHTS, ModelCard, load_weights, save_weights
+from fan_fer.attention.weights import (
+    DEFAULT_WEIGHTS,
+    ModelCard,
+    find_weights,
+    load_weights,
+    packaged_weights,
+    save_weights,
+)
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import WeightsError
+from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.preprocessing import Preprocessing
 
 TEMPLATE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.4, 0.8), (0.6, 0.8))
-GRAY = Preprocessing(64, grayscale=True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), template=TEMPLATE)
+GRAY = Preprocessing(72, grayscale=True, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), template=TEMPLATE)
 CARD = ModelCard(variant="fan", preprocessing=GRAY, trained_on="nothing", scores={"valid": 0.5}, license="none")
 
 
@@ -54,12 +64,14 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    network = FrameAttentionNetwork("self")
-    card = replace(CARD, variant="self")
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_what_is_saved_comes_back(tmp_path: Path, backbone: str) -> None:
+    network = FrameAttentionNetwork("self", backbone=backbone)
+    card = replace(CARD, variant="self", backbone=backbone)
     save_weights(tmp_path / "w.safetensors", network, card)
     loaded, loaded_card = load_weights(tmp_path / "w.safetensors")
     assert loaded_card == card
+    assert loaded.backbone_name == backbone
     assert not loaded.training
     for name, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
@@ -148,7 +160,10 @@ def test_other_cards(saved: Path, tmp_path: Path) -> None:
     assert "model card" in refusal(change(saved, tmp_path / "torn", metadata=metadata | {"card": "{"}))
     assert "model card" in refusal(change(saved, tmp_path / "bare", metadata=metadata | {"card": "{}"}))
     card = json.dumps(json.loads(metadata["card"]) | {"backbone": "vgg"})
-    assert "'vgg'" in refusal(change(saved, tmp_path / "vgg", metadata=metadata | {"card": card}))
+    path = change(saved, tmp_path / "vgg", metadata=metadata | {"card": card})
+    assert "(backbone: got 'vgg'; wanted one of resnet18, face29)" in refusal(path)
+    with pytest.raises(WeightsError, match="vgg: its backbone is vgg; one of resnet18, face29 is wanted"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +180,8 @@ def test_other_cards(saved: Path, tmp_path: Path) -> None:
         ({"preprocessing": {"size": 0}}, "size: got 0"),
         ({"preprocessing": {"template": [[0.3, 0.4]]}}, "template: got .*five points"),
         ({"preprocessing": {"template": [[0.3, math.nan]] * 5}}, "preprocessing.template.0.1 is not finite"),
+        ({"backbone": "face29", "preprocessing": {"size": 70}}, "size: got 70; faces of 71 pixels or more .* face29"),
+        ({"backbone": ["face29"]}, "unhashable"),
         ({"classes": list("AABCDEF")}, "classes: got A, A, B.*every name once"),
         ({"classes": [1, 2, 3, 4, 5, 6, 7]}, "classes: got .*names are wanted"),
     ],
@@ -195,6 +212,8 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
         save_weights(tmp_path / "nowhere" / "w.safetensors", network, CARD)
     with pytest.raises(WeightsError, match='card says variant "self"'):
         save_weights(tmp_path / "w.safetensors", network, replace(CARD, variant="self"))
+    with pytest.raises(WeightsError, match='card says backbone "face29", the network is "resnet18"'):
+        save_weights(tmp_path / "w.safetensors", network, replace(CARD, backbone="face29"))
     network.classifier.bias.data[0] = 1e6  # beyond fp16
     with pytest.raises(WeightsError, match=r"classifier\.bias"):
         save_weights(tmp_path / "w.safetensors", network, CARD, half=True)
@@ -205,10 +224,59 @@ def test_preprocessing_is_gray_sized_and_standardised() -> None:
     red = np.zeros((1, 32, 48, 3), np.uint8)
     red[..., 0] = 255
     out = GRAY(red)
-    assert out.shape == (1, 3, 64, 64)
+    assert out.shape == (1, 3, 72, 72)
     assert torch.allclose(out, torch.full_like(out, (0.299 - 0.5) / 0.25), atol=1e-5)
     colour = replace(GRAY, grayscale=False)(red)
     assert torch.allclose(colour[0, :, 0, 0], torch.tensor([2.0, -2.0, -2.0]))
+
+
+def make_packaged(name: str) -> Path:
+    """A network of random weights in the package's folder."""
+    torch.manual_seed(0)
+    path = weights.PACKAGE_DATA / f"fan_{name}.safetensors"
+    save_weights(path, FrameAttentionNetwork("fan", backbone=name), replace(CARD, backbone=name, trained_on=name))
+    return path
+
+
+def test_networks_that_ship_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PACKAGE_DATA", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    resnet = make_packaged("resnet18")
+    assert packaged_weights() == {"resnet18": resnet}
+    for load in (find_weights, load_weights, load_recognizer):
+        with pytest.raises(WeightsError, match=r"^face29: no such file, nor one of the networks that ship: resnet18$"):
+            load("face29")
+    with pytest.raises(WeightsError, match=r"^vgg: no such file; a safetensors file"):
+        load_weights("vgg")
+    face = make_packaged("face29")
+    assert packaged_weights() == {"resnet18": resnet, "face29": face}
+    for name, path in packaged_weights().items():
+        for spelt in (name, Path(name)):
+            network, card = load_weights(spelt)
+            assert (network.backbone_name, card.trained_on) == (name, name)
+            assert load_recognizer(spelt).weights_file == str(path)
+    (tmp_path / "face29").mkdir()  # a folder is no network
+    assert find_weights("face29") == face
+    (tmp_path / "face29").rmdir()
+    save_weights(tmp_path / "face29", FrameAttentionNetwork("self"), replace(CARD, variant="self"))
+    assert find_weights("face29") == Path("face29")
+    assert load_weights("face29")[0].variant == "self"
+
+
+def test_what_training_starts_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PACKAGE_DATA", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "face29").touch()  # is not what ships
+    with pytest.raises(WeightsError, match=r"^face29: no such file, nor one of the networks that ship: $"):
+        init_path("packaged", "face29")
+    face = make_packaged("face29")
+    assert init_path("packaged", "face29") == face
+    assert init_path("packaged", "auto") == DEFAULT_WEIGHTS
+    assert init_path("none", "face29") is None
+    assert init_path("face29", "auto") == Path("face29")
+    (tmp_path / "face29").unlink()
+    assert init_path("face29", "auto") == face
+    assert init_path("other.pth", "face29") == Path("other.pth")
 
 
 def test_the_packaged_file() -> None:

@@ -27,7 +27,8 @@ from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
 from fan_fer.video.frame import Clip
 
-from ..drawn_lists import draw_list, random_weights
+from ..drawn_lists import draw_list, random_weights, write_list
+from ..drawn_sets import prepared_afew
 from ..fakes import SquareDetector, assert_one_error, every_nth, names, picture, turn, write_video
 
 FACE = [(10, 10, 30)]
@@ -362,8 +363,53 @@ def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixtu
     other = " ".join(capsys.readouterr().out.split())
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in other.replace(" ", "")
     assert "32 x 32" in other
+    assert "networks that ship: resnet18 (22" in other
     assert main(["weights", "none.safetensors"]) == BAD_INPUT
     assert "none.safetensors: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict clip.mp4 --weights face29",
+        "predict-many list.csv --out many.csv --workers 1 --weights face29",
+        "live clip.mp4 --json-lines --weights face29",
+        "app --port 0 --no-browser --weights resnet18 --weights face29",
+        "evaluate face29 list.csv",
+        "export --onnx face29.onnx --weights face29",
+        "train prepared-afew --init face29",
+        "weights face29",
+    ],
+)
+def test_a_network_that_does_not_ship(
+    command: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fan_fer.attention.weights.PACKAGE_DATA", tmp_path / "package")
+    (tmp_path / "package").mkdir()
+    random_weights(tmp_path / "package" / "fan_resnet18.safetensors")
+    prepared_afew(tmp_path, train=1, val=1, frames=2)
+    write_list(tmp_path / "list.csv", [("clip.mp4", "Sad", "")])
+    monkeypatch.chdir(tmp_path)
+    code = main(command.split())
+    message = "error: face29: no such file, nor one of the networks that ship: resnet18$"
+    assert_one_error((code, *capsys.readouterr()), message)
+
+
+def test_networks_that_ship(
+    predict, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fan_fer.attention.weights.PACKAGE_DATA", tmp_path)
+    random_weights(tmp_path / "fan_resnet18.safetensors")
+    random_weights(tmp_path / "fan_face29.safetensors", backbone="face29")
+    assert main(["weights", "face29"]) == DONE
+    own = " ".join(capsys.readouterr().out.split())
+    assert "network face29, variant fan" in own
+    assert re.search(r"networks that ship: resnet18 \(22\.\d MB\), face29 \(11\.\d MB\)$", own)
+    code, out, _ = predict(clip, "--weights", "face29", "--json", "-")
+    assert code == DONE
+    prediction = json.loads(out)
+    assert prediction["model"]["backbone"] == "face29"
+    assert prediction["weights_file"] == str(tmp_path / "fan_face29.safetensors")
 
 
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,25 +9,30 @@ import torch
 from torch import nn
 
 from fan_fer.features import inference
-from fan_fer.features.inference import fastest, find_precision
-from fan_fer.features.resnet import ResNet18
+from fan_fer.features.backbones import BACKBONES, make_backbone
+from fan_fer.features.inference import fastest, find_precision, folded
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.fixture(scope="module")
-def backbone() -> nn.Module:
+@pytest.fixture(scope="module", params=BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> nn.Module:
     """With batch norms that do something."""
     torch.manual_seed(0)
-    network = ResNet18()
-    network.fc = nn.Identity()
+    network, _ = make_backbone(request.param)
     with torch.no_grad():
-        network.train()(torch.randn(4, 3, 64, 64))
+        network.train()(torch.randn(4, 3, 80, 80))
     return network.eval()
 
 
+def test_no_batch_norm_is_left(backbone: nn.Module) -> None:
+    kinds = [type(module) for module in folded(backbone).modules()]
+    assert nn.BatchNorm2d not in kinds
+    assert kinds.count(nn.Conv2d) == [type(module) for module in backbone.modules()].count(nn.Conv2d)
+
+
 @pytest.mark.parametrize("small", [0, 4, 64])
-@pytest.mark.parametrize("size", [(128, 128), (96, 64)])
+@pytest.mark.parametrize("size", [(128, 128), (104, 72)])
 def test_the_same_numbers_however_the_convolutions_are_taken(
     small: int, size: tuple[int, int], backbone: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

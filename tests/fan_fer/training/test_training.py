@@ -28,6 +28,7 @@ from fan_fer.base.finite import not_finite
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, DONE
 from fan_fer.datasets.prepared import PreparedSet, open_prepared
+from fan_fer.features.face29 import Face29
 from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.recognizer import load_recognizer
 from fan_fer.training import trainer
@@ -35,6 +36,7 @@ from fan_fer.training.recipe import Recipe, TrainingSettings
 from fan_fer.training.result import RunResult
 from fan_fer.training.run import run_folder, train_run
 from fan_fer.training.spec import RunSpec
+from fan_fer.training.start import start_network
 
 from ..drawn_sets import prepared_afew, prepared_ckplus
 
@@ -109,6 +111,56 @@ def test_saved_network_scores_as_the_run_says(afew: PreparedSet, backbone: Path,
     for clip, scores in zip((c for c in afew.clips if c.split == "val"), result.scores("last"), strict=True):
         own = recognizer.classify_clip(afew.crops(clip))
         assert list(own.probabilities.values()) == pytest.approx(scores.probabilities.tolist(), abs=1e-3)
+
+
+@pytest.fixture
+def face29(tmp_path: Path, afew: PreparedSet) -> Path:
+    """Random weights of a network over face29."""
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(72, True, (0.5,) * 3, (0.25,) * 3, afew.template)
+    card = ModelCard("fan", preprocessing, "face29", trained_on="nothing")
+    save_weights(tmp_path / "start.safetensors", FrameAttentionNetwork("fan", backbone="face29"), card)
+    return tmp_path / "start.safetensors"
+
+
+def test_the_backbone_is_that_of_the_start(afew: PreparedSet, face29: Path, tmp_path: Path) -> None:
+    train_run(afew, spec("fan", face29, epochs=2), tmp_path / "run", "cpu")
+    network, card = load_weights(tmp_path / "run" / "last.safetensors")
+    assert (network.backbone_name, card.backbone, card.preprocessing.size) == ("face29", "face29", 72)
+    assert torch.equal(network.backbone.conv1.weight, load_weights(face29)[0].backbone.conv1.weight)
+    bare = tmp_path / "backbone.safetensors"
+    save_file(Face29(num_classes=7).state_dict(), bare)
+    start = start_network(afew, spec("self", bare, size=80))
+    assert (start.network.backbone_name, start.preprocessing.size) == ("face29", 80)
+    assert torch.equal(start.network.backbone.conv1.weight, load_file(bare)["conv1.weight"])
+
+
+def test_a_backbone_by_name_learns_from_random_weights(afew: PreparedSet, tmp_path: Path) -> None:
+    values = WHOLE | {"epochs": 1, "size": 72}
+    run = RunSpec("self", "val", 0, Recipe("test", "test", values), backbone="face29")
+    train_run(afew, run, tmp_path / "run", "cpu")
+    network, card = load_weights(tmp_path / "run" / "last.safetensors")
+    assert (network.backbone_name, card.backbone) == ("face29", "face29")
+    torch.manual_seed(0)
+    start = FrameAttentionNetwork("self", backbone="face29")
+    assert not torch.equal(network.backbone.conv1.weight, start.backbone.conv1.weight)
+    with pytest.raises(FanFerError, match=r"made with other settings .*backbone face29 -> auto"):
+        train_run(afew, replace(run, backbone=None), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"backbone": "face29"}, WeightsError, r"backbone\.safetensors: its backbone is resnet18; weights for face29"),
+        ({"backbone": "face29", "init": None}, TrainingError, r"^own\.toml: size: got 32; faces of 71 pixels or more"),
+        ({"backbone": "vgg"}, TrainingError, r"^backbone vgg: unknown; resnet18 or face29 is wanted$"),
+    ],
+)
+def test_backbones_that_do_not_fit(afew, backbone, tmp_path, change, error, message) -> None:
+    recipe = Recipe("own", "own.toml", WHOLE)
+    with pytest.raises(error, match=message):
+        train_run(afew, replace(RunSpec("fan", "val", 0, recipe, backbone), **change), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("variant", ["fan", "score-fusion"])
@@ -396,6 +448,8 @@ def test_command_refusals(train: Command, afew: PreparedSet, ckplus: PreparedSet
         ([ckplus.folder, "--fold", "all", "--out", tmp_path / "run"], "--out is the folder of one run"),
         ([afew.folder, "--fold", "1"], "has no folds; leave --fold out"),
         ([tmp_path / "nothing"], "nothing"),
+        ([afew.folder, "--backbone", "vgg"], "backbone vgg: unknown; resnet18 or face29 is wanted"),
+        ([afew.folder, "--backbone", "face29"], "its backbone is resnet18; weights for face29 are wanted"),
     ):
         code, out, err = train(*arguments)
         assert (code, out) == (BAD_INPUT, ""), arguments

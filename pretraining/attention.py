@@ -155,10 +155,13 @@ def train(
             progress.update(task, advance=1, description=f"{pooling}, loss {loss:.3f}")
 
 
-def calibrate(network: FrameAttentionNetwork, card: ModelCard, data: Path) -> ModelCard:
+def calibrate(
+    network: FrameAttentionNetwork, card: ModelCard, data: Path, device: torch.device | str = "cpu"
+) -> ModelCard:
     """Sets the network's confidence right on the FER+ valid faces; returns the card with the temperature it took."""
     valid = load_ferplus(data, "valid")
-    logits = logits_of(Recognizer(network, card, weights_file="").classify_faces(rgb(valid)))
+    recognizer = Recognizer(network, card, weights_file="", device=device)
+    logits = logits_of(recognizer.classify_faces(rgb(valid)))
     temperature = fit_temperature(logits, valid.labels.argmax(dim=1).numpy())
     divide_logits(network, temperature)
     return replace(card, temperature=round(temperature, 4))
@@ -200,11 +203,12 @@ def main() -> None:
         trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
         license=LICENSE,
     )
-    card = calibrate(network, card, paths.data)
+    card = calibrate(network, card, paths.data, paths.device)
     weights_file = out / f"fan_{network.backbone_name}.safetensors"
     save_weights(weights_file, network, card, half=True)
     valid_clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
-    figures = measure(load_recognizer(weights_file), paths.data, paths.valid_clips, valid_clips)
+    recognizer = load_recognizer(weights_file, str(paths.device))
+    figures = measure(recognizer, paths.data, paths.valid_clips, valid_clips)
     save_weights(weights_file, network, replace(card, scores=figures.to_scores()), half=True)
     print(figures.to_markdown())
 

@@ -180,7 +180,7 @@ def test_half_of_the_small_faces_pass_through_jpeg_too() -> None:
     smooth = row.expand(16, 1, 64, 64).contiguous()  # a smaller size hardly changes it, JPEG's blocks do
     changed = (random_resolution(smooth, rng) - smooth)[..., 4:-4].abs().amax(dim=(1, 2, 3))
     assert (changed == 0).sum() == 10
-    assert (changed > 0.01).sum() == 3
+    assert (changed > 0.005).sum() == 3
 
 
 def undecided(path: Path, name: str) -> Path:

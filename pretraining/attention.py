@@ -23,18 +23,17 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.weights import ModelCard, save_weights
+from fan_fer.attention.weights import ModelCard, load_weights, save_weights
 from fan_fer.base.checkpoint import load_checkpoint, save_checkpoint
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.terminal import progress_bar, run_main
-from fan_fer.recognizer import Recognizer, load_recognizer
-from pretraining.calibration import divide_logits, fit_temperature, logits_of
+from fan_fer.recognizer import load_recognizer
+from pretraining.calibration import divide_logits, fit_temperature
 from pretraining.features import load_backbone, set_name
-from pretraining.ferplus import load_ferplus, rgb
 from pretraining.mixed_clips import NEUTRAL
 from pretraining.pooling import Clips, clip_loss, make_heads, pad_clips
-from pretraining.score import measure, prepare
+from pretraining.score import Prepared, measure, prepare
 from pretraining.training_data import (
     TrainingData,
     add_arguments,
@@ -167,13 +166,25 @@ def train(
             progress.update(task, advance=1, description=f"{pooling}, loss {loss:.3f}")
 
 
-def calibrate(network: FrameAttentionNetwork, card: ModelCard, data: Path) -> ModelCard:
+def calibrate(network: FrameAttentionNetwork, card: ModelCard, prepared: Prepared) -> ModelCard:
     """Sets the network's confidence right on the tuning half of the FER+ valid faces; the card with the temperature."""
-    valid = load_ferplus(data, "tune")
-    logits = logits_of(Recognizer(network, card, weights_file="").classify_faces(rgb(valid)))
-    temperature = fit_temperature(logits, valid.labels.argmax(dim=1).numpy())
+    tuning = ~prepared.report
+    with torch.inference_mode():
+        logits = network.classify(prepared.faces[tuning].unsqueeze(1)).logits.double().numpy()
+    temperature = fit_temperature(logits, prepared.answers[tuning].numpy())
     divide_logits(network, temperature)
     return replace(card, temperature=round(temperature, 4))
+
+
+def new_card(paths: argparse.Namespace, backbone: str, size: int) -> ModelCard:
+    """What the weights file is to say of itself before it is measured."""
+    return ModelCard(
+        variant="fan",
+        preprocessing=preprocessing_of(size),
+        backbone=backbone,
+        trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
+        license=LICENSE,
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -205,19 +216,16 @@ def main() -> None:
     network = make_heads(network, "fan", weight, bias)
     train(network, data, out, settings, "fan", source)
 
-    card = ModelCard(
-        variant="fan",
-        preprocessing=preprocessing_of(settings.size),
-        backbone=network.backbone_name,
-        trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
-        license=LICENSE,
-    )
-    card = calibrate(network, card, paths.data)
+    card = new_card(paths, network.backbone_name, settings.size)
     weights_file = out / f"fan_{network.backbone_name}.safetensors"
     save_weights(weights_file, network, card, half=True)
-    valid_clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
-    recognizer = load_recognizer(weights_file)
-    figures = measure(recognizer.network, prepare(recognizer.embedder, paths.data, paths.valid_clips, valid_clips))
+    recognizer = load_recognizer(weights_file, str(paths.device))  # measured is what was rounded
+    clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
+    prepared = prepare(recognizer.embedder, paths.data, paths.valid_clips, clips)
+    network = recognizer.network.cpu()
+    card = calibrate(network, card, prepared)
+    save_weights(weights_file, network, card, half=True)
+    figures = measure(load_weights(weights_file)[0], prepared)
     save_weights(weights_file, network, replace(card, scores=figures.to_scores()), half=True)
     print(figures.to_markdown())
 

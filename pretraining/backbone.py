@@ -3,11 +3,11 @@ r"""Trains a backbone on single FER+ faces, with the voters' label distributions
     python -m pretraining.backbone --data ferplus.npz --out runs/teacher --network face29 \
         --start dlib_face_recognition_resnet_model_v1.dat --sizes 104x30 --lr 0.03
     python -m pretraining.backbone --data ferplus.npz --out runs/student --sizes 72x10,96x20 \
-        --teacher runs/teacher/backbone.safetensors --distil 0.7
+        --teacher runs/teacher/backbone.safetensors --distil 0.7 --device cuda
 
 Writes ``last.pt`` (everything needed to go on), ``log.jsonl`` and ``backbone.safetensors`` (averaged weights)
-after each epoch. The same command goes on where a killed run stopped. The log's figures are of the tuning half of the
-valid faces: what is chosen by them is reported on the other half.
+after each epoch. The same command goes on where a killed run stopped, also with another ``--device``. The log's figures
+are of the tuning half of the valid faces: what is chosen by them is reported on the other half.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ import math
 import re
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fan_fer.base.checkpoint import load_checkpoint, save_checkpoint
+from fan_fer.base.device import find_device
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError, first_line
 from fan_fer.base.files import atomic_write
@@ -126,9 +127,14 @@ def start_network(name: str, start: Path | None, faces: FaceSet, size: int) -> R
         network.load_state_dict(tensors)
     else:
         network = BACKBONES[name](num_classes=len(EMOTIONS))
-    network = network.to(memory_format=torch.channels_last)
-    use_matrix_products(network.layer4 if isinstance(network, ResNet18) else network.blocks[10:])
     return network
+
+
+def place(network: ResNet18 | Face29, device: torch.device) -> nn.Module:
+    """The network on that device, laid out as it is fast with."""
+    if device.type == "cpu":
+        use_matrix_products(network.layer4 if isinstance(network, ResNet18) else network.blocks[10:])
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -146,7 +152,7 @@ def scores(network: nn.Module, faces: FaceSet, size: int) -> Tensor:
     found = []
     for images in faces.images.split(256):
         inputs = normalise(resize(images, size))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(inputs.device.type, torch.bfloat16):
             found.append((network(inputs).float() + network(inputs.flip(-1)).float()) / 2)
     return torch.cat(found)
 
@@ -156,7 +162,7 @@ def taught(inputs: Tensor, labels: Tensor, teachers: Sequence[nn.Module], share:
     """Labels that are, to ``share``, what teachers say of the very pictures the student sees (Beyer et al. 2022)."""
     if share == 0:
         return labels
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(inputs.device.type, torch.bfloat16):
         said = [teacher(inputs).float().softmax(dim=1) for teacher in teachers]
     return torch.lerp(labels, torch.stack(said).mean(dim=0), share)
 
@@ -175,7 +181,7 @@ def accuracy(network: nn.Module, faces: FaceSet, size: int) -> tuple[float, floa
 def epoch_order(labels: Tensor, balance: float, rng: torch.Generator) -> Tensor:
     """As many faces as there are, in random order: each once, or drawn so that rare emotions come more often."""
     if balance == 0:
-        return torch.randperm(len(labels), generator=rng)
+        return torch.randperm(len(labels), generator=rng, device=rng.device)
     emotion = labels.argmax(dim=1)
     weights = emotion.bincount(minlength=labels.shape[1]).clamp_min(1).double() ** -balance
     return torch.multinomial(weights[emotion], len(labels), replacement=True, generator=rng)
@@ -185,10 +191,17 @@ def mix(inputs: Tensor, labels: Tensor, alpha: float, rng: torch.Generator) -> t
     """Mixup (Zhang et al. 2018): every face and its label blended with another of the batch, by one random share."""
     if alpha == 0:
         return inputs, labels
-    seed = int(torch.randint(2**62, (), generator=rng))
-    share = float(np.random.default_rng(seed).beta(alpha, alpha))
-    other = torch.randperm(len(inputs), generator=rng)
+    share = torch._sample_dirichlet(torch.full((2,), alpha, device=rng.device), generator=rng)[0]  # Beta, of two
+    other = torch.randperm(len(inputs), generator=rng, device=rng.device)
     return share * inputs + (1 - share) * inputs[other], share * labels + (1 - share) * labels[other]
+
+
+@torch.no_grad()
+def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Moves the weights of ``averaged``, and its batch norms' statistics, by 1 - decay towards those of ``network``."""
+    pairs = zip(averaged.state_dict().values(), network.state_dict().values(), strict=True)
+    ours, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    get_ema_multi_avg_fn(decay)(ours, theirs, None)
 
 
 def train(
@@ -198,10 +211,15 @@ def train(
     settings: BackboneSettings,
     start: Path | None = None,
     teachers: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+    compiled: bool = False,
 ) -> nn.Module:
     """Trains, or goes on training, in the directory ``out``; returns the network with averaged weights.
 
     start: a file whose weights the training begins with, in place of random ones.
+    device: where the faces lie and everything happens. A run may go on on another one; what stays on the CPU ends with
+        the very weights of an unbroken run.
+    compiled: with torch.compile.
     """
     if bool(settings.distil) != bool(teachers):
         raise FanFerError(
@@ -211,14 +229,20 @@ def train(
         "start": None if start is None else fingerprint(start),
         "teachers": [fingerprint(teacher) for teacher in teachers],
     }
-    masters = [load_network(teacher) for teacher in teachers]
+    device = torch.device(device)
+    torch.backends.cudnn.benchmark = True  # sizes seldom change
+    masters = [load_network(teacher).to(device) for teacher in teachers]
     smallest = max(made.smallest for made in (BACKBONES[settings.network], *masters))
     if min(settings.size_of_epochs()) < smallest:
         raise FanFerError(f"--sizes {settings.sizes}: faces of {smallest} pixels or more are wanted for these networks")
     torch.manual_seed(settings.seed)
-    network = start_network(settings.network, start, train_faces, max(settings.size_of_epochs()))
+    network = place(start_network(settings.network, start, train_faces, max(settings.size_of_epochs())), device)
+    train_faces, valid_faces = train_faces.to(device), valid_faces.to(device)
     out.mkdir(parents=True, exist_ok=True)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+    averaged = deepcopy(network)
+    if compiled:
+        for one in (network, *masters):
+            one.compile(dynamic=False)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]  # biases and batch norm
     optimizer = torch.optim.SGD(
@@ -250,27 +274,28 @@ def train(
             "epoch": epoch + 1, "settings": made_with, "network": network.state_dict(),
             "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
         })  # fmt: skip
-        weights = {name: value.contiguous() for name, value in averaged.module.state_dict().items()}
+        weights = {name: value.cpu().contiguous() for name, value in averaged.state_dict().items()}
         with atomic_write(out / "backbone.safetensors") as temporary:
             save_file(weights, temporary)
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(figures) + "\n")
         print(json.dumps(figures), flush=True)
-    return averaged.module
+    return averaged
 
 
 def train_epoch(
-    network: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer, faces: FaceSet,
+    network: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, faces: FaceSet,
     teachers: Sequence[nn.Module], epoch: int, settings: BackboneSettings,
 ) -> float:  # fmt: skip
     """One pass over ``faces``; mean loss. A resumed run repeats it: its randomness comes from seed and epoch alone."""
     sizes = settings.size_of_epochs()
-    rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+    device = faces.images.device
+    rng = torch.Generator(device).manual_seed(settings.seed * 100_003 + epoch)
     batches = epoch_order(faces.labels, settings.balance, rng).split(settings.batch)
     if len(batches) > 1 and len(batches[-1]) < settings.batch:
         batches = batches[:-1]
     network.train()
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=device)  # read once: a step does not wait for the one before
     with progress_bar() as progress:
         task = progress.add_task(f"epoch {epoch + 1} of {len(sizes)}", total=len(batches))
         for step, chosen in enumerate(batches, start=epoch * len(batches)):
@@ -279,16 +304,16 @@ def train_epoch(
             inputs = normalise(augment(faces.images[chosen], sizes[epoch], rng))
             inputs, labels = mix(inputs, faces.labels[chosen], settings.mixup, rng)
             labels = taught(inputs, labels, teachers, settings.distil)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 logits = network(inputs)
             loss = nn.functional.cross_entropy(logits.float(), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            averaged.update_parameters(network)
-            total += loss.item()
+            follow(averaged, network, settings.average)
+            total += loss.detach()
             progress.advance(task)
-    return total / len(batches)
+    return float(total) / len(batches)
 
 
 def main() -> None:
@@ -297,12 +322,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints and the log")
     parser.add_argument("--start", type=Path, help="backbone.safetensors, or dlib's .dat, to begin with")
     parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="backbone.safetensors to learn from")
+    parser.add_argument("--device", type=find_device, default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--compile", action="store_true", help="with torch.compile: late to start, then faster on a GPU"
+    )
     for name, default in asdict(BackboneSettings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
     data, out, start, teachers = (arguments.pop(name) for name in ("data", "out", "start", "teacher"))
+    device, compiled = (arguments.pop(name) for name in ("device", "compile"))
     settings = BackboneSettings(**arguments)
-    train(load_ferplus(data, "train"), load_ferplus(data, "tune"), out, settings, start, teachers)
+    train(load_ferplus(data, "train"), load_ferplus(data, "tune"), out, settings, start, teachers, device, compiled)
 
 
 if __name__ == "__main__":

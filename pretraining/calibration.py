@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.evaluation.metrics import calibration_error
 
 LOWEST, HIGHEST = 0.1, 10.0
 
@@ -23,20 +22,6 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 
     bounds = (np.log(LOWEST), np.log(HIGHEST))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
-
-
-def logits_of(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logits (n, C) whose softmax these probabilities are."""
-    return np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
-
-
-def held_out_error(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Expected calibration error (0 to 1) where each half of the faces is judged by the temperature of the other."""
-    probabilities = np.empty_like(logits)
-    for half in (0, 1):
-        temperature = fit_temperature(logits[1 - half :: 2], labels[1 - half :: 2])
-        probabilities[half::2] = softmax(logits[half::2] / temperature, axis=1)
-    return calibration_error(labels, probabilities)
 
 
 def divide_logits(network: FrameAttentionNetwork, temperature: float) -> None:

@@ -138,7 +138,7 @@ def main() -> None:
     features = cached(
         paths.out / "features_valid_clips.safetensors",
         f"{source} {paths.valid_clips}",
-        lambda: {"frames": embed_clips(network, valid, preprocessing, what)},
+        lambda: {"frames": embed_clips(network, valid, preprocessing, what, paths.device)},
     )
     valid = replace(valid, frames=features["frames"])
 

@@ -93,7 +93,13 @@ def load_faces(folder: Path, detector: Detector, settings: Preprocessing, cache:
     )
 
 
-def embed_clips(network: FrameAttentionNetwork, faces: ClipSet, settings: Preprocessing, what: str) -> Tensor:
+def embed_clips(
+    network: FrameAttentionNetwork,
+    faces: ClipSet,
+    settings: Preprocessing,
+    what: str,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Features (T, D) of every face in ``faces``."""
-    embedder = Embedder(network.backbone, network.feature_size, settings)
+    embedder = Embedder(network.backbone, network.feature_size, settings, device)
     return embedder.embed_all(faces.frames.numpy(), what, len(faces.frames))

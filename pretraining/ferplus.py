@@ -30,6 +30,10 @@ class FaceSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def to(self, device: torch.device) -> FaceSet:
+        """The same faces on that device."""
+        return FaceSet(self.images.to(device), self.labels.to(device), self.agreed.to(device))
+
     def every(self, step: int, first: int) -> FaceSet:
         """Every ``step``-th face from ``first`` on."""
         return FaceSet(self.images[first::step], self.labels[first::step], self.agreed[first::step])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from fan_fer.base.errors import first_line
 from fan_fer.base.terminal import run_main
@@ -22,7 +23,7 @@ from pretraining.pooling import make_heads
 from pretraining.score import Figures, measure, prepare
 from pretraining.training_data import add_arguments, features_source, load_clip_faces, load_training_data
 
-PARTS: Mapping[str, Mapping[str, float]] = {
+PARTS: Mapping[str, Mapping[str, Any]] = {
     "all of it": {},
     "without plain clips": {"plain": 0},
     "plain clips: every emotion as often": {"neutral": 0},
@@ -59,7 +60,7 @@ def main() -> None:
     network, weight, bias = load_backbone(paths.backbone)
     source = features_source(paths, settings.size)
     data = distilled(load_training_data(paths, network, settings.size, settings.seed), weight, bias, settings.distil)
-    card = new_card(paths, network, settings.size)
+    card = new_card(paths, network.backbone_name, settings.size)
     embedder = Embedder(network.backbone, network.feature_size, card.preprocessing, paths.device)
     faces = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
     prepared = prepare(embedder, paths.data, paths.valid_clips, faces)
@@ -71,7 +72,7 @@ def main() -> None:
         heads = make_heads(network, "fan", weight, bias)
         changed: AttentionSettings = replace(settings, **changes)
         train(heads, data, out, changed, "fan", source)
-        calibrate(heads, card, paths.data, paths.device)
+        calibrate(heads, card, prepared)
         outcomes[name] = measure(heads, prepared)
     print(report(outcomes))
 

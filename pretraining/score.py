@@ -1,7 +1,7 @@
 """Measures a weights file: single faces, video clips, clips mixed from single faces, and what attention attends to.
 
     python -m pretraining.score --data ferplus.npz --clips ict-afew/Val_AFEW --detector yunet:FILE \
-        [--weights FILE] [--pictures FOLDER]
+        [--weights FILE] [--pictures FOLDER] [--device cuda]
 
 Prints Markdown tables with 95 % intervals; writes, where asked, the confusion matrices and a reliability diagram.
 """
@@ -242,10 +242,13 @@ def main() -> None:
     parser.add_argument("--detector", default="mtcnn", help='"mtcnn" or "yunet:FILE"')
     parser.add_argument("--weights", type=Path, help="weights file; default: the packaged one")
     parser.add_argument("--pictures", type=Path, help="folder for the confusion matrices and reliability diagrams")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
     arguments = parser.parse_args()
-    recognizer = load_recognizer(arguments.weights)
-    faces = load_faces(arguments.clips, load_detector(arguments.detector), recognizer.card.preprocessing)
-    figures = measure(recognizer.network, prepare(recognizer.embedder, arguments.data, arguments.clips, faces))
+    recognizer = load_recognizer(arguments.weights, arguments.device)
+    detector = load_detector(arguments.detector, recognizer.device)
+    faces = load_faces(arguments.clips, detector, recognizer.card.preprocessing)
+    prepared = prepare(recognizer.embedder, arguments.data, arguments.clips, faces)
+    figures = measure(recognizer.network.cpu(), prepared)
     if arguments.pictures is not None:
         write_pictures(arguments.pictures, figures)
     print(figures.to_markdown())

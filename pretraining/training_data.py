@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.csv_files import read_table
+from fan_fer.base.device import find_device
 from fan_fer.base.errors import DataError
 from fan_fer.base.terminal import progress_bar
 from fan_fer.faces.align import TEMPLATE
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detector", default="mtcnn", help='"mtcnn" or "yunet:FILE"')
     parser.add_argument("--backbone", type=Path, required=True, help="what the backbone script wrote")
     parser.add_argument("--out", type=Path, required=True, help="directory for features, checkpoints and results")
+    parser.add_argument("--device", type=find_device, default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def preprocessing_of(size: int) -> Preprocessing:
@@ -62,15 +64,15 @@ def load_training_data(paths: argparse.Namespace, network: FrameAttentionNetwork
     def embed_both() -> dict[str, Tensor]:
         what = f"frames of {paths.clips.name}"
         return {
-            "frames": embed_clips(network, clips, settings, what),
-            "mirrored": embed_clips(network, flipped, settings, f"{what}, mirrored"),
+            "frames": embed_clips(network, clips, settings, what, paths.device),
+            "mirrored": embed_clips(network, flipped, settings, f"{what}, mirrored", paths.device),
         }
 
     features = cached(paths.out / "features_clips.safetensors", source, embed_both)
     pool = FacePool(**cached(
         paths.out / "features_faces.safetensors",
         f"{source} seed {seed}",
-        lambda: face_pool(network, faces, size, seed),
+        lambda: face_pool(network, faces, size, seed, paths.device),
     ))  # fmt: skip
     return TrainingData(
         replace(clips, frames=features["frames"]),
@@ -84,7 +86,7 @@ def load_training_data(paths: argparse.Namespace, network: FrameAttentionNetwork
 def load_clip_faces(paths: argparse.Namespace, folder: Path, settings: Preprocessing) -> ClipSet:
     """The aligned faces of a folder of clips; kept in ``paths.out``."""
     cache = paths.out / f"faces_{folder.name}.safetensors"
-    return load_faces(folder, load_detector(paths.detector), settings, cache)
+    return load_faces(folder, load_detector(paths.detector, paths.device), settings, cache)
 
 
 def features_source(paths: argparse.Namespace, size: int) -> str:
@@ -92,23 +94,26 @@ def features_source(paths: argparse.Namespace, size: int) -> str:
     return fingerprint(paths.backbone, paths.data, str(paths.clips), asdict(preprocessing_of(size)))[:12]
 
 
-def face_pool(network: FrameAttentionNetwork, faces: FaceSet, size: int, seed: int) -> dict[str, Tensor]:
+def face_pool(
+    network: FrameAttentionNetwork, faces: FaceSet, size: int, seed: int, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """Features of ``faces`` as they are and augmented, and of blurred or covered copies of a third of them."""
-    rng = torch.Generator().manual_seed(seed)
-    embedder = Embedder(network.backbone, network.feature_size, preprocessing_of(size))
+    rng = torch.Generator(device).manual_seed(seed)
+    embedder = Embedder(network.backbone, network.feature_size, preprocessing_of(size), device)
+    images = faces.images.to(device)
 
     def run(change: Callable[[Tensor], Tensor], images: Tensor, what: str) -> Tensor:
         with progress_bar() as progress:
             batches = progress.track(images.split(BATCH), description=what)
             return torch.cat([embedder.embed_preprocessed(normalise(change(batch))) for batch in batches])
 
-    third = torch.randperm(len(faces), generator=rng)[: max(1, len(faces) // 3)]
-    as_they_are = run(lambda images: resize(images, size), faces.images, "FER+ faces")
-    augmented = run(lambda images: augment(images, size, rng), faces.images, "augmented FER+ faces")
+    third = torch.randperm(len(faces), generator=rng, device=rng.device)[: max(1, len(faces) // 3)]
+    as_they_are = run(lambda images: resize(images, size), images, "FER+ faces")
+    augmented = run(lambda images: augment(images, size, rng), images, "augmented FER+ faces")
     return {
         "features": torch.cat([as_they_are, augmented]),
         "labels": faces.labels.repeat(2, 1),
-        "degraded": run(lambda images: degrade(images, size, rng), faces.images[third], "degraded FER+ faces"),
+        "degraded": run(lambda images: degrade(images, size, rng), images[third], "degraded FER+ faces"),
     }
 
 

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.weights import ModelCard
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.terminal import run_main
@@ -29,7 +28,7 @@ from pretraining.ferplus import VOTE_COLUMNS, label_distributions, load_ferplus
 from pretraining.identity import load_identity
 from pretraining.mixed_clips import ClipMaker, FacePool
 from pretraining.pooling import POOLINGS, clip_logits, make_heads
-from pretraining.training_data import load_intensities, preprocessing_of
+from pretraining.training_data import load_intensities
 
 from .made_identity import write_identity
 
@@ -180,7 +179,7 @@ def test_half_of_the_small_faces_pass_through_jpeg_too() -> None:
     smooth = row.expand(16, 1, 64, 64).contiguous()  # a smaller size hardly changes it, JPEG's blocks do
     changed = (random_resolution(smooth, rng) - smooth)[..., 4:-4].abs().amax(dim=(1, 2, 3))
     assert (changed == 0).sum() == 10
-    assert (changed > 0.01).sum() == 3
+    assert (changed > 0.005).sum() == 3
 
 
 def undecided(path: Path, name: str) -> Path:
@@ -317,7 +316,7 @@ def test_the_script_trains_and_tells_of_the_half_to_choose_by(
 
 
 def test_mixed_clips_hold_what_they_claim(pool: FacePool) -> None:
-    clips = ClipMaker(pool).draw(200, torch.Generator().manual_seed(0))
+    clips = ClipMaker(pool).draw_brief(200, torch.Generator().manual_seed(0))
     lengths = clips.mask.sum(1)
     assert lengths.min() >= 4
     assert lengths.max() <= 16
@@ -335,7 +334,7 @@ def test_mixed_clips_hold_what_they_claim(pool: FacePool) -> None:
 
 
 def ranking(network: FrameAttentionNetwork, maker: ClipMaker) -> float:
-    clips = maker.draw(100, torch.Generator().manual_seed(9))
+    clips = maker.draw_brief(100, torch.Generator().manual_seed(9))
     with torch.inference_mode():
         final = network.classify(clips.features, clips.mask).weights.final
     rows = zip(final, clips.informative, clips.mask, strict=True)
@@ -347,7 +346,7 @@ def ranking(network: FrameAttentionNetwork, maker: ClipMaker) -> float:
 def data(pool: FacePool) -> attention.TrainingData:
     """Video clips of the same kind as the mixed ones."""
     maker = ClipMaker(pool)
-    drawn = maker.draw(30, torch.Generator().manual_seed(3))
+    drawn = maker.draw_brief(30, torch.Generator().manual_seed(3))
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), drawn.mask.sum(1).cumsum(0)])
     features = drawn.features[drawn.mask]
     clips = ClipSet(features, torch.arange(int(offsets[-1])), offsets, drawn.labels, ["clip"] * 30)
@@ -384,7 +383,7 @@ def test_heads_are_made_for_the_backbone(pooling: str) -> None:
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_heads_start_as_the_mean_of_the_frames(pooling: str, pool: FacePool) -> None:
     network = heads(pooling)
-    clips = ClipMaker(pool).draw(20, torch.Generator().manual_seed(0))
+    clips = ClipMaker(pool).draw_brief(20, torch.Generator().manual_seed(0))
     first = replace(clips, mask=torch.arange(clips.mask.shape[1]).expand_as(clips.mask) == 0)
     alone = network.classify(clips.features[:, :1]).logits
     torch.testing.assert_close(clip_logits(network, pooling, first).softmax(-1), alone.softmax(-1))
@@ -400,7 +399,7 @@ def test_heads_start_as_the_mean_of_the_frames(pooling: str, pool: FacePool) -> 
 
 def test_the_oracle_sees_what_is_informative(pool: FacePool) -> None:
     network = heads("oracle")
-    clips = ClipMaker(pool).draw(20, torch.Generator().manual_seed(0))
+    clips = ClipMaker(pool).draw_brief(20, torch.Generator().manual_seed(0))
     hidden = replace(clips, features=clips.features * clips.informative.unsqueeze(-1))
     torch.testing.assert_close(
         clip_logits(network, "oracle", clips), clip_logits(network, "oracle", hidden), atol=5e-3, rtol=0
@@ -438,15 +437,6 @@ def test_attention_learns_and_a_killed_run_goes_on_to_the_same_result(
     for name, value in whole.attention.state_dict().items():
         assert torch.equal(value, resumed.attention.state_dict()[name]), name
     assert torch.equal(whole.classifier.weight, resumed.classifier.weight)
-
-
-def test_confidence_is_set_right(ferplus: Path) -> None:
-    torch.manual_seed(0)
-    network = FrameAttentionNetwork("fan")
-    before = network.classifier.weight.detach().clone()
-    card = attention.calibrate(network, ModelCard("fan", preprocessing_of(32)), ferplus)
-    assert card.temperature != 1
-    torch.testing.assert_close(network.classifier.weight, before / card.temperature, rtol=1e-3, atol=1e-5)
 
 
 def test_comparison_of_poolings(data: attention.TrainingData, tmp_path: Path) -> None:

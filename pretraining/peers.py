@@ -51,19 +51,19 @@ def load_ours(weights: Path | None) -> Peer:
 
 
 def times(peers: Sequence[Peer], faces: Faces, turns: int = TURNS) -> list[float]:
-    """Seconds that each needs for a face, from the picture to the probabilities.
+    """Seconds of one CPU thread that each needs for a face, from the picture to the probabilities.
 
-    The median of ``turns`` faces, one at a time, which all peers take by turns; of the time that the one thread
-    computed, so that what else the machine does counts little.
+    The median of ``turns`` faces, one at a time, which all peers take by turns; of the time that this process computed,
+    so that what else the machine does counts little.
     """
     taken: list[list[float]] = [[] for _ in peers]
     with one_thread():
         for turn in range(turns + 1):
             face = faces[turn % len(faces)][None]
             for peer, mine in zip(peers, taken, strict=True):
-                start = time.thread_time()
+                start = time.process_time()
                 peer.classify(face)
-                mine.append(time.thread_time() - start)
+                mine.append(time.process_time() - start)
     return [statistics.median(mine[1:]) for mine in taken]
 
 

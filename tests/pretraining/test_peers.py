@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from fan_fer.base.errors import FanFerError, LibraryError
 from pretraining import peer_networks
 from pretraining.ferplus import FaceSet
 from pretraining.peer_networks import FER2013_CLASSES, Faces, Peer, load_face_api, load_fer, load_human
-from pretraining.peers import report
+from pretraining.peers import report, times
 from pretraining.tfjs import load_arrays
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
@@ -221,3 +223,23 @@ def test_the_report_compares_with_the_first() -> None:
     assert gains.splitlines()[2].startswith("| cross - sage | -85.7 (")
     assert costs.splitlines()[2].startswith("| sage | 1,234 | 2.50 |")
     assert costs.splitlines()[2].endswith("| 1.00 |")
+
+
+def test_time_counts_wherever_it_is_spent() -> None:
+    def compute(seconds: float) -> None:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    with ThreadPoolExecutor(1) as elsewhere:
+
+        def peer(seconds: float) -> Peer:
+            def classify(faces: Faces) -> Tensor:
+                elsewhere.submit(compute, seconds).result()
+                return torch.zeros(len(faces), 7)
+
+            return Peer("peer", EMOTIONS, classify, 0, 0)
+
+        slow, fast = times([peer(0.02), peer(0.001)], FACES, turns=3)
+    assert slow > 0.018
+    assert fast < slow / 2

@@ -49,18 +49,19 @@ LICENSE = "research use: trained on FER2013 images"
 @dataclass(frozen=True)
 class AttentionSettings:
     epochs: int = 20
-    steps: int = 100  # per epoch
+    steps: int = 60  # per epoch
     batch: int = 64  # clips of each kind in a step; four times as many single faces
     frames: int = 64  # of each video clip that a step sees, drawn at random; all, where there are fewer
+    augmented: float = 0.2  # share of the video clips that are seen through augmented copies of their frames
     lr: float = 3e-3  # highest, of the heads; of the classifier, which starts as the backbone's head, a third
     attention_lr: float = 10.0  # how many times as fast the attention learns
     smoothing: float = 0.1  # of the clips' labels
     size: int = 128  # side of the square faces, pixels: the one the backbone was trained at last
     brief: float = 0.3  # weight of the loss of clips few of whose faces show the emotion
     follow: float = 1.0  # of that of their informative frames' share in the weights, within the former
-    plain: float = 1.5  # weight of the loss of clips all of whose faces show the emotion
+    plain: float = 0.3  # weight of the loss of clips all of whose faces show the emotion
     neutral: float = 0.5  # share of neutral ones among these, in place of each emotion as often
-    faces: float = 10.0  # weight of the loss of single faces
+    faces: float = 6.0  # weight of the loss of single faces
     distil: float = 0.5  # how much of their target is what the backbone's head says of them
     seed: int = 0
 
@@ -75,15 +76,16 @@ def distilled(data: TrainingData, weight: Tensor, bias: Tensor, share: float) ->
     return replace(data, faces=replace(data.faces, labels=torch.lerp(data.faces.labels, said, share)))
 
 
-def draw_clips(data: TrainingData, count: int, frames: int, rng: Generator) -> Clips:
-    """``count`` clips, up to ``frames`` of the frames of each, mirrored or not."""
+def draw_clips(data: TrainingData, count: int, frames: int, augmented: float, rng: Generator) -> Clips:
+    """``count`` clips, up to ``frames`` of the frames of each, mirrored or not; a share of them ``augmented``."""
     clips = data.clips
     chosen = torch.randint(0, len(clips), (count,), generator=rng)
     rows, shown = [], []
     for clip in chosen.tolist():
         start, end = int(clips.offsets[clip]), int(clips.offsets[clip + 1])
         places = start + torch.randperm(end - start, generator=rng)[:frames]
-        source = clips.frames if torch.rand((), generator=rng) < 0.5 else data.mirrored
+        views = data.augmented if torch.rand((), generator=rng) < augmented else (clips.frames, data.mirrored)
+        source = views[int(torch.randint(0, len(views), (), generator=rng))]
         rows.append(source[places])
         shown.append(data.intensities[places])
     return pad_clips(rows, clips.labels[chosen], shown)
@@ -109,7 +111,7 @@ def train_epoch(
         progress = (epoch * settings.steps + step) / (settings.epochs * settings.steps)
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] * 0.5 * (1 + math.cos(math.pi * progress))
-        clips = draw_clips(data, settings.batch, settings.frames, rng)
+        clips = draw_clips(data, settings.batch, settings.frames, settings.augmented, rng)
         loss = clip_loss(network, pooling, clips, settings.smoothing)
         if settings.brief:
             brief = data.mixed.draw_brief(settings.batch, rng)

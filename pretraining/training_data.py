@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import DataError
+from fan_fer.base.opencv import cv2
 from fan_fer.base.terminal import progress_bar
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.detectors import load_detector
@@ -26,11 +28,14 @@ from pretraining.features import FRAME_TRUTH, ClipSet, embed_clips, load_faces
 from pretraining.ferplus import FaceSet, load_ferplus
 from pretraining.mixed_clips import ClipMaker, FacePool
 
+VIEWS = 4  # augmented copies of every frame of the video clips
+
 
 @dataclass(frozen=True)
 class TrainingData:
     clips: ClipSet  # features (T, D)
     mirrored: Tensor  # (T, D): the same of the mirror images
+    augmented: Tensor  # (V, T, D): of V augmented copies of each frame, as a camera, a codec or a hand might change it
     intensities: Tensor  # (T,): how strongly each frame shows its clip's emotion; only the oracle looks
     mixed: ClipMaker
     faces: FacePool
@@ -61,14 +66,15 @@ def load_training_data(paths: argparse.Namespace, network: FrameAttentionNetwork
     source = features_source(paths, size)
     flipped = replace(clips, frames=clips.frames.flip(2))
 
-    def embed_both() -> dict[str, Tensor]:
+    def embed_all() -> dict[str, Tensor]:
         what = f"frames of {paths.clips.name}"
         return {
             "frames": embed_clips(network, clips, settings, what, paths.device),
             "mirrored": embed_clips(network, flipped, settings, f"{what}, mirrored", paths.device),
+            "augmented": embed_augmented(network, clips, size, seed, paths.device),
         }
 
-    features = cached(paths.out / "features_clips.safetensors", source, embed_both)
+    features = cached(paths.out / "features_clips.safetensors", f"{source} seed {seed}", embed_all)
     pool = FacePool(**cached(
         paths.out / "features_faces.safetensors",
         f"{source} seed {seed}",
@@ -77,6 +83,7 @@ def load_training_data(paths: argparse.Namespace, network: FrameAttentionNetwork
     return TrainingData(
         replace(clips, frames=features["frames"]),
         features["mirrored"],
+        features["augmented"],
         load_intensities(paths.clips / FRAME_TRUTH, clips),
         ClipMaker(pool),
         pool,
@@ -92,6 +99,19 @@ def load_clip_faces(paths: argparse.Namespace, folder: Path, settings: Preproces
 def features_source(paths: argparse.Namespace, size: int) -> str:
     """Identifies the features: what was computed with another backbone, of other data, is not used."""
     return fingerprint(paths.backbone, paths.data, str(paths.clips), asdict(preprocessing_of(size)))[:12]
+
+
+def embed_augmented(
+    network: FrameAttentionNetwork, clips: ClipSet, size: int, seed: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Features (VIEWS, T, D) of augmented copies of every face of ``clips``, made grey."""
+    rng = torch.Generator(device).manual_seed(seed)
+    embedder = Embedder(network.backbone, network.feature_size, preprocessing_of(size), device)
+    grey = torch.from_numpy(np.stack([cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) for face in clips.frames.numpy()]))
+    with progress_bar() as progress:
+        batches = progress.track(grey.repeat(VIEWS, 1, 1).split(BATCH), description="augmented frames")
+        features = [embedder.embed_preprocessed(normalise(augment(batch.to(device), size, rng))) for batch in batches]
+    return torch.cat(features).view(VIEWS, len(clips.frames), -1)
 
 
 def face_pool(

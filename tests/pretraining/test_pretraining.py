@@ -350,7 +350,9 @@ def data(pool: FacePool) -> attention.TrainingData:
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), drawn.mask.sum(1).cumsum(0)])
     features = drawn.features[drawn.mask]
     clips = ClipSet(features, torch.arange(int(offsets[-1])), offsets, drawn.labels, ["clip"] * 30)
-    return attention.TrainingData(clips, features + 100, drawn.informative[drawn.mask], maker, pool)
+    return attention.TrainingData(
+        clips, features + 100, (features + 200).unsqueeze(0), drawn.informative[drawn.mask], maker, pool
+    )
 
 
 def heads(pooling: str) -> FrameAttentionNetwork:
@@ -360,12 +362,12 @@ def heads(pooling: str) -> FrameAttentionNetwork:
 
 
 def test_clips_are_drawn_mirrored_or_not(data: attention.TrainingData) -> None:
-    clips = attention.draw_clips(data, 50, 6, torch.Generator().manual_seed(0))
+    clips = attention.draw_clips(data, 50, 6, 0.3, torch.Generator().manual_seed(0))
     assert clips.mask.sum(1).max() == 6
     assert clips.mask.sum(1).min() >= 4
-    mirrored = clips.features[:, 0].mean(dim=1) > 50
-    assert 10 < mirrored.sum() < 40
-    plain = clips.features - 100 * mirrored[:, None, None]
+    view = (clips.features[:, 0].mean(dim=1) / 100).round()
+    assert view.long().bincount().min() > 5
+    plain = clips.features - 100 * view[:, None, None]
     emotion = plain[..., : len(EMOTIONS)].argmax(-1)
     shown = (clips.informative > 0) & clips.mask
     assert (emotion == clips.labels[:, None])[shown].all()
@@ -409,7 +411,7 @@ def test_the_oracle_sees_what_is_informative(pool: FacePool) -> None:
 def test_attention_learns_and_a_killed_run_goes_on_to_the_same_result(
     data: attention.TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = replace(data, mirrored=data.clips.frames)
+    data = replace(data, mirrored=data.clips.frames, augmented=data.clips.frames.unsqueeze(0))
     settings = attention.AttentionSettings(epochs=3, steps=10, batch=8, lr=0.03, attention_lr=1)
 
     def run(out: Path) -> FrameAttentionNetwork:
@@ -453,7 +455,7 @@ def test_comparison_of_poolings(data: attention.TrainingData, tmp_path: Path) ->
     assert torch.equal(load_intensities(truth, clips), data.intensities)
 
     settings = attention.AttentionSettings(epochs=1, steps=30, batch=8, frames=20, lr=0.03, attention_lr=1)
-    data = replace(data, mirrored=data.clips.frames)
+    data = replace(data, mirrored=data.clips.frames, augmented=data.clips.frames.unsqueeze(0))
     outcomes = {}
     for pooling in POOLINGS:
         found = []

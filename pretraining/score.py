@@ -230,7 +230,7 @@ def write_pictures(folder: Path, figures: Figures) -> None:
     """The confusion matrix of every set, and how far the confidence in single faces can be trusted."""
     make_folder(folder)
     for name, measured in figures.sets.items():
-        stem = name.replace(" ", "-").replace("+", "plus").replace("/", "-").lower()
+        stem = re.sub(r"\W+", "-", name.replace("+", "plus")).lower()
         write_confusion(folder / f"confusion-{stem}.png", measured.scores, name)
         write_reliability(folder / f"reliability-{stem}.png", measured.labels, measured.probabilities, name)
 

@@ -20,7 +20,7 @@ from fan_fer.features.embedding import Embedder
 from pretraining.attention import AttentionSettings, add_settings, calibrate, distilled, new_card, settings_of, train
 from pretraining.features import load_backbone
 from pretraining.pooling import make_heads
-from pretraining.score import Figures, measure, prepare
+from pretraining.score import AGREED, EVERY_AGREED, Figures, measure, prepare
 from pretraining.training_data import add_arguments, features_source, load_clip_faces, load_training_data
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -36,18 +36,19 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
 def report(outcomes: Mapping[str, Figures]) -> str:
     """A row a mixture: accuracy of every set; of clips also that of the frames' mean, and the area of the weights."""
     first = next(iter(outcomes.values()))
+    names = [name for name in first.sets if name not in (EVERY_AGREED, AGREED)]
     rows = []
-    for name, figures in outcomes.items():
+    for mixture, figures in outcomes.items():
         cells = []
-        for measured in figures.sets.values():
+        for measured in (figures.sets[name] for name in names):
             cell = f"{100 * measured.scores.accuracy:.1f}"
             if measured.mean is not None:
                 cell += f" (mean {100 * measured.mean_scores.accuracy:.1f})"
             if measured.attention.weights is not None:
                 cell += f", {measured.attention.weights.mean:.3f}"
             cells.append(f"{cell}, {measured.scores.calibration_error:.3f}")
-        rows.append([name, *cells])
-    return markdown_table(["accuracy %, ROC area, calibration error", *first.sets], rows)
+        rows.append([mixture, *cells])
+    return markdown_table(["accuracy %, ROC area, calibration error", *names], rows)
 
 
 def main() -> None:

@@ -168,25 +168,14 @@ def train(
             progress.update(task, advance=1, description=f"{pooling}, loss {loss:.3f}")
 
 
-def calibrate(network: FrameAttentionNetwork, card: ModelCard, prepared: Prepared) -> ModelCard:
-    """Sets the network's confidence right on the tuning half of the FER+ valid faces; the card with the temperature."""
+def calibrate(network: FrameAttentionNetwork, prepared: Prepared) -> float:
+    """Sets the network's confidence right on the tuning half of the FER+ valid faces; the temperature it took."""
     tuning = ~prepared.report
     with torch.inference_mode():
         logits = network.classify(prepared.faces[tuning].unsqueeze(1)).logits.double().numpy()
     temperature = fit_temperature(logits, prepared.answers[tuning].numpy())
     divide_logits(network, temperature)
-    return replace(card, temperature=round(temperature, 4))
-
-
-def new_card(paths: argparse.Namespace, backbone: str, size: int) -> ModelCard:
-    """What the weights file is to say of itself before it is measured."""
-    return ModelCard(
-        variant="fan",
-        preprocessing=preprocessing_of(size),
-        backbone=backbone,
-        trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
-        license=LICENSE,
-    )
+    return round(temperature, 4)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -218,14 +207,20 @@ def main() -> None:
     network = make_heads(network, "fan", weight, bias)
     train(network, data, out, settings, "fan", source)
 
-    card = new_card(paths, network.backbone_name, settings.size)
+    card = ModelCard(
+        variant="fan",
+        preprocessing=preprocessing_of(settings.size),
+        backbone=network.backbone_name,
+        trained_on=f"FER+ train faces; attention also on the clips of {set_name(paths.clips)}",
+        license=LICENSE,
+    )
     weights_file = out / f"fan_{network.backbone_name}.safetensors"
     save_weights(weights_file, network, card, half=True)
     recognizer = load_recognizer(weights_file, str(paths.device))  # measured is what was rounded
     clips = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
     prepared = prepare(recognizer.embedder, paths.data, paths.valid_clips, clips)
     network = recognizer.network.cpu()
-    card = calibrate(network, card, prepared)
+    card = replace(card, temperature=calibrate(network, prepared))
     save_weights(weights_file, network, card, half=True)
     figures = measure(load_weights(weights_file)[0], prepared)
     save_weights(weights_file, network, replace(card, scores=figures.to_scores()), half=True)

@@ -17,11 +17,17 @@ from fan_fer.base.errors import first_line
 from fan_fer.base.terminal import run_main
 from fan_fer.evaluation.text import markdown_table
 from fan_fer.features.embedding import Embedder
-from pretraining.attention import AttentionSettings, add_settings, calibrate, distilled, new_card, settings_of, train
+from pretraining.attention import AttentionSettings, add_settings, calibrate, distilled, settings_of, train
 from pretraining.features import load_backbone
 from pretraining.pooling import make_heads
 from pretraining.score import AGREED, EVERY_AGREED, Figures, measure, prepare
-from pretraining.training_data import add_arguments, features_source, load_clip_faces, load_training_data
+from pretraining.training_data import (
+    add_arguments,
+    features_source,
+    load_clip_faces,
+    load_training_data,
+    preprocessing_of,
+)
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
     "all of it": {},
@@ -61,9 +67,9 @@ def main() -> None:
     network, weight, bias = load_backbone(paths.backbone)
     source = features_source(paths, settings.size)
     data = distilled(load_training_data(paths, network, settings.size, settings.seed), weight, bias, settings.distil)
-    card = new_card(paths, network.backbone_name, settings.size)
-    embedder = Embedder(network.backbone, network.feature_size, card.preprocessing, paths.device)
-    faces = load_clip_faces(paths, paths.valid_clips, card.preprocessing)
+    preprocessing = preprocessing_of(settings.size)
+    embedder = Embedder(network.backbone, network.feature_size, preprocessing, paths.device)
+    faces = load_clip_faces(paths, paths.valid_clips, preprocessing)
     prepared = prepare(embedder, paths.data, paths.valid_clips, faces)
 
     outcomes = {}
@@ -73,7 +79,7 @@ def main() -> None:
         heads = make_heads(network, "fan", weight, bias)
         changed: AttentionSettings = replace(settings, **changes)
         train(heads, data, out, changed, "fan", source)
-        calibrate(heads, card, prepared)
+        calibrate(heads, prepared)
         outcomes[name] = measure(heads, prepared)
     print(report(outcomes))
 

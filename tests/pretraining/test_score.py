@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.weights import ModelCard
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.features.embedding import Embedder
 from pretraining import attention, mixture, score
@@ -141,14 +140,14 @@ def test_confidence_is_set_right(network: FrameAttentionNetwork, prepared: score
     with torch.no_grad():
         network.classifier.weight.add_(torch.randn_like(network.classifier.weight) * 0.3)
     before = network.classifier.weight.detach().clone()
-    card = attention.calibrate(network, ModelCard("fan", preprocessing_of(SIDE)), prepared)
-    assert card.temperature != 1
-    torch.testing.assert_close(network.classifier.weight, before / card.temperature, rtol=1e-3, atol=1e-5)
+    temperature = attention.calibrate(network, prepared)
+    assert temperature != 1
+    torch.testing.assert_close(network.classifier.weight, before / temperature, rtol=1e-3, atol=1e-5)
     # By the tuning half alone.
     with torch.no_grad():
         network.classifier.weight.copy_(before)
     answers = torch.where(prepared.report, (prepared.answers + 1) % 7, prepared.answers)
-    assert attention.calibrate(network, card, replace(prepared, answers=answers)).temperature == card.temperature
+    assert attention.calibrate(network, replace(prepared, answers=answers)) == temperature
 
 
 def test_mixture_table(network: FrameAttentionNetwork, prepared: score.Prepared) -> None:

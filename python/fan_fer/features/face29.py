@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fan_fer.features.resnet import draw_convolutions
+
 # Channels in, channels out and stride of every block.
 BLOCKS = (
     (32, 32, 1), (32, 32, 1), (32, 32, 1),
@@ -61,9 +63,7 @@ class Face29(nn.Module):
         self.blocks = nn.Sequential(*(PooledBlock(*block) for block in BLOCKS))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc: nn.Module = nn.Linear(self.feature_size, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.maxpool(self.bn1(self.conv1(x))))

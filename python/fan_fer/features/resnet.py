@@ -44,15 +44,20 @@ class ResNet18(nn.Module):
         self.layer4 = _stage(256, 512, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc: nn.Module = nn.Linear(self.feature_size, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.maxpool(self.bn1(self.conv1(x))))  # as the other way round, for a quarter of the numbers
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         result: Tensor = self.fc(self.avgpool(x).flatten(1))
         return result
+
+
+def draw_convolutions(network: nn.Module) -> None:
+    """Random weights for every convolution, as He et al. draw them."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:

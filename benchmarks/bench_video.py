@@ -1,9 +1,10 @@
 """From video to label: our pipeline beside the straightforward one, in turn, on the same clips.
 
-    python benchmarks/bench_video.py CLIP... [--rounds 3]
+    python benchmarks/bench_video.py CLIP... [--rounds 3] [--device cuda]
 
 The straightforward pipeline searches every frame for faces with the same detector, and takes one frame at a time
-through the network, in float32 with channels first. Prints a Markdown table; the ratio is the median of the rounds'.
+through the network, on the CPU, in float32 with channels first. Prints a Markdown table; the ratio is the median of the
+rounds'.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="ours: cpu (default) or cuda")
     arguments = parser.parse_args()
-    recognizer = load_recognizer()
+    recognizer = load_recognizer(device=arguments.device)
     recognizer.predict(arguments.clips[0])  # the first steps of a process are slow
     head = ["clip", "frames", "frames/s, straightforward", "frames/s, ours", "ratio", "labels", "probabilities apart",
             "ms a frame, ours"]  # fmt: skip

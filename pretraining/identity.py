@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from fan_fer.base.errors import FanFerError
 from fan_fer.features.face29 import Face29, PooledBlock
 
-MEAN, SCALE = 117.0, 256.0  # of the pixels, 0 to 255, that the network was trained on
+# Pixels from 0 to 255, as the network was trained on them: less these means of red, green and blue, over the scale.
+MEANS, SCALE = (122.782, 117.001, 104.298), 256.0
 
 
 def load_identity(path: Path, faces: Tensor, pixel_mean: float, pixel_std: float) -> Face29:
@@ -43,7 +44,7 @@ def load_identity(path: Path, faces: Tensor, pixel_mean: float, pixel_std: float
             bias = torch.from_numpy(filters[-count:].copy())
             factor, shift = torch.from_numpy(scales.copy()).view(2, -1)
             if convolution is network.conv1:
-                bias += weight.sum((1, 2, 3)) * ((255 * pixel_mean - MEAN) / SCALE)
+                bias += weight.sum((2, 3)) @ ((255 * pixel_mean - torch.tensor(MEANS)) / SCALE)
                 weight *= 255 * pixel_std / SCALE
             _set_layer(convolution, norm, weight, bias, factor, shift)
         head = network.fc

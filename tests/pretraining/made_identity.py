@@ -44,7 +44,7 @@ def write_identity(path: Path) -> Path:
 
 
 def identity(pixels: Tensor, taps: list[Tensor] | None = None) -> Tensor:
-    """What dlib's network of these tensors gives of grey faces (B, 3, H, W), 0 to 255: (B, 128).
+    """What dlib's network of these tensors gives of faces (B, 3, H, W), red, green and blue, 0 to 255: (B, 128).
 
     Its scale layers are constant; halving convolutions are unpadded, and get a row and a column more at the right and
     at the bottom where their number is even.
@@ -58,7 +58,8 @@ def identity(pixels: Tensor, taps: list[Tensor] | None = None) -> Tensor:
         x = F.conv2d(x, filters[:-outputs].view(outputs, inputs, side, side), filters[-outputs:], stride, padding)
         return x * scales[:outputs].view(-1, 1, 1) + scales[outputs:].view(-1, 1, 1)
 
-    x = F.max_pool2d(layer((pixels - 117) / 256, 2, 0).relu(), 3, 2)
+    means = torch.tensor([122.782, 117.001, 104.298]).view(3, 1, 1)  # of red, green and blue
+    x = F.max_pool2d(layer((pixels - means) / 256, 2, 0).relu(), 3, 2)
     for inputs, outputs, stride in BLOCKS:
         shortcut, y = x, x
         if stride == 2:

@@ -18,10 +18,10 @@ from .made_identity import identity, write_identity
 MEAN, STD = 0.5, 0.25
 
 
-def grey(count: int, height: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
+def coloured(count: int, height: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
     """Faces, 0 to 255, and as the network takes them."""
-    shape = (count, 1, height, width)
-    pixels = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).expand(-1, 3, -1, -1)
+    shape = (count, 3, height, width)
+    pixels = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed))
     return pixels.float(), (pixels / 255 - MEAN) / STD
 
 
@@ -32,13 +32,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(file: Path) -> Face29:
-    return load_identity(file, grey(8, 104, 104, seed=0)[1], MEAN, STD)
+    return load_identity(file, coloured(8, 104, 104, seed=0)[1], MEAN, STD)
 
 
 @pytest.mark.parametrize("size", [(72, 72), (103, 80), (104, 104), (150, 150)])
 @torch.inference_mode()
 def test_it_gives_what_dlibs_network_gives(network: Face29, size: tuple[int, int]) -> None:
-    pixels, faces = grey(3, *size, seed=1)
+    pixels, faces = coloured(3, *size, seed=1)
     expected = identity(pixels)
     apart = float(expected.std(0).mean())
     assert apart > 0.01, "faces are told apart"
@@ -47,7 +47,7 @@ def test_it_gives_what_dlibs_network_gives(network: Face29, size: tuple[int, int
 
 @torch.inference_mode()
 def test_batch_norms_begin_with_the_statistics_of_the_faces(file: Path) -> None:
-    faces = grey(8, 104, 104, seed=0)[1]
+    faces = coloured(8, 104, 104, seed=0)[1]
     network = load_identity(file, faces, MEAN, STD)
     expected = network(faces)
     # In training a batch's own statistics count: of those faces the same, but for the variance, here that of a sample.
@@ -62,7 +62,7 @@ def test_filters_are_as_long_as_newly_drawn_ones(network: Face29) -> None:
 
 
 def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
-    faces = grey(1, 72, 72, seed=0)[1]
+    faces = coloured(1, 72, 72, seed=0)[1]
     (tmp_path / "cut.dat").write_bytes(file.read_bytes()[:-10])
     (tmp_path / "other.dat").write_bytes(b"dlib")
     for name, message in (

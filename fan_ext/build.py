@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -19,7 +20,7 @@ def build_info() -> dict[str, Any]:
     """
     info: dict[str, Any] = dict.fromkeys(("version", "compiler", "torch", "cpu", "cpu_in_use", "cuda"))
     try:
-        info |= load_native().build_info()
+        info |= json.loads(load_native().fan_ext_build_info())
         if "torch" in sys.modules:
             load_operators()
     except NotBuilt as error:

@@ -85,7 +85,7 @@ def frame_attention(
             raise ValueError(f"frame_attention: mask has shape {mask.shape}, expected {features.shape[:2]}")
     starts = None if offsets is None else _check_offsets(np.asarray(offsets), features.shape[0])
 
-    stored = np.require(features, features.dtype.name, "CA")  # also of the other byte order
+    stored = np.require(features, features.dtype.name, ["C", "ALIGNED"])  # also of the other byte order
     frames = features.shape[:-1]
     clips = features.shape[0] if starts is None else len(starts) - 1
     out: FloatArray = np.empty((clips, dim if q1 is None else 2 * dim), stored.dtype)

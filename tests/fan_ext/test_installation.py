@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bare import run_bare
 
 import fan_ext
 from fan_ext import functional
@@ -33,6 +34,15 @@ def test_import_is_quick() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
     assert len(result.stdout.split()) < 10, result.stdout
+
+
+def test_torch_and_numpy_are_all_it_needs(tmp_path: Path) -> None:
+    code = (
+        "import torch, fan_ext; x = torch.randn(2, 3, 8, requires_grad=True); "
+        "fan_ext.FrameAttention(8)(x).sum().backward(); fan_ext.numpy; print(fan_ext.build_info()['fallback'])"
+    )
+    done = run_bare(tmp_path, ["torch", "numpy"], ["-c", code], ["fan_ext"])
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from fan_ext import reference
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard
 from fan_fer.base.errors import ExportError
+from fan_fer.base.extras import need
 from fan_fer.base.files import atomic_write
 from fan_fer.base.finite import not_finite
 from fan_fer.features.inference import folded
@@ -46,10 +47,10 @@ def export_onnx(path: Path, network: FrameAttentionNetwork, card: ModelCard, fra
         :class:`fan_fer.features.preprocessing.Preprocessing` makes of them, (B, N, 3, S, S).
 
     Where onnxruntime is installed, its results for random frames are compared with torch's, and the largest difference
-    of a logit is returned; else None. Raises ExportError where they differ, a library is missing or the card is another
-    network's, OutputError; the file is then not written.
+    of a logit is returned; else None. Raises ExportError where they differ or the card is another network's,
+    LibraryError without the extra ``export``, OutputError; the file is then not written.
     """
-    _need("onnx", "onnxscript")
+    need("export", "writing ONNX")
     _check_network(path, network, card)
     module = _ClipModule(network, card.preprocessing, frames)
     # The mask's axes are named with those of the frames, being the same.
@@ -206,9 +207,3 @@ def _check_network(path: Path, network: FrameAttentionNetwork, card: ModelCard) 
     broken = not_finite(network.state_dict())
     if broken is not None:
         raise ExportError(f"{path}: not written, as {broken} is not finite")
-
-
-def _need(*libraries: str) -> None:
-    for library in libraries:
-        if find_spec(library) is None:
-            raise ExportError(f'writing ONNX needs {library}: pip install "fan_ext[export]"')

@@ -17,9 +17,7 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
-from fan_fer.base.errors import FanFerError, fault_line, first_line
+from fan_fer.base.errors import FanFerError, LibraryError, fault_line, first_line
 from fan_fer.base.processes import end_with_parent, interrupts_held
 
 ATTEMPTS = 2  # at a task that its process does not survive
@@ -147,9 +145,10 @@ class _Worker:
         self.task: Any = None
         self.attempt = 0
         self.heard = 0.0  # when it last got on
-        # By value where it is the script's own: what a detector is made of need not be a module that can be imported.
         try:
-            pickled = cloudpickle.dumps(start)
+            pickled = _pickled(start)
+        except FanFerError:
+            raise
         except Exception as error:  # whatever an object's own methods raise
             raise FanFerError(
                 f"worker processes cannot be told their work ({first_line(error)}); a detector that pickles is wanted"
@@ -194,6 +193,22 @@ class _Worker:
         if code is None or code >= 0:
             return f"exit code {code}"
         return next((name.name for name in signal.Signals if name == -code), f"signal {-code}")
+
+
+def _pickled(start: Start) -> bytes:
+    """With cloudpickle by value where it is the script's own: what a detector is made of need not be a module that can
+    be imported."""
+    try:
+        import cloudpickle
+    except ModuleNotFoundError:
+        pickled = pickle.dumps(start)
+        if b"__main__" in pickled:
+            raise LibraryError(
+                "worker processes do not know what the script that runs defines: put the detector into a module of its "
+                "own, or pip install cloudpickle"
+            ) from None
+        return pickled
+    return bytes(cloudpickle.dumps(start))
 
 
 def _work(pipe: Connection, pickled: bytes) -> None:

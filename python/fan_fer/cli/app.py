@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError
+from fan_fer.base.extras import need
 from fan_fer.base.streams import note
 from fan_fer.cli.outcome import DONE
 
@@ -57,14 +58,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        import uvicorn
+    need("app", "app")
+    import uvicorn
 
-        from fan_fer.app.server import make_app
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise FanFerError(f'app: needs {error.name}; pip install "fan_ext[app]"') from None
+    from fan_fer.app.server import make_app
     from fan_fer.base.terminal import show, working
     from fan_fer.video.decoding import Video
 

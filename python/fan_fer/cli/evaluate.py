@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import DataError, WeightsError, one_line
+from fan_fer.base.extras import need
 from fan_fer.cli import options
 from fan_fer.cli.options import add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
@@ -90,6 +91,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
+    need("train", "evaluate")
     from fan_fer.base.device import find_device
     from fan_fer.base.files import check_folder, is_folder, make_folder
     from fan_fer.base.workers import check_time_limit

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import TrainingError, one_line
+from fan_fer.base.extras import need
 from fan_fer.base.files import exists
 from fan_fer.cli.outcome import DONE
 from fan_fer.cli.train import add_recipe_options
@@ -64,6 +65,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
+    need("train", "table")
     from fan_fer.base.files import check_folder
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.informative import load_truth

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import TrainingError, one_line
+from fan_fer.base.extras import need
 from fan_fer.base.files import check_folder, exists
 from fan_fer.cli.outcome import DONE
 
@@ -86,6 +87,7 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    need("train", "train")
     from rich.text import Text
 
     from fan_fer.attention.checkpoints import init_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fan_fer.base.errors import one_line
-from fan_fer.evaluation.informative import Attention
-from fan_fer.evaluation.metrics import Scores
 from fan_fer.evaluation.summary import Summary
 from fan_fer.evaluation.text import interval_text, ranking_text
+
+if TYPE_CHECKING:
+    from fan_fer.evaluation.informative import Attention
+    from fan_fer.evaluation.metrics import Scores
 
 MISTAKES = 2  # classes listed that a class is taken for
 LISTED = 10  # clips listed that failed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,10 @@ from fan_fer.base.errors import DataError, one_line
 from fan_fer.base.names import Spellings, name_key
 from fan_fer.base.texts import write_json
 from fan_fer.evaluation.clips import EvaluatedClip, column_key, find_column
-from fan_fer.evaluation.informative import (
-    Attention,
-    FrameTruth,
-    clip_areas,
-    neutral_class,
-)
-from fan_fer.evaluation.metrics import Scores, score
+
+if TYPE_CHECKING:
+    from fan_fer.evaluation.informative import Attention, FrameTruth
+    from fan_fer.evaluation.metrics import Scores
 
 FORMAT_VERSION = 1
 PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE = "predictions.csv", "metrics.json", "confusion.png"
@@ -136,11 +133,15 @@ def write_predictions(folder: Path, clips: Sequence[EvaluatedClip], classes: Seq
 
 
 def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:
+    from fan_fer.evaluation.metrics import score
+
     probabilities = np.stack([clip.probabilities for clip in clips if clip.probabilities is not None])
     return score(classes, np.array([clip.truth for clip in clips], np.int64), probabilities[None])
 
 
 def _attention(classes: Sequence[str], clips: Sequence[EvaluatedClip], truth: FrameTruth) -> Attention:
+    from fan_fer.evaluation.informative import Attention, clip_areas, neutral_class
+
     scores = [clip.scores for clip in clips if clip.scores is not None]
     areas = clip_areas(
         [clip.weights for clip in scores],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from fan_fer.evaluation.informative import Ranking
-from fan_fer.evaluation.metrics import Difference, Interval
+if TYPE_CHECKING:
+    from fan_fer.evaluation.informative import Ranking
+    from fan_fer.evaluation.metrics import Difference, Interval
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, OutputError
+from fan_fer.base.extras import need
 from fan_fer.base.files import check_writable, exists, is_file, real_path
 from fan_fer.base.terminal import progress_bar
 from fan_fer.evaluation.clips import EvaluatedClip, find_column, read_videos, with_truths
@@ -37,7 +38,8 @@ def run_job(
 
     A video that several rows name is predicted once. Results are kept in a journal beside ``out`` as they come, so a
     job that was interrupted or killed goes on. retry_failed: videos with an error are done again.
-    Raises DataError, WeightsError, DetectorError and OutputError, the first three before any work is done.
+    Raises LibraryError for labels without the extra ``train``, DataError, WeightsError, DetectorError and OutputError,
+    all but the last before any work is done.
     """
     if exists(out) and not is_file(out):
         raise OutputError(f"{out}: is no file; the name of a CSV file is wanted")
@@ -50,6 +52,8 @@ def run_job(
     if taken:
         raise DataError(f"{listing}: has the column {taken[0]}, which the results have too; another name is wanted")
     clips = with_truths(clips, card.classes, label_map)
+    if any(clip.truth is not None for clip in clips):
+        need("train", "scores of labelled videos")
     settings = {
         "folder": relative_folder(work.folder, out),
         "weights": work.fingerprint,

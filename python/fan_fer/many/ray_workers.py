@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import FanFerError, first_line
+from fan_fer.base.extras import need
 from fan_fer.many.job import Outcomes
 from fan_fer.many.work import Result, Work, failure
 
@@ -27,13 +28,10 @@ MOST_BLOCKS = 20_000  # more videos than this are handed out several at a time
 
 
 def check(workers: int | None) -> None:
-    """Raises FanFerError for a number of workers that cannot be, and without Ray Data."""
+    """Raises FanFerError for a number of workers that cannot be, LibraryError without Ray Data."""
     if workers is not None and workers < 1:
         raise FanFerError(f"{workers} workers: at least 1 is wanted")
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise FanFerError(f'Ray Data is not installed ({error}); pip install "fan_ext[ray]"') from None
+    need("ray", "a Ray cluster")
 
 
 def predict_on_cluster(

@@ -431,4 +431,4 @@ def test_bad_options(app, tmp_path: Path) -> None:
 def test_without_the_libraries() -> None:
     code = "import sys; sys.modules['uvicorn'] = None; from fan_fer.cli.main import main; sys.exit(main(['app']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert_one_error((done.returncode, done.stdout, done.stderr), r'app: needs uvicorn; pip install "fan_ext\[app\]"')
+    assert_one_error((done.returncode, done.stdout, done.stderr), r"app needs uvicorn: pip install 'fan_ext\[app\]'")

@@ -24,6 +24,7 @@ import fan_fer
 from fan_fer.attention import export
 from fan_fer.attention.network import VARIANTS, FrameAttentionNetwork, NetworkOutput
 from fan_fer.attention.weights import ModelCard, load_weights, save_weights
+from fan_fer.base import extras
 from fan_fer.base.errors import ExportError
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, DONE
@@ -385,9 +386,9 @@ def test_neither_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     weights = save_random(tmp_path / "w.safetensors")
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     assert main(["export", "--onnx", str(tmp_path / "a.onnx"), "--weights", str(weights)]) == BAD_INPUT
-    assert capsys.readouterr().err == ('fan-fer: error: writing ONNX needs onnx: pip install "fan_ext[export]"\n')
+    assert capsys.readouterr().err == "fan-fer: error: writing ONNX needs onnx: pip install 'fan_ext[export]'\n"
     assert names(tmp_path) == ["w.safetensors"]
 
 

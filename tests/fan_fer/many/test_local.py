@@ -430,7 +430,7 @@ def test_without_ray_one_line_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     result = command(listing, "--out", tmp_path / "out.csv", "--ray", "local")
-    assert_one_error(result, r'Ray Data is not installed .*; pip install "fan_ext\[ray\]"')
+    assert_one_error(result, r"a Ray cluster needs ray: pip install 'fan_ext\[ray\]'")
 
 
 def test_real_clips_through_the_real_command(clips: Path, tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""The extras of the package: what a part of it needs beyond what every installation has."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+from fan_fer.base.errors import LibraryError
+
+EXTRAS = {
+    "train": (
+        "lightning_fabric",
+        "scipy",
+        "sklearn",
+        "tensorboard",
+        *(("tomli",) if sys.version_info < (3, 11) else ()),
+    ),
+    "app": ("starlette", "uvicorn"),
+    "ray": ("ray", "pandas", "pyarrow"),
+    "export": ("onnx", "onnxscript"),
+}
+
+
+def need(extra: str, what: str) -> None:
+    """Raises LibraryError where a library of the extra is not installed: ``what`` needs it, and how to get it."""
+    for library in EXTRAS[extra]:
+        if find_spec(library) is None:
+            raise LibraryError(f"{what} needs {library}: pip install 'fan_ext[{extra}]'")

@@ -35,22 +35,24 @@ for version in ${PYTHONS:-3.10 3.11 3.12 3.13 3.14}; do
   found=python$version
   [ "$version" != "$own" ] || found=$python
   "$found" -c "" 2> /dev/null || { echo "Python $version: not found"; continue; }
-  tried=1 venv=$work/venv-$version
+  tried=1 venv=$work/venv-$version log=$work/$version.log
   rm -rf "$venv"
-  if "$found" -m venv "$venv" &&
-    "$venv/bin/pip" install --quiet --no-cache-dir --no-deps "$wheel" &&
-    if [ "$version" = "$own" ]; then
-      "$venv/bin/pip" install --quiet pytest
-      "$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))" > "$(echo "$venv"/lib/python*/site-packages)/torch.pth"
-    else
-      "$venv/bin/pip" install --quiet --no-cache-dir torch numpy pytest
-    fi &&
-    "$venv/bin/pytest" -q -p no:cacheprovider tests/fan_ext/test_parity.py tests/fan_ext/test_numpy.py \
-      -k "not 2048 and not (1000 and 512)" > "$work/$version.log" 2>&1; then
-    echo "Python $version: $(tail -n 1 "$work/$version.log")"
+  if {
+    "$found" -m venv "$venv" &&
+      "$venv/bin/pip" install --quiet --no-cache-dir --no-deps "$wheel" &&
+      if [ "$version" = "$own" ]; then
+        "$venv/bin/pip" install --quiet pytest &&
+          "$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))" > "$(echo "$venv"/lib/python*/site-packages)/torch.pth"
+      else
+        "$venv/bin/pip" install --quiet --no-cache-dir torch numpy pytest
+      fi &&
+      "$venv/bin/pytest" -q -p no:cacheprovider tests/fan_ext/test_parity.py tests/fan_ext/test_numpy.py \
+        -k "not 2048 and not (1000 and 512)"
+  } > "$log" 2>&1; then
+    echo "Python $version: $(tail -n 1 "$log")"
   else
     failed=1
-    echo "Python $version: FAILED: $(tail -n 1 "$work/$version.log" 2> /dev/null)"
+    echo "Python $version: FAILED, see $log: $(tail -n 1 "$log")"
   fi
   rm -rf "$venv"
 done

@@ -196,8 +196,8 @@ class _Worker:
 
 
 def _pickled(start: Start) -> bytes:
-    """With cloudpickle by value where it is the script's own: what a detector is made of need not be a module that can
-    be imported."""
+    """With cloudpickle, if it is there, by value what is the script's own: a detector need not be of a module that can
+    be imported. Raises LibraryError where it would have to be there."""
     try:
         import cloudpickle
     except ModuleNotFoundError:

@@ -49,7 +49,8 @@ def predict_many(
     Returns the rows and their scores. A video that cannot be done is a row with an error. What an earlier run with the
     same settings has done is kept. A worker that dies is replaced and its video done again. Raises DataError,
     WeightsError, DetectorError, OutputError, and FanFerError where worker processes keep dying or cannot be started,
-    and where the cluster cannot be reached, LibraryError for labels without the extra ``train`` and a cluster without ``ray``.
+    and where the cluster cannot be reached; LibraryError for labels without the extra ``train``, and for a cluster
+    without ``ray``.
     """
     check_time_limit(time_limit)
     videos, out = Path(videos), Path(out)

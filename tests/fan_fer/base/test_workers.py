@@ -18,7 +18,7 @@ import cloudpickle
 import pytest
 
 from fan_fer.base import workers
-from fan_fer.base.errors import FanFerError, OutputError
+from fan_fer.base.errors import FanFerError, LibraryError, OutputError
 from fan_fer.base.workers import KeepDying, Lost, run_tasks
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # which processes cannot import
@@ -160,3 +160,13 @@ def test_scripts_need_no_guard(tmp_path: Path, way: str) -> None:
     text = SCRIPT if way == "standard input" else None
     done = subprocess.run([sys.executable, *arguments], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[(1, 2), (2, 4), (3, 6)]\n", "")
+
+
+def test_without_cloudpickle_a_module_serves_and_the_script_itself_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(TypeError, match="not supported between"):  # of max([3, 4], report), in the process
+        next(run_tasks(partial(partial, max), [[3, 4]], workers=1))
+    own = type("Own", (), {"__module__": "__main__", "__call__": lambda self: act})
+    monkeypatch.setattr(sys.modules["__main__"], "Own", own, raising=False)
+    with pytest.raises(LibraryError, match="do not know what the script that runs defines: put"):
+        next(run_tasks(own(), ["a"], workers=1))

@@ -80,7 +80,7 @@ def test_many_videos_without_labels(base, face: Path, tmp_path: Path) -> None:
         (["export", "--onnx", "fan.onnx"], "writing ONNX needs onnx: pip install 'fan_ext[export]'"),
         (
             ["predict-many", "labelled.csv", "--out", "out.csv"],
-            "scores of labelled videos needs lightning_fabric: pip install 'fan_ext[train]'",
+            "scoring labelled videos needs lightning_fabric: pip install 'fan_ext[train]'",
         ),
         (
             ["predict-many", "labelled.csv", "--out", "out.csv", "--ray", "local"],

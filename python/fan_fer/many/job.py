@@ -53,7 +53,7 @@ def run_job(
         raise DataError(f"{listing}: has the column {taken[0]}, which the results have too; another name is wanted")
     clips = with_truths(clips, card.classes, label_map)
     if any(clip.truth is not None for clip in clips):
-        need("train", "scores of labelled videos")
+        need("train", "scoring labelled videos")
     settings = {
         "folder": relative_folder(work.folder, out),
         "weights": work.fingerprint,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fan_fer.attention.network import FrameAttentionNetwork
+    from fan_fer.attention.poolings.registry import register_pooling
     from fan_fer.base.emotions import EMOTIONS
     from fan_fer.base.errors import FanFerError
     from fan_fer.many.features import extract_features
@@ -34,6 +35,7 @@ __all__ = [
     "extract_features",
     "load_recognizer",
     "predict_many",
+    "register_pooling",
 ]
 
 # Names are loaded on first use, so that `fan-fer --help` does not wait for torch.
@@ -50,6 +52,7 @@ _MODULES = {
     "extract_features": "many.features",
     "load_recognizer": "recognizer",
     "predict_many": "many.predict",
+    "register_pooling": "attention.poolings.registry",
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fan_fer.attention.poolings.registry import SHIPPED, pooling_names
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.files import exists
 from fan_fer.cli.outcome import DONE
@@ -48,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--variants",
         default=",".join(VARIANTS),
         metavar="NAMES",
-        help="which to compare (default: %(default)s)",
+        help="which to compare, such as fan,mean,abmil (default: %(default)s); other poolings: " + ", ".join(SHIPPED),
     )
     table.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each with other seeds (default: 3)")
     add_recipe_options(table)
@@ -96,10 +97,11 @@ def _speaks() -> bool:
 
 def _variants(names: str) -> list[str]:
     chosen = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in VARIANTS]
+    known = (*VARIANTS, *pooling_names())
+    unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
-        raise TrainingError(f"--variants {names}: some of {','.join(VARIANTS)} are wanted")
-    return [name for name in VARIANTS if name in chosen]
+        raise TrainingError(f"--variants {names}: some of {','.join(known)} are wanted")
+    return list(dict.fromkeys([*(name for name in VARIANTS if name in chosen), *chosen]))
 
 
 def _train(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fan_fer.attention.poolings.registry import PAPER, SHIPPED, variant_names
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.files import check_folder, exists
 from fan_fer.cli.outcome import DONE
@@ -40,7 +41,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.set_defaults(run=run)
     train.add_argument("set", type=Path, metavar="DST", help="the folder that `fan-fer prepare` wrote")
     train.add_argument(
-        "--variant", choices=("fan", "self", "score-fusion"), default="fan", help="what to train (default: fan)"
+        "--variant",
+        default="fan",
+        metavar="NAME",
+        help=f"what to train: {', '.join(PAPER)} (default: fan), or another pooling: {', '.join(SHIPPED)}",
     )
     train.add_argument("--fold", metavar="K", help="of a set with folds: the number of the one to test on, or all")
     add_recipe_options(train)
@@ -96,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.training.run import run_folder, train_run
     from fan_fer.training.spec import RunSpec
 
+    if arguments.variant not in variant_names():
+        raise TrainingError(f"--variant {arguments.variant}: one of {', '.join(variant_names())} is wanted")
     prepared = open_prepared(arguments.set)
     recipe = load_recipe(arguments.config)
     partitions = _partitions(prepared, arguments.fold)

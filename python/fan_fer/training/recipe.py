@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fan_fer.attention.checkpoints import AUTO
-from fan_fer.attention.network import VARIANTS
+from fan_fer.attention.poolings.registry import variant_names
 from fan_fer.base.errors import TrainingError, first_line
 from fan_fer.base.files import is_file, read_file
 from fan_fer.base.finite import is_number
@@ -82,7 +82,7 @@ class Recipe:
     values: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        self._check_table(self.values, {"layout": tuple(LAYOUTS), "variant": VARIANTS})
+        self._check_table(self.values, {"layout": tuple(LAYOUTS), "variant": variant_names()})
 
     def settings(self, layout: str, variant: str) -> TrainingSettings:
         """The more specific table wins: layout over general, variant over layout, both together over all.

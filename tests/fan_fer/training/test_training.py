@@ -78,7 +78,7 @@ def assert_same_run(one: Path, two: Path) -> None:
             assert torch.equal(tensor, others[key]), f"{name}: {key}"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "abmil", "gru"])
 def test_heads_learn_on_frozen_features(afew: PreparedSet, backbone: Path, tmp_path: Path, variant: str) -> None:
     result = train_run(afew, spec(variant, backbone, epochs=60, frames=0), tmp_path / "run", "cpu")
     history = result.values["epochs"]

@@ -33,7 +33,8 @@ class FrameAttentionNetwork(nn.Module):
         "score-fusion"  no attention: every frame is classified, the probabilities are averaged
         or the name of a pooling, such as "mean", "abmil" or one of your own (:func:`fan_fer.register_pooling`)
 
-    backbone: what gives D features of a frame, "resnet18" (512) or "face29" (256).
+    backbone: what gives D features of a frame: "resnet18" (512), "face29" (256), or "timm:NAME" for one of timm's.
+    pretrained: start such a one with the weights that timm publishes.
     score_dropout: in training, on what the two attention layers of "fan" and "self" see; the pooled features are not
         dropped.
     dropout: in training, on what the classifier sees.
@@ -49,6 +50,7 @@ class FrameAttentionNetwork(nn.Module):
         *,
         score_dropout: float = 0.0,
         dropout: float = 0.0,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         pooling = None if variant in VARIANTS else find_pooling(variant)
@@ -56,7 +58,7 @@ class FrameAttentionNetwork(nn.Module):
         self.backbone_name = backbone
         self.score_dropout = score_dropout
         self.dropout = nn.Dropout(dropout)
-        self.backbone, self.feature_size = make_backbone(backbone)
+        self.backbone, self.feature_size = make_backbone(backbone, pretrained)
         self.attention: Any = None
         pooled = self.feature_size
         if pooling is not None:

@@ -108,7 +108,7 @@ def _train(
     arguments: argparse.Namespace, prepared: PreparedSet, recipe: Recipe, keys: Sequence[RunKey], out: Path
 ) -> dict[RunKey, RunResult]:
     """The results of all runs; finished ones are read, an interrupted one goes on."""
-    from fan_fer.attention.checkpoints import init_path
+    from fan_fer.attention.checkpoints import PRETRAINED, init_path
     from fan_fer.base.terminal import progress_bar, show
     from fan_fer.training.result import RESULT_FILE
     from fan_fer.training.run import train_run
@@ -125,8 +125,11 @@ def _train(
         bar = bars.add_task("runs", total=len(keys))
         for variant, partition, seed in keys:
             spec = RunSpec(
-                variant, partition, seed, recipe, freeze_backbone=arguments.freeze_backbone, backbone=arguments.backbone
-            )
+                variant, partition, seed, recipe,
+                freeze_backbone=arguments.freeze_backbone,
+                backbone=arguments.backbone,
+                pretrained=arguments.init == PRETRAINED,
+            )  # fmt: skip
             spec = replace(spec, init=init_path(arguments.init, spec.settings(prepared).backbone))
             folder = out / variant / partition / f"seed-{seed}"
             is_new = not exists(folder / RESULT_FILE)

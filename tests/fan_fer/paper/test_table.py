@@ -188,7 +188,7 @@ def test_attention_against_the_informative_frames(make, afew: Path, tmp_path: Pa
         (["--frame-truth", "none.csv"], r"none\.csv: cannot be read"),
         (["--init", "none.pth"], r"none\.pth: no such file"),
         (["--init", "none"], r"frozen backbone of random weights"),
-        (["--backbone", "vgg"], r"backbone vgg: unknown; resnet18 or face29 is wanted"),
+        (["--backbone", "vgg"], r"backbone vgg: unknown; one of resnet18, face29, timm:NAME is wanted"),
         (["--backbone", "face29", "--init", "resnet18"], r"its backbone is resnet18; weights for face29 are wanted"),
     ],
 )

@@ -104,6 +104,29 @@ def test_heads_learn_on_frozen_features(afew: PreparedSet, backbone: Path, tmp_p
     assert result.values["clips"] == [c.name for c in afew.clips if c.split == "val"]
 
 
+def test_the_weight_of_a_class_counts_in_the_loss() -> None:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork("mean", 3)
+    features, labels = torch.randn(4, 2, network.feature_size), torch.tensor([0, 1, 2, 1])
+    loss = trainer.ClipLoss(network, True, 0.1, torch.tensor([1.0, 2.0, 0.5]))
+    total, _ = loss(features, torch.ones(4, 2, dtype=torch.bool), labels, 0.25)
+    own = torch.nn.functional.cross_entropy(
+        network.classifier(features.mean(1)), labels, reduction="none", label_smoothing=0.1
+    )
+    assert float(total) == pytest.approx(float((own * torch.tensor([1, 2, 0.5, 2])).mean()), rel=1e-5)
+
+
+def test_recipes_weigh_rare_classes_up(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    angry = [clip for clip in afew.clips if clip.split == "train" and clip.label == "Angry"]
+    prepared = replace(afew, clips=tuple(clip for clip in afew.clips if clip not in angry[1:]), key="one angry clip")
+    losses = set()
+    for values in ({}, {"sampling": "balanced"}, {"class_weights": "balanced"}):
+        run = spec("mean", backbone, epochs=1, **values)
+        result = train_run(prepared, run, tmp_path / f"run-{len(losses)}", "cpu")
+        losses.add(result.values["epochs"][0]["loss"])
+    assert len(losses) == 3
+
+
 def test_saved_network_scores_as_the_run_says(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
     """From the crops on disk, one clip at a time, without the code that trained it."""
     result = train_run(afew, spec("fan", backbone), tmp_path / "run", "cpu")

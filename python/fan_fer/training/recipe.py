@@ -48,6 +48,7 @@ class TrainingSettings:
     dropout: float = 0.0  # before the classifier
     label_smoothing: float = 0.0
     class_weights: str = "none"  # or "balanced": the loss of a clip counts the more the rarer its class is
+    soft_labels: str = ""  # a CSV clip,CLASS,...: shares of the classes in place of the labels that are trained on
     sampling: str = "all"  # what an epoch goes through: all clips once, or "balanced": each class equally often
     clip_gradient: float = 0.0  # largest norm of the gradient; 0: any
     precision: str = "32-true"  # of the backbone: or "bf16-mixed", "16-mixed" (GPU)
@@ -139,6 +140,10 @@ class Recipe:
             if key == "std" and min(value) <= 0:
                 raise refuse("a list of three numbers above 0")
             return tuple(float(v) for v in value)
+        if key == "soft_labels":
+            if not isinstance(value, str):
+                raise refuse("the name of a file")
+            return value
         if kind == "str":
             named = key == "backbone" and isinstance(value, str) and is_backbone(value)
             if not named and value not in _CHOICES[key]:

@@ -52,20 +52,23 @@ class RunSpec:
     def identity(self, prepared: PreparedSet) -> dict[str, Any]:
         """Everything that the result depends on: two runs are the same if this is. Plain values, for JSON."""
         settings = asdict(self.settings(prepared)) | {"freeze_backbone": self.frozen(prepared)}
+        if settings["soft_labels"]:
+            settings["soft_labels"] = _digest(Path(settings["soft_labels"]), "soft labels are")
+        init = None if self.init is None else _digest(self.init, "weights to start from are")
         return {
             "variant": self.variant,
             "partition": self.partition,
             "seed": self.seed,
             "set": prepared.key,
-            "init": "pretrained" if self.pretrained else None if self.init is None else _digest(self.init),
+            "init": "pretrained" if self.pretrained else init,
             "init_heads": self.init_heads,
             **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         }
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, wanted: str) -> str:
     if not is_file(path):
-        raise TrainingError(f"{path}: no such file; weights to start from are wanted")
+        raise TrainingError(f"{path}: no such file; {wanted} wanted")
     try:
         return fingerprint(path)
     except OSError as error:

@@ -26,6 +26,7 @@ from fan_fer.training.batches import CropSource, FeatureSource, FrameSource, Tra
 from fan_fer.training.fabric import gather_scores
 from fan_fer.training.sampling import class_weights, epoch_batches, generator, share
 from fan_fer.training.schedule import make_optimizer, set_learning_rate
+from fan_fer.training.soft_labels import read_soft_labels
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start
 
@@ -40,12 +41,18 @@ class ClipLoss(nn.Module):
         self.network, self.frozen, self.smoothing = network, frozen, smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, frames: Tensor, mask: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        """The weighted sum of the clips' losses, and how many are classified right."""
+    def forward(
+        self, frames: Tensor, mask: Tensor, labels: Tensor, weight: float, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the clips' losses, and how many are classified right.
+
+        shares: (B, C) of the classes, in place of the labels (B,) in the losses.
+        """
         features = frames if self.frozen else self.network.embed(frames)
         with torch.autocast(features.device.type, enabled=False):
             logits = self.network.classify(features.float(), mask).logits
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+        wanted = labels if shares is None else shares
+        losses = F.cross_entropy(logits, wanted, reduction="none", label_smoothing=self.smoothing)
         losses = losses * self.class_weights[labels]
         right = (logits.detach().argmax(1) == labels).sum() * (weight > 0)
         return losses.sum() * weight, right
@@ -68,6 +75,8 @@ class Trainer:
         self.partition = find_partition(prepared, spec.partition)
         labels = [prepared.classes.index(clip.label) for clip in prepared.clips]
         self.test_labels = [labels[index] for index in self.partition.test]
+        soft = self.settings.soft_labels
+        self.shares = read_soft_labels(Path(soft), prepared).to(fabric.device) if soft else None
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "network": {}}
@@ -140,8 +149,9 @@ class Trainer:
         loaded = self.source.batches(self.epoch, [own for own, _ in shares])
         for step, (batch, (_, weight)) in enumerate(zip(loaded, shares, strict=True)):
             set_learning_rate(self.optimizer, settings, self.epoch + step / len(batches))
-            frames, mask, labels = (part.to(self.fabric.device) for part in batch)
-            loss, right = self.module(frames, mask, labels, weight)
+            frames, mask, labels, clips = (part.to(self.fabric.device) for part in batch)
+            soft = None if self.shares is None else self.shares[clips]
+            loss, right = self.module(frames, mask, labels, weight, soft)
             value, where = float(loss.detach()), f"in step {step + 1} of {len(batches)}"
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value}", where)

@@ -75,6 +75,7 @@ def test_the_more_specific_table_wins(tmp_path: Path) -> None:
             'backbone is \'vgg\'; "auto" or .* or "timm:NAME" is',
         ),
         ('epochs = 5\nlr = 1\nsampling = "some"', 'sampling is \'some\'; "all" or "balanced" is'),
+        ("epochs = 5\nlr = 1\nsoft_labels = 1", "soft_labels is 1; the name of a file is"),
         ("epochs = 5\nlr = 1\nclass_weights = true", 'class_weights is True; "none" or "balanced" is'),
         ("epochs = 5\nlr = 1\ndropout = 1.0", "dropout is 1.0; a number from 0 up to, not including, 1"),
         ("epochs = 5\nlr = 1\nfreeze_backbone = 1", "freeze_backbone is 1; true or false"),

@@ -176,7 +176,7 @@ def test_a_backbone_by_name_learns_from_random_weights(afew: PreparedSet, tmp_pa
     [
         ({"backbone": "face29"}, WeightsError, r"backbone\.safetensors: its backbone is resnet18; weights for face29"),
         ({"backbone": "face29", "init": None}, TrainingError, r"^own\.toml: size: got 32; faces of 71 pixels or more"),
-        ({"backbone": "vgg"}, TrainingError, r"^backbone vgg: unknown; resnet18 or face29 is wanted$"),
+        ({"backbone": "vgg"}, TrainingError, r"^backbone vgg: unknown; one of resnet18, face29, timm:NAME is wanted$"),
     ],
 )
 def test_backbones_that_do_not_fit(afew, backbone, tmp_path, change, error, message) -> None:
@@ -471,7 +471,7 @@ def test_command_refusals(train: Command, afew: PreparedSet, ckplus: PreparedSet
         ([ckplus.folder, "--fold", "all", "--out", tmp_path / "run"], "--out is the folder of one run"),
         ([afew.folder, "--fold", "1"], "has no folds; leave --fold out"),
         ([tmp_path / "nothing"], "nothing"),
-        ([afew.folder, "--backbone", "vgg"], "backbone vgg: unknown; resnet18 or face29 is wanted"),
+        ([afew.folder, "--backbone", "vgg"], "backbone vgg: unknown; one of resnet18, face29, timm:NAME is wanted"),
         ([afew.folder, "--backbone", "face29"], "its backbone is resnet18; weights for face29 are wanted"),
     ):
         code, out, err = train(*arguments)

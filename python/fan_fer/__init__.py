@@ -12,36 +12,47 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fan_fer.attention.network import FrameAttentionNetwork
+    from fan_fer.attention.poolings.registry import register_pooling
     from fan_fer.base.emotions import EMOTIONS
     from fan_fer.base.errors import FanFerError
+    from fan_fer.many.features import extract_features
     from fan_fer.many.predict import predict_many
+    from fan_fer.output.features import ClipFeatures, FeatureSet
     from fan_fer.output.prediction import Prediction
     from fan_fer.prediction import ClipPrediction, FramePrediction
     from fan_fer.recognizer import Recognizer, load_recognizer
 
 __all__ = [
     "EMOTIONS",
+    "ClipFeatures",
     "ClipPrediction",
     "FanFerError",
+    "FeatureSet",
     "FrameAttentionNetwork",
     "FramePrediction",
     "Prediction",
     "Recognizer",
+    "extract_features",
     "load_recognizer",
     "predict_many",
+    "register_pooling",
 ]
 
 # Names are loaded on first use, so that `fan-fer --help` does not wait for torch.
 _MODULES = {
     "EMOTIONS": "base.emotions",
+    "ClipFeatures": "output.features",
     "ClipPrediction": "prediction",
     "FanFerError": "base.errors",
+    "FeatureSet": "output.features",
     "FrameAttentionNetwork": "attention.network",
     "FramePrediction": "prediction",
     "Prediction": "output.prediction",
     "Recognizer": "recognizer",
+    "extract_features": "many.features",
     "load_recognizer": "recognizer",
     "predict_many": "many.predict",
+    "register_pooling": "attention.poolings.registry",
 }
 
 

@@ -26,6 +26,7 @@ from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
+from fan_fer.output.features import ClipFeatures
 from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction, FramePrediction
 from fan_fer.video.camera import Camera
@@ -131,6 +132,26 @@ class Recognizer:
         watched = self._watch(clip, None, progress, profile)
         predictions = self._predictions(watched, watched.people)
         return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
+
+    def features(
+        self,
+        clip: Source,
+        progress: Progress | None = None,
+        profile: Profile | None = None,
+        *,
+        faces: Faces | ClipPrediction | None = None,
+    ) -> ClipFeatures:
+        """What the backbone makes of every frame of a clip, with the prediction of :meth:`predict`.
+
+        Arguments and errors are as for :meth:`predict`. Memory holds the features of the clip twice.
+        """
+        watched = self._watch(clip, faces, progress, profile)
+        person = watched.people[0]
+        embeddings = np.full((len(watched.frames), self.network.feature_size), np.nan, np.float32)
+        places = {number: place for place, (number, _) in enumerate(watched.frames)}
+        found = watched.features.take([sighting.row for sighting in person])
+        embeddings[[places[sighting.frame] for sighting in person]] = found.numpy()
+        return ClipFeatures(embeddings, self._predictions(watched, [person])[0])
 
     def stream(self, clip: Source, window: float = WINDOW) -> Generator[tuple[Frame, Prediction | None], None, None]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.

@@ -26,7 +26,7 @@ def compare(prediction: ClipPrediction) -> list[Variant]:
         "fan": "features weighted by self-attention and relation-attention",
         "self": "features weighted by self-attention",
         "score-fusion": "the frames' own readings, all alike",
-    }[str(prediction.model["variant"])]
+    }.get(str(prediction.model["variant"]), f"pooled by {prediction.model['variant']}")
     variants = [Variant("This network", own, dict(prediction.probabilities))]
 
     def average(weights: list[float]) -> dict[str, float]:

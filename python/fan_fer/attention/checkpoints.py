@@ -25,10 +25,12 @@ from fan_fer.base.errors import WeightsError, first_line
 from fan_fer.base.files import is_file, text_path
 from fan_fer.base.names import name_key
 from fan_fer.faces.align import TEMPLATE
-from fan_fer.features.backbones import BACKBONES, make_backbone
+from fan_fer.features.backbones import BACKBONES, is_backbone, make_backbone, wanted_backbones
 from fan_fer.features.preprocessing import Preprocessing
+from fan_fer.features.timm_backbones import is_timm
 
 PACKAGED = "packaged"  # stands for a file in the package
+PRETRAINED = "pretrained"  # stands for the weights that timm publishes
 AUTO = "auto"  # stands for the backbone of the weights that a training starts with
 # Classes of the published networks, in the order of their outputs.
 PUBLISHED_CLASSES = {
@@ -131,24 +133,25 @@ class ImportReport:
         return lines
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, backbone: str = AUTO) -> Checkpoint:
     """The tensors of a safetensors file, or of a torch checkpoint (opened with ``weights_only``).
 
     Known are this project's networks; backbones, a ResNet18 under torchvision's names or a face29, wherever they lie in
     the checkpoint and whatever stands before their names, such as the published ``Resnet18_FER+`` and ``MS1M`` ones;
-    and trained published networks (``alpha``, ``beta``, ``pred_fc``). Raises WeightsError, one line, for anything else.
+    and trained published networks (``alpha``, ``beta``, ``pred_fc``). Where ``backbone`` is one of timm's, a file
+    without a card is taken for such a one, under timm's names. Raises WeightsError, one line, for anything else.
     """
     if not is_file(path):
         raise WeightsError(f"{path}: no such file; a .safetensors file or a torch checkpoint is wanted")
     if not is_safetensors(path):
-        return _rename(path, read_torch_file(path))
+        return _rename(path, read_torch_file(path), backbone)
     tensors, card = _read_safetensors(path)
     if card is not None:
-        if card.backbone not in BACKBONES:
-            raise WeightsError(f"{path}: its backbone is {card.backbone}; one of {', '.join(BACKBONES)} is wanted")
+        if not is_backbone(card.backbone):
+            raise WeightsError(f"{path}: its backbone is {card.backbone}; one of {wanted_backbones()} is wanted")
         kind = f'network of fan_fer, variant "{card.variant}", backbone {card.backbone}'
         return Checkpoint(path, kind, card.backbone, tensors, card=card)
-    return _rename(path, {"": tensors})
+    return _rename(path, {"": tensors}, backbone)
 
 
 def load_checkpoint_into(network: FrameAttentionNetwork, checkpoint: Checkpoint, heads: bool) -> ImportReport:
@@ -227,12 +230,14 @@ def import_network(path: Path, classes: tuple[str, ...]) -> tuple[FrameAttention
 
 
 def init_path(init: str, backbone: str) -> Path | None:
-    """The file that ``--init`` names, with which to start a network of this backbone: None for "none".
+    """The file that ``--init`` names, with which to start a network of this backbone: None for "none", "pretrained".
 
     "packaged" is the network with that backbone that ships, of "auto" the default one. Raises WeightsError.
     """
-    if init == "none":
+    if init in ("none", PRETRAINED):
         return None
+    if init == PACKAGED and is_timm(backbone):
+        raise WeightsError(f"{backbone}: no network with it ships; --init pretrained, none or a file is wanted")
     if init == PACKAGED:
         return DEFAULT_WEIGHTS if backbone == AUTO else packaged_file(backbone)
     return find_weights(init)
@@ -249,9 +254,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     return tensors, card
 
 
-def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
+def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]], wanted: str) -> Checkpoint:
     """found: sets of named tensors, by where they lie in the file. The one with most of a backbone's names is taken."""
-    names = {backbone: _names(backbone) for backbone in BACKBONES}
+    names = {backbone: _names(backbone) for backbone in ((wanted,) if is_timm(wanted) else BACKBONES)}
     prefixes = {
         (where, backbone): _prefix(tensors, names[backbone]) for where, tensors in found.items() for backbone in names
     }
@@ -259,8 +264,9 @@ def _rename(path: Path, found: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint
     where, backbone = max(prefixes, key=lambda at: (prefixes[at][1], "ema" not in at[0].lower()))
     tensors, expected, (prefix, count) = found[where], names[backbone], prefixes[where, backbone]
     if not count:
+        whose = wanted if is_timm(wanted) else "torchvision's resnet18, or of face29"
         raise WeightsError(
-            f"{path}: none of its {len(tensors)} tensors has a name of torchvision's resnet18, or of face29 "
+            f"{path}: none of its {len(tensors)} tensors has a name of {whose} "
             f"(it has {', '.join(list(tensors)[:3])}, ...)"
         )
     same = [f"{other}.*" for other in found if other != where and prefixes[other, backbone][1] == count]

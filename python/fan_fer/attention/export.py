@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram
 
+import fan_ext.functional  # noqa: F401 (loads the operators, also for networks that use none)
 from fan_ext import reference
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard
-from fan_fer.base.errors import ExportError
+from fan_fer.base.errors import ExportError, first_line
 from fan_fer.base.extras import need
 from fan_fer.base.files import atomic_write
 from fan_fer.base.finite import not_finite
@@ -142,8 +144,14 @@ def _program(module: _ClipModule) -> ExportedProgram:
     module = copy.deepcopy(module)
     module.network.backbone = folded(module.network.backbone)
     axes = {0: Dim("batch"), 1: Dim("frames")}
-    with torch.no_grad():
-        return torch.export.export(module, module.example(2, 3), dynamic_shapes=(axes, axes))
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, module.example(2, 3), dynamic_shapes=(axes, axes))
+    except UserError as error:
+        raise ExportError(
+            f'variant "{module.network.variant}" cannot be exported: torch cannot trace it for any number of frames '
+            f"({first_line(error)})"
+        ) from None
 
 
 def _with_plain_attention(program: ExportedProgram) -> ExportedProgram:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import fan_ext
 from fan_ext.frame_weights import FrameWeights
+from fan_fer.attention.poolings.registry import PAPER, find_pooling
 from fan_fer.features.backbones import make_backbone
 
-VARIANTS = ("fan", "self", "score-fusion")
+VARIANTS = PAPER
 FORMULAS = ("paper", "official_eval")
 
 
@@ -30,9 +31,12 @@ class FrameAttentionNetwork(nn.Module):
         "fan"           self-attention and relation-attention; the classifier sees [v : g], 2D numbers
         "self"          self-attention only; the classifier sees g, D numbers
         "score-fusion"  no attention: every frame is classified, the probabilities are averaged
+        or the name of a pooling, such as "mean", "abmil" or one of your own (:func:`fan_fer.register_pooling`)
 
-    backbone: what gives D features of a frame, "resnet18" (512) or "face29" (256).
-    score_dropout: in training, on what the two attention layers see; the pooled features are not dropped.
+    backbone: what gives D features of a frame: "resnet18" (512), "face29" (256), or "timm:NAME" for one of timm's.
+    pretrained: start such a one with the weights that timm publishes.
+    score_dropout: in training, on what the two attention layers of "fan" and "self" see; the pooled features are not
+        dropped.
     dropout: in training, on what the classifier sees.
 
     All parameters start at random values; :func:`fan_fer.attention.weights.load_weights` returns a trained network.
@@ -46,19 +50,24 @@ class FrameAttentionNetwork(nn.Module):
         *,
         score_dropout: float = 0.0,
         dropout: float = 0.0,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"variant: got {variant!r}; wanted one of {', '.join(VARIANTS)}")
+        pooling = None if variant in VARIANTS else find_pooling(variant)
         self.variant = variant
         self.backbone_name = backbone
         self.score_dropout = score_dropout
         self.dropout = nn.Dropout(dropout)
-        self.backbone, self.feature_size = make_backbone(backbone)
-        self.attention = None
-        if variant != "score-fusion":
+        self.backbone, self.feature_size = make_backbone(backbone, pretrained)
+        self.attention: Any = None
+        pooled = self.feature_size
+        if pooling is not None:
+            self.attention = pooling.make(self.feature_size)
+            pooled = self.attention.out_features
+        elif variant != "score-fusion":
             self.attention = fan_ext.FrameAttention(self.feature_size, relation=variant == "fan")
-        self.classifier = nn.Linear(self.feature_size * (2 if variant == "fan" else 1), num_classes)
+            pooled = self.attention.out_features
+        self.classifier = nn.Linear(pooled, num_classes)
 
     def embed(self, frames: Tensor) -> Tensor:
         """Frames (..., 3, H, W), preprocessed, to features (..., D)."""
@@ -77,6 +86,8 @@ class FrameAttentionNetwork(nn.Module):
         """
         if formula not in FORMULAS:
             raise ValueError(f"formula: got {formula!r}; wanted one of {', '.join(FORMULAS)}")
+        if self.variant not in VARIANTS:
+            return self._pool(features, mask, offsets)
         if self.attention is not None:
             if self.training and self.score_dropout > 0:
                 pooled, weights = _attend_with_dropout(self.attention, features, mask, self.score_dropout)
@@ -99,11 +110,32 @@ class FrameAttentionNetwork(nn.Module):
             features = features.masked_fill(~mask.unsqueeze(-1), 0)
         return self.classify(features, mask)
 
+    def _pool(self, features: Tensor, mask: Tensor | None, offsets: Tensor | None) -> NetworkOutput:
+        """By a registered pooling, which knows nothing of packed clips."""
+        if offsets is not None:
+            clips = features.split(offsets.diff().tolist())
+            made = [self._pool_dense(clip.unsqueeze(0), None) for clip in clips]
+            pooled = torch.cat([pooled for pooled, _ in made]) if made else self.classifier.weight[:0]
+            final = torch.cat([shares.squeeze(0) for _, shares in made]) if made else features[:, 0]
+        else:
+            pooled, final = self._pool_dense(features, mask)
+        return NetworkOutput(self.classifier(self.dropout(pooled)), _without_attention(final))
+
+    def _pool_dense(self, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Pooled features (B, out_features) and shares (B, N), zeros for a clip without frames."""
+        if mask is None:
+            mask = features.new_ones(features.shape[:2], dtype=torch.bool)
+        if features.shape[1] == 0:
+            return features.new_zeros(len(features), self.classifier.in_features), features.new_zeros(mask.shape)
+        pooled, shares = self.attention(features.masked_fill(~mask.unsqueeze(-1), 0), mask)
+        if shares is None:
+            shares = _equal_shares(mask, features.dtype)
+        return pooled.masked_fill(~mask.any(1, keepdim=True), 0), shares.detach().masked_fill(~mask, 0)
+
     def _fuse_dense(self, features: Tensor, mask: Tensor | None) -> NetworkOutput:
         if mask is None:
             mask = features.new_ones(features.shape[:2], dtype=torch.bool)
-        present = mask.to(features.dtype)
-        share = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+        share = _equal_shares(mask, features.dtype)
         scores = self.classifier(self.dropout(features.masked_fill(~mask.unsqueeze(-1), 0))).softmax(dim=-1)
         return NetworkOutput(_log(torch.einsum("bn,bnc->bc", share, scores)), _without_attention(share))
 
@@ -159,6 +191,12 @@ def _published_pooling(pooled: Tensor, weights: FrameWeights, offsets: Tensor | 
     scale = alpha / both.clamp_min(torch.finfo(both.dtype).tiny)
     g = pooled[:, pooled.shape[1] // 2 :] * scale.unsqueeze(-1).to(pooled.dtype)
     return torch.cat([g, g], dim=-1)
+
+
+def _equal_shares(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, N), of the frames that are present."""
+    present = mask.to(dtype)
+    return present / present.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def _without_attention(share: Tensor) -> FrameWeights:

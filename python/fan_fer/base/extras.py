@@ -15,6 +15,8 @@ EXTRAS = {
         "tensorboard",
         *(("tomli",) if sys.version_info < (3, 11) else ()),
     ),
+    "timm": ("timm",),
+    "parquet": ("pyarrow",),
     "app": ("starlette", "uvicorn"),
     "ray": ("ray", "pandas", "pyarrow"),
     "export": ("onnx", "onnxscript"),

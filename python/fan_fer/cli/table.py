@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fan_fer.attention.poolings.registry import SHIPPED, pooling_names
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.extras import need
 from fan_fer.base.files import exists
@@ -49,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--variants",
         default=",".join(VARIANTS),
         metavar="NAMES",
-        help="which to compare (default: %(default)s)",
+        help="which to compare, such as fan,mean,abmil (default: %(default)s); other poolings: " + ", ".join(SHIPPED),
     )
     table.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each with other seeds (default: 3)")
     add_recipe_options(table)
@@ -98,17 +99,18 @@ def _speaks() -> bool:
 
 def _variants(names: str) -> list[str]:
     chosen = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in VARIANTS]
+    known = (*VARIANTS, *pooling_names())
+    unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
-        raise TrainingError(f"--variants {names}: some of {','.join(VARIANTS)} are wanted")
-    return [name for name in VARIANTS if name in chosen]
+        raise TrainingError(f"--variants {names}: some of {','.join(known)} are wanted")
+    return list(dict.fromkeys([*(name for name in VARIANTS if name in chosen), *chosen]))
 
 
 def _train(
     arguments: argparse.Namespace, prepared: PreparedSet, recipe: Recipe, keys: Sequence[RunKey], out: Path
 ) -> dict[RunKey, RunResult]:
     """The results of all runs; finished ones are read, an interrupted one goes on."""
-    from fan_fer.attention.checkpoints import init_path
+    from fan_fer.attention.checkpoints import PRETRAINED, init_path
     from fan_fer.base.terminal import progress_bar, show
     from fan_fer.training.result import RESULT_FILE
     from fan_fer.training.run import train_run
@@ -125,8 +127,11 @@ def _train(
         bar = bars.add_task("runs", total=len(keys))
         for variant, partition, seed in keys:
             spec = RunSpec(
-                variant, partition, seed, recipe, freeze_backbone=arguments.freeze_backbone, backbone=arguments.backbone
-            )
+                variant, partition, seed, recipe,
+                freeze_backbone=arguments.freeze_backbone,
+                backbone=arguments.backbone,
+                pretrained=arguments.init == PRETRAINED,
+            )  # fmt: skip
             spec = replace(spec, init=init_path(arguments.init, spec.settings(prepared).backbone))
             folder = out / variant / partition / f"seed-{seed}"
             is_new = not exists(folder / RESULT_FILE)

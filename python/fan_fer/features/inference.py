@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.face29 import PooledBlock
 from fan_fer.features.resnet import BasicBlock
 
@@ -32,9 +33,12 @@ def find_precision(name: str, device: torch.device) -> str:
 
 
 def folded(backbone: nn.Module) -> nn.Module:
-    """A copy for inference in which every batch norm of a backbone is part of the convolution before it."""
+    """A copy for inference in which every batch norm is part of the convolution before it.
+
+    Of other backbones than those in BACKBONES, whose batch norms may do more, only the copy.
+    """
     copied = copy.deepcopy(backbone).eval()
-    for module in list(copied.modules()):
+    for module in list(copied.modules()) if isinstance(copied, tuple(BACKBONES.values())) else ():
         for convolution, norm in _PAIRS:
             first, second = getattr(module, convolution, None), getattr(module, norm, None)
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):

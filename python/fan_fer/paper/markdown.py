@@ -5,7 +5,7 @@ from __future__ import annotations
 from fan_fer.evaluation.informative import Ranking
 from fan_fer.evaluation.metrics import Scores
 from fan_fer.evaluation.text import difference_texts, markdown_table, ranking_text, share_text
-from fan_fer.paper.table import TITLES, Table
+from fan_fer.paper.table import Table, variant_title
 from fan_fer.training.result import KEPT_EPOCHS
 
 
@@ -29,7 +29,7 @@ def _scores(table: Table) -> str:
             row += [share_text(scores.accuracy, scores.accuracy_interval)]
             row += [share_text(scores.mean_recall, scores.mean_recall_interval)]
         if published is not None:
-            row.append(f"{published.accuracy[result.variant]:.2f}")
+            row.append(f"{published.accuracy[result.variant]:.2f}" if result.variant in published.accuracy else "")
         rows.append(row)
     if published is not None:
         headings.append(f"published, on {published.name}")
@@ -69,7 +69,7 @@ def _gains(table: Table) -> str:
     headings += [f"{what}, {which} epoch" for which in KEPT_EPOCHS for what in ("accuracy", "mean recall")]
     rows = []
     for name, both in table.differences.items():
-        row = [f"FAN - {TITLES[name]}"]
+        row = [f"FAN - {variant_title(name)}"]
         for which in KEPT_EPOCHS:
             row += difference_texts(both[which])
         rows.append(row)
@@ -86,7 +86,7 @@ def _attention(table: Table) -> str:
         clips = result.attention.weights.clips if result.attention.weights else 0
     rows.append(["equal weights", "0.500", ""])
     gains = [
-        ["FAN's weights - its own rule" if name == "rule" else f"FAN - {TITLES[name]}", _gain(value)]
+        ["FAN's weights - its own rule" if name == "rule" else f"FAN - {variant_title(name)}", _gain(value)]
         for name, value in table.attention_differences.items()
         if value is not None
     ]

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE
+from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, TRACK_COLORS
 from fan_fer.output.figure import HEAD, save_figure, style_axes
 from fan_fer.output.fonts import shorten
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 COLORS = {"fan": ORANGE, "self": BLUE, "score-fusion": FAINT}
+OTHERS = TRACK_COLORS[2:]  # of other poolings, in turn
 
 
 def plot_table(table: Table) -> Figure:
@@ -49,7 +50,7 @@ def _draw_points(axes: Axes, table: Table) -> None:
     )
     names = []
     for row, result in enumerate(table.variants):
-        color = COLORS[result.variant]
+        color = _color(table, result.variant)
         names.append(result.title)
         for label, offset, marker, filled in series:
             scores = result.last if "last" in label else result.best
@@ -80,7 +81,7 @@ def _draw_points(axes: Axes, table: Table) -> None:
 def _draw_curves(axes: Axes, table: Table) -> None:
     for result in reversed(table.variants):  # FAN is drawn last, on top
         epochs, values = result.epochs, result.curves
-        color = COLORS[result.variant]
+        color = _color(table, result.variant)
         if len(values) > 1:
             axes.fill_between(epochs, 100 * values.min(0), 100 * values.max(0), color=color, alpha=0.18, lw=0)
         marker = "o" if len(epochs) == 1 else ""
@@ -92,6 +93,11 @@ def _draw_curves(axes: Axes, table: Table) -> None:
     axes.legend(handles[::-1], labels[::-1], **_LEGEND, ncols=3, bbox_to_anchor=(0.5, -0.22), loc="upper center")
     style_axes(axes)
     axes.grid(axis="y", color=GAP, lw=1)
+
+
+def _color(table: Table, variant: str) -> str:
+    others = [result.variant for result in table.variants if result.variant not in COLORS]
+    return COLORS.get(variant) or OTHERS[others.index(variant) % len(OTHERS)]
 
 
 _LEGEND: dict[str, Any] = {

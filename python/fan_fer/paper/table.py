@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fan_fer.attention.poolings.registry import find_pooling
 from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.files import real_path
@@ -56,7 +57,7 @@ class VariantResult:
 
     @property
     def title(self) -> str:
-        return TITLES[self.variant]
+        return variant_title(self.variant)
 
     @cached_property
     def last(self) -> Scores:
@@ -82,7 +83,7 @@ class VariantResult:
 
 @dataclass(frozen=True)
 class Table:
-    """What :func:`make_table` finds; variants in the order of the paper's table."""
+    """What :func:`make_table` finds; variants in the paper's order, then other poolings as they were named."""
 
     name: str  # of the set
     layout: str
@@ -159,6 +160,11 @@ class Table:
         return to_json(self.to_dict(), indent=2) + "\n"
 
 
+def variant_title(variant: str) -> str:
+    """A variant's name in tables and pictures."""
+    return TITLES[variant] if variant in TITLES else find_pooling(variant).title
+
+
 def plan_runs(variants: Sequence[str], partitions: Sequence[str], seeds: int) -> list[RunKey]:
     """All runs of a table; whole tables of one seed after the other, so that an early look at it is of use."""
     return [(v, p, seed) for seed in range(seeds) for v in variants for p in partitions]
@@ -169,7 +175,8 @@ def make_table(
 ) -> Table:
     """The table of finished runs. Raises TrainingError where they do not fit each other, DataError from ``truth``."""
     chosen = {variant for variant, _, _ in results}
-    variants = [name for name in TITLES if name in chosen]
+    order = [*TITLES, *(variant for variant, _, _ in results)]
+    variants = [name for name in dict.fromkeys(order) if name in chosen]
     seeds = sorted({seed for _, _, seed in results})
     partitions = list(dict.fromkeys(partition for _, partition, _ in results))
     made = tuple(

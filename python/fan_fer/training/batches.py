@@ -18,11 +18,15 @@ from fan_fer.training.sampling import generator, segment_frames
 
 
 class Batch(NamedTuple):
-    """frames: (B, N, D) features or (B, N, 3, H, W) faces; mask: (B, N) bool; labels: (B,) int64."""
+    """frames: (B, N, D) features or (B, N, 3, H, W) faces; mask: (B, N) bool; labels, clips: (B,) int64.
+
+    clips: their places in the set.
+    """
 
     frames: Tensor
     mask: Tensor
     labels: Tensor
+    clips: Tensor
 
 
 class Draw(NamedTuple):
@@ -57,10 +61,19 @@ class TrainingItems:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def classes(self) -> Tensor:
+        """(n,) int64, of every item."""
+        return torch.tensor([self.labels[clip] for clip, _ in self._items])
+
     def draw(self, epoch: int, item: int) -> Draw:
-        """Determined by seed, epoch and item, in whichever process and order it is drawn."""
+        """Determined by seed, epoch and item, in whichever process and order it is drawn.
+
+        item: one that comes again in an epoch stands k times the number of items higher, and is drawn anew.
+        """
+        again, item = divmod(item, len(self))
         clip, row = self._items[item]
-        rng = generator(self.seed, epoch, clip, row)
+        rng = generator(self.seed, epoch, clip, row, *([again] if again else []))
         rows = torch.tensor([row]) if self.single_frames else segment_frames(self.lengths[clip], self.segments, rng)
         return Draw(clip, rows, self.mirror and bool(torch.rand((), generator=rng) < 0.5))
 
@@ -87,14 +100,14 @@ class FeatureSource:
             for draw in draws:
                 source = self._mirrored if draw.mirrored and self._mirrored is not None else self._features
                 rows.append(source.features[starts[draw.clip] + draw.rows])
-            yield _collate(rows, [self._items.labels[draw.clip] for draw in draws])
+            yield _collate(rows, self._items.labels, [draw.clip for draw in draws])
 
 
 class CropSource:
     """Batches of preprocessed faces, read from a prepared set by ``workers`` processes."""
 
     def __init__(self, items: TrainingItems, prepared: PreparedSet, preprocessing: Preprocessing, workers: int) -> None:
-        self._dataset = _Crops(items, prepared, preprocessing)
+        self._dataset, self._labels = _Crops(items, prepared, preprocessing), items.labels
         self._workers = workers
 
     def batches(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Batch]:
@@ -103,11 +116,14 @@ class CropSource:
             self._dataset,
             batch_sampler=plan,
             num_workers=self._workers,
-            collate_fn=_collate_pairs,
+            collate_fn=self._collate,
             # The parent's own generator must give the same numbers with and without workers.
             generator=torch.Generator().manual_seed(0),
         )
         yield from loader
+
+    def _collate(self, pairs: Sequence[tuple[Tensor, int]]) -> Batch:
+        return _collate([frames for frames, _ in pairs], self._labels, [clip for _, clip in pairs])
 
 
 class _Crops(Dataset[tuple[Tensor, int]]):
@@ -120,15 +136,12 @@ class _Crops(Dataset[tuple[Tensor, int]]):
         faces = self._prepared.crops(clip, [clip.numbers[row] for row in draw.rows.tolist()])
         if draw.mirrored:
             faces = np.ascontiguousarray(faces[:, :, ::-1])
-        return self._preprocessing(faces), self._items.labels[draw.clip]
+        return self._preprocessing(faces), draw.clip
 
 
-def _collate_pairs(pairs: Sequence[tuple[Tensor, int]]) -> Batch:
-    return _collate([frames for frames, _ in pairs], [label for _, label in pairs])
-
-
-def _collate(rows: Sequence[Tensor], labels: Sequence[int]) -> Batch:
-    """Clips (n_i, ...) to a batch padded to the longest."""
+def _collate(rows: Sequence[Tensor], labels: Sequence[int], clips: Sequence[int]) -> Batch:
+    """Clips (n_i, ...) to a batch padded to the longest; ``labels`` are those of the set."""
     lengths = torch.tensor([len(frames) for frames in rows])
     mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-    return Batch(pad_sequence(list(rows), batch_first=True), mask, torch.tensor(labels))
+    own = torch.tensor([labels[clip] for clip in clips])
+    return Batch(pad_sequence(list(rows), batch_first=True), mask, own, torch.tensor(clips))

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from fan_fer.attention.checkpoints import AUTO
-from fan_fer.attention.network import VARIANTS
+from fan_fer.attention.poolings.registry import variant_names
 from fan_fer.base.errors import TrainingError, first_line
 from fan_fer.base.files import is_file, read_file
 from fan_fer.base.finite import is_number
 from fan_fer.base.texts import decode_text
 from fan_fer.datasets.layouts import LAYOUTS
-from fan_fer.features.backbones import BACKBONES
+from fan_fer.features.backbones import BACKBONES, is_backbone
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,6 +47,9 @@ class TrainingSettings:
     score_dropout: float = 0.0  # on what the attention layers see
     dropout: float = 0.0  # before the classifier
     label_smoothing: float = 0.0
+    class_weights: str = "none"  # or "balanced": the loss of a clip counts the more the rarer its class is
+    soft_labels: str = ""  # a CSV clip,CLASS,...: shares of the classes in place of the labels that are trained on
+    sampling: str = "all"  # what an epoch goes through: all clips once, or "balanced": each class equally often
     clip_gradient: float = 0.0  # largest norm of the gradient; 0: any
     precision: str = "32-true"  # of the backbone: or "bf16-mixed", "16-mixed" (GPU)
     backbone: str = AUTO  # its name; "auto": that of the weights that the run starts with, resnet18 without any
@@ -61,8 +64,10 @@ class TrainingSettings:
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("constant", "step", "cosine"),
+    "class_weights": ("none", "balanced"),
+    "sampling": ("all", "balanced"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
-    "backbone": (AUTO, *BACKBONES),
+    "backbone": (AUTO, *BACKBONES, "timm:NAME"),
 }
 _AT_LEAST_ONE = ("epochs", "batch_size", "step", "size")
 _BELOW_ONE = ("score_dropout", "dropout", "label_smoothing")
@@ -82,7 +87,7 @@ class Recipe:
     values: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        self._check_table(self.values, {"layout": tuple(LAYOUTS), "variant": VARIANTS})
+        self._check_table(self.values, {"layout": tuple(LAYOUTS), "variant": variant_names()})
 
     def settings(self, layout: str, variant: str) -> TrainingSettings:
         """The more specific table wins: layout over general, variant over layout, both together over all.
@@ -135,8 +140,13 @@ class Recipe:
             if key == "std" and min(value) <= 0:
                 raise refuse("a list of three numbers above 0")
             return tuple(float(v) for v in value)
+        if key == "soft_labels":
+            if not isinstance(value, str):
+                raise refuse("the name of a file")
+            return value
         if kind == "str":
-            if value not in _CHOICES[key]:
+            named = key == "backbone" and isinstance(value, str) and is_backbone(value)
+            if not named and value not in _CHOICES[key]:
                 raise refuse(" or ".join(f'"{choice}"' for choice in _CHOICES[key]))
             return value
         if kind == "bool":

@@ -13,6 +13,7 @@ from fan_fer.base.files import exists, make_folder, readable, real_path, text_pa
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
+from fan_fer.features.timm_backbones import PREFIX, timm_license
 from fan_fer.training.fabric import make_fabric
 from fan_fer.training.result import KEPT_EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
@@ -126,8 +127,12 @@ def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -
         return
     name, partition = readable(real_path(trainer.prepared.folder).name), trainer.partition.name
     source = "random weights" if start.card is None and start.report is None else "an imported file"
+    license = start.card.license if start.card is not None else ""
     if start.card is not None:
         source = start.card.trained_on or source
+    elif trainer.spec.pretrained:
+        source = f"timm's weights of {trainer.network.backbone_name.removeprefix(PREFIX)}"
+        license = timm_license(trainer.network.backbone)
     card = ModelCard(
         variant=trainer.spec.variant,
         preprocessing=start.preprocessing,
@@ -135,7 +140,7 @@ def _save_network(path: Path, trainer: Trainer, start: Start, accuracy: float) -
         classes=trainer.prepared.classes,
         trained_on=f"{name}, tested on {partition}; started from: {source}",
         scores={f"{name}_{partition}_accuracy": round(accuracy, 4)},
-        license=start.card.license if start.card is not None else "",
+        license=license,
     )
     save_weights(path, trainer.network, card)
 

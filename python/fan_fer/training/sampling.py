@@ -29,9 +29,35 @@ def segment_frames(count: int, segments: int, rng: Generator) -> Tensor:
     return low + (torch.rand(segments, generator=rng) * width).long().clamp_max(width - 1)
 
 
-def epoch_batches(items: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """The items in random order, cut into batches; the last may be smaller."""
-    return list(torch.randperm(items, generator=generator(seed, epoch)).split(batch_size))
+def epoch_batches(labels: Tensor, batch_size: int, seed: int, epoch: int, balanced: bool = False) -> list[Tensor]:
+    """The items, whose classes are ``labels`` (n,), in random order, cut into batches; the last may be smaller.
+
+    balanced: n items of which each class that there is has as many, give or take one. An item that comes again, the
+        k-th time, stands as item + k n.
+    """
+    rng = generator(seed, epoch)
+    order = torch.randperm(len(labels), generator=rng)
+    return list((_balanced(labels, rng)[order] if balanced else order).split(batch_size))
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """(classes,) float32 weights by which each class that there is counts as much; their mean over the items is 1."""
+    counts = labels.bincount(minlength=classes)
+    return torch.where(counts > 0, len(labels) / (counts.clamp_min(1) * (counts > 0).sum()), 0.0)
+
+
+def _balanced(labels: Tensor, rng: Generator) -> Tensor:
+    """(n,) items, one class after the other."""
+    count = len(labels)
+    present = labels.unique()
+    present = present[torch.randperm(len(present), generator=rng)]  # which get one more
+    drawn = []
+    for place, label in enumerate(present.tolist()):
+        members = (labels == label).nonzero().squeeze(1)
+        wanted = count // len(present) + (place < count % len(present))
+        rounds = [members[torch.randperm(len(members), generator=rng)] for _ in range(-(-wanted // len(members)))]
+        drawn.append(torch.cat([again + k * count for k, again in enumerate(rounds)])[:wanted])
+    return torch.cat(drawn)
 
 
 def share(batch: Tensor, rank: int, world: int) -> tuple[Tensor, float]:

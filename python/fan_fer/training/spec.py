@@ -9,7 +9,7 @@ from typing import Any
 from fan_fer.base.errors import TrainingError
 from fan_fer.base.files import is_file
 from fan_fer.datasets.prepared import PreparedSet
-from fan_fer.features.backbones import BACKBONES
+from fan_fer.features.backbones import is_backbone, wanted_backbones
 from fan_fer.features.cache import fingerprint
 from fan_fer.training.recipe import Recipe, TrainingSettings
 
@@ -19,7 +19,8 @@ class RunSpec:
     """What a run trains.
 
     partition: the name of one of the set's partitions, "fold-3" or "val".
-    init: where the backbone's weights come from; None: random.
+    init: where the backbone's weights come from; None: random, or pretrained.
+    pretrained: start with the weights that timm publishes of the backbone.
     init_heads: take attention and classifier from there too, where they fit.
     freeze_backbone: compute features once and train attention and classifier on them; also if the recipe says so.
     backbone: its name, in place of the recipe's.
@@ -35,10 +36,11 @@ class RunSpec:
     init_heads: bool = False
     freeze_backbone: bool = False
     backbone: str | None = None
+    pretrained: bool = False
 
     def __post_init__(self) -> None:
-        if self.backbone not in (None, *BACKBONES):
-            raise TrainingError(f"backbone {self.backbone}: unknown; {' or '.join(BACKBONES)} is wanted")
+        if self.backbone is not None and not is_backbone(self.backbone):
+            raise TrainingError(f"backbone {self.backbone}: unknown; one of {wanted_backbones()} is wanted")
 
     def settings(self, prepared: PreparedSet) -> TrainingSettings:
         settings = self.recipe.settings(prepared.layout, self.variant)
@@ -50,20 +52,23 @@ class RunSpec:
     def identity(self, prepared: PreparedSet) -> dict[str, Any]:
         """Everything that the result depends on: two runs are the same if this is. Plain values, for JSON."""
         settings = asdict(self.settings(prepared)) | {"freeze_backbone": self.frozen(prepared)}
+        if settings["soft_labels"]:
+            settings["soft_labels"] = _digest(Path(settings["soft_labels"]), "soft labels are")
+        init = None if self.init is None else _digest(self.init, "weights to start from are")
         return {
             "variant": self.variant,
             "partition": self.partition,
             "seed": self.seed,
             "set": prepared.key,
-            "init": None if self.init is None else _digest(self.init),
+            "init": "pretrained" if self.pretrained else init,
             "init_heads": self.init_heads,
             **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         }
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, wanted: str) -> str:
     if not is_file(path):
-        raise TrainingError(f"{path}: no such file; weights to start from are wanted")
+        raise TrainingError(f"{path}: no such file; {wanted} wanted")
     try:
         return fingerprint(path)
     except OSError as error:

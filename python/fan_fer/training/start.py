@@ -14,13 +14,14 @@ from fan_fer.datasets.features import check_alignment
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.backbones import check_size
 from fan_fer.features.preprocessing import Preprocessing
+from fan_fer.features.timm_backbones import is_timm, timm_input
 from fan_fer.training.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class Start:
     network: FrameAttentionNetwork
-    preprocessing: Preprocessing  # the one that the imported weights were trained with, else the recipe's
+    preprocessing: Preprocessing  # that of the imported weights, else of timm's backbone, else of the recipe
     card: ModelCard | None  # of the file that the weights come from
     report: ImportReport | None
 
@@ -31,22 +32,26 @@ def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
     Raises TrainingError, WeightsError or DataError where that does not fit the set or the recipe.
     """
     settings = spec.settings(prepared)
-    if spec.init is None and spec.frozen(prepared):
+    if spec.init is None and not spec.pretrained and spec.frozen(prepared):
         raise TrainingError(
             "a frozen backbone of random weights learns nothing; weights to start from (--init) are wanted"
         )
-    checkpoint = None if spec.init is None else read_checkpoint(spec.init)
     backbone = settings.backbone
+    checkpoint = None if spec.init is None else read_checkpoint(spec.init, backbone)
     if backbone == AUTO:
         backbone = "resnet18" if checkpoint is None else checkpoint.backbone
     torch.manual_seed(spec.seed)
-    network = FrameAttentionNetwork(
-        spec.variant,
-        len(prepared.classes),
-        backbone,
-        score_dropout=settings.score_dropout,
-        dropout=settings.dropout,
-    )
+    try:
+        network = FrameAttentionNetwork(
+            spec.variant,
+            len(prepared.classes),
+            backbone,
+            score_dropout=settings.score_dropout,
+            dropout=settings.dropout,
+            pretrained=spec.pretrained,
+        )
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
     report = card = None
     if checkpoint is not None:
         card = checkpoint.card
@@ -56,6 +61,8 @@ def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
     if card is not None:
         check_alignment(card.preprocessing, prepared)
         return Start(network, card.preprocessing, card, report)
+    if is_timm(backbone):
+        return Start(network, timm_input(network.backbone, prepared.template), None, report)
     try:
         check_size(backbone, settings.size)
     except ValueError as error:

@@ -24,8 +24,9 @@ from fan_fer.datasets.prepared import PreparedSet, find_partition
 from fan_fer.features.embedding import Embedder
 from fan_fer.training.batches import CropSource, FeatureSource, FrameSource, TrainingItems
 from fan_fer.training.fabric import gather_scores
-from fan_fer.training.sampling import epoch_batches, generator, share
+from fan_fer.training.sampling import class_weights, epoch_batches, generator, share
 from fan_fer.training.schedule import make_optimizer, set_learning_rate
+from fan_fer.training.soft_labels import read_soft_labels
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start
 
@@ -33,16 +34,26 @@ from fan_fer.training.start import Start
 class ClipLoss(nn.Module):
     """What a step computes, in one module, so that precision and the processes' gradients are the library's matter."""
 
-    def __init__(self, network: FrameAttentionNetwork, frozen: bool, smoothing: float) -> None:
+    class_weights: Tensor
+
+    def __init__(self, network: FrameAttentionNetwork, frozen: bool, smoothing: float, class_weights: Tensor) -> None:
         super().__init__()
         self.network, self.frozen, self.smoothing = network, frozen, smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, frames: Tensor, mask: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        """The weighted sum of the clips' losses, and how many are classified right."""
+    def forward(
+        self, frames: Tensor, mask: Tensor, labels: Tensor, weight: float, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the clips' losses, and how many are classified right.
+
+        shares: (B, C) of the classes, in place of the labels (B,) in the losses.
+        """
         features = frames if self.frozen else self.network.embed(frames)
         with torch.autocast(features.device.type, enabled=False):
             logits = self.network.classify(features.float(), mask).logits
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+        wanted = labels if shares is None else shares
+        losses = F.cross_entropy(logits, wanted, reduction="none", label_smoothing=self.smoothing)
+        losses = losses * self.class_weights[labels]
         right = (logits.detach().argmax(1) == labels).sum() * (weight > 0)
         return losses.sum() * weight, right
 
@@ -64,6 +75,8 @@ class Trainer:
         self.partition = find_partition(prepared, spec.partition)
         labels = [prepared.classes.index(clip.label) for clip in prepared.clips]
         self.test_labels = [labels[index] for index in self.partition.test]
+        soft = self.settings.soft_labels
+        self.shares = read_soft_labels(Path(soft), prepared).to(fabric.device) if soft else None
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "network": {}}
@@ -87,7 +100,10 @@ class Trainer:
         elif fabric.world_size > 1 and fabric.device.type == "cuda":
             self.network.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(self.network.backbone)
         optimizer = make_optimizer(self.network, self.settings)
-        loss = ClipLoss(self.network, self.frozen, self.settings.label_smoothing)
+        weights = torch.ones(len(prepared.classes))
+        if self.settings.class_weights == "balanced":
+            weights = class_weights(self.items.classes, len(prepared.classes))
+        loss = ClipLoss(self.network, self.frozen, self.settings.label_smoothing, weights)
         self.module, self.optimizer = fabric.setup(loss, optimizer)
 
     def _features(self, mirror: bool) -> PackedFeatures:
@@ -126,14 +142,16 @@ class Trainer:
         if self.frozen or settings.freeze_batch_norm:
             self.network.backbone.eval()
         torch.manual_seed(generator(self.spec.seed, self.epoch, rank).initial_seed())
-        batches = epoch_batches(len(self.items), settings.batch_size, self.spec.seed, self.epoch)
+        balanced = settings.sampling == "balanced"
+        batches = epoch_batches(self.items.classes, settings.batch_size, self.spec.seed, self.epoch, balanced)
         shares = [share(batch, rank, world) for batch in batches]
         totals = torch.zeros(2, dtype=torch.float64)
         loaded = self.source.batches(self.epoch, [own for own, _ in shares])
         for step, (batch, (_, weight)) in enumerate(zip(loaded, shares, strict=True)):
             set_learning_rate(self.optimizer, settings, self.epoch + step / len(batches))
-            frames, mask, labels = (part.to(self.fabric.device) for part in batch)
-            loss, right = self.module(frames, mask, labels, weight)
+            frames, mask, labels, clips = (part.to(self.fabric.device) for part in batch)
+            soft = None if self.shares is None else self.shares[clips]
+            loss, right = self.module(frames, mask, labels, weight, soft)
             value, where = float(loss.detach()), f"in step {step + 1} of {len(batches)}"
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value}", where)

@@ -161,8 +161,8 @@ def test_other_cards(saved: Path, tmp_path: Path) -> None:
     assert "model card" in refusal(change(saved, tmp_path / "bare", metadata=metadata | {"card": "{}"}))
     card = json.dumps(json.loads(metadata["card"]) | {"backbone": "vgg"})
     path = change(saved, tmp_path / "vgg", metadata=metadata | {"card": card})
-    assert "(backbone: got 'vgg'; wanted one of resnet18, face29)" in refusal(path)
-    with pytest.raises(WeightsError, match="vgg: its backbone is vgg; one of resnet18, face29 is wanted"):
+    assert "(backbone: got 'vgg'; wanted one of resnet18, face29, timm:NAME)" in refusal(path)
+    with pytest.raises(WeightsError, match="vgg: its backbone is vgg; one of resnet18, face29, timm:NAME is wanted"):
         read_checkpoint(path)
 
 

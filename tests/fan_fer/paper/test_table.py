@@ -136,6 +136,21 @@ def test_more_seeds_add_to_a_table(make, afew: Path, tmp_path: Path) -> None:
     assert read(tmp_path)["seeds"] == 2
 
 
+def test_other_poolings_under_the_same_protocol(make, ckplus: Path, tmp_path: Path) -> None:
+    code, out, _ = make(ckplus, "--seeds", 1, "--variants", "abmil,fan,mean", "--out", tmp_path)
+    assert code == DONE
+    values = read(tmp_path)
+    assert list(values["variants"]) == ["fan", "abmil", "mean"]
+    assert set(values["fan_minus"]) == {"abmil", "mean"}
+    for differences in values["fan_minus"].values():
+        low, high = differences["last"]["accuracy_interval"]
+        assert low <= differences["last"]["accuracy"] <= high
+    assert re.search(r"\| FAN - gated attention \(ABMIL\) \|", out)
+    assert re.search(r"\| mean \| [^\n]* \|  \|\n", out)  # the paper has no figure for it
+    assert (tmp_path / "confusion-abmil.png").exists()
+    assert cv2.imread(str(tmp_path / "table.png")) is not None
+
+
 def test_runs_with_other_settings_are_not_mixed(make, afew: Path, tmp_path: Path) -> None:
     options = (afew, "--variants", "self", "--seeds", 1, "--out", tmp_path)
     assert make(*options)[0] == DONE
@@ -167,13 +182,13 @@ def test_attention_against_the_informative_frames(make, afew: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--variants", "fan,lstm"], r"--variants fan,lstm: some of score-fusion,self,fan are wanted"),
+        (["--variants", "fan,lstm"], r"--variants fan,lstm: some of score-fusion,self,fan,mean,.*gru.* are wanted"),
         (["--variants", ","], r"are wanted"),
         (["--seeds", "0"], r"--seeds 0; 1 or more is wanted"),
         (["--frame-truth", "none.csv"], r"none\.csv: cannot be read"),
         (["--init", "none.pth"], r"none\.pth: no such file"),
         (["--init", "none"], r"frozen backbone of random weights"),
-        (["--backbone", "vgg"], r"backbone vgg: unknown; resnet18 or face29 is wanted"),
+        (["--backbone", "vgg"], r"backbone vgg: unknown; one of resnet18, face29, timm:NAME is wanted"),
         (["--backbone", "face29", "--init", "resnet18"], r"its backbone is resnet18; weights for face29 are wanted"),
     ],
 )

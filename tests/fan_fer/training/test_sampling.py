@@ -7,7 +7,7 @@ import torch
 
 from fan_fer.attention.scoring import PackedFeatures
 from fan_fer.training.batches import FeatureSource, TrainingItems
-from fan_fer.training.sampling import epoch_batches, generator, segment_frames, share
+from fan_fer.training.sampling import class_weights, epoch_batches, generator, segment_frames, share
 
 
 @pytest.mark.parametrize("count", [3, 4, 7, 16, 100])
@@ -49,10 +49,42 @@ def test_single_frames_are_each_seen_once() -> None:
 
 
 def test_batches_hold_every_item_once_and_are_redrawn() -> None:
-    batches = epoch_batches(10, 4, seed=0, epoch=0)
+    labels = torch.arange(10) % 3
+    batches = epoch_batches(labels, 4, seed=0, epoch=0)
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert sorted(torch.cat(batches).tolist()) == list(range(10))
-    assert not torch.equal(torch.cat(batches), torch.cat(epoch_batches(10, 4, seed=0, epoch=1)))
+    assert not torch.equal(torch.cat(batches), torch.cat(epoch_batches(labels, 4, seed=0, epoch=1)))
+
+
+def test_balanced_batches_hold_every_class_as_often() -> None:
+    labels = torch.tensor([0] * 20 + [2] * 3 + [5])
+    drawn = torch.cat(epoch_batches(labels, 7, seed=0, epoch=0, balanced=True))
+    assert labels[drawn % 24].bincount().tolist() == [8, 0, 8, 0, 0, 8]
+    assert len(drawn.unique()) == 24
+    rare = drawn[labels[drawn % 24] == 5].sort().values
+    assert rare.tolist() == [23 + 24 * again for again in range(8)]
+    few = drawn[labels[drawn % 24] == 2] % 24
+    assert sorted(few.bincount().tolist()[20:]) == [2, 3, 3]  # none comes again before the others have come
+    assert not torch.equal(drawn, torch.cat(epoch_batches(labels, 7, seed=0, epoch=1, balanced=True)))
+    assert torch.equal(drawn, torch.cat(epoch_batches(labels, 7, seed=0, epoch=0, balanced=True)))
+    uneven = torch.cat(epoch_batches(labels[:-1], 7, seed=0, epoch=0, balanced=True))
+    assert sorted(labels[:-1][uneven % 23].bincount().tolist()) == [0, 11, 12]
+
+
+def test_what_comes_again_is_drawn_anew() -> None:
+    items = TrainingItems([0, 1], [300, 300], [0, 1], segments=3, mirror=False, seed=1)
+    assert items.classes.tolist() == [0, 1]
+    draws = [items.draw(0, 1 + 2 * again) for again in range(20)]
+    assert {draw.clip for draw in draws} == {1}
+    assert len({tuple(draw.rows.tolist()) for draw in draws}) > 18
+
+
+def test_class_weights_make_up_for_rare_classes() -> None:
+    labels = torch.tensor([0] * 6 + [2] * 3 + [4])
+    weights = class_weights(labels, 5)
+    assert weights[[1, 3]].tolist() == [0, 0]
+    assert (weights[[0, 2, 4]] * torch.tensor([6, 3, 1])).tolist() == pytest.approx([10 / 3] * 3)
+    assert float(weights[labels].mean()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8])

@@ -78,7 +78,7 @@ def assert_same_run(one: Path, two: Path) -> None:
             assert torch.equal(tensor, others[key]), f"{name}: {key}"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "abmil", "gru"])
 def test_heads_learn_on_frozen_features(afew: PreparedSet, backbone: Path, tmp_path: Path, variant: str) -> None:
     result = train_run(afew, spec(variant, backbone, epochs=60, frames=0), tmp_path / "run", "cpu")
     history = result.values["epochs"]
@@ -102,6 +102,29 @@ def test_heads_learn_on_frozen_features(afew: PreparedSet, backbone: Path, tmp_p
         if name.startswith("backbone."):
             assert torch.equal(tensor, original[name]), f"{name} is frozen"
     assert result.values["clips"] == [c.name for c in afew.clips if c.split == "val"]
+
+
+def test_the_weight_of_a_class_counts_in_the_loss() -> None:
+    torch.manual_seed(0)
+    network = FrameAttentionNetwork("mean", 3)
+    features, labels = torch.randn(4, 2, network.feature_size), torch.tensor([0, 1, 2, 1])
+    loss = trainer.ClipLoss(network, True, 0.1, torch.tensor([1.0, 2.0, 0.5]))
+    total, _ = loss(features, torch.ones(4, 2, dtype=torch.bool), labels, 0.25)
+    own = torch.nn.functional.cross_entropy(
+        network.classifier(features.mean(1)), labels, reduction="none", label_smoothing=0.1
+    )
+    assert float(total) == pytest.approx(float((own * torch.tensor([1, 2, 0.5, 2])).mean()), rel=1e-5)
+
+
+def test_recipes_weigh_rare_classes_up(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    angry = [clip for clip in afew.clips if clip.split == "train" and clip.label == "Angry"]
+    prepared = replace(afew, clips=tuple(clip for clip in afew.clips if clip not in angry[1:]), key="one angry clip")
+    losses = set()
+    for values in ({}, {"sampling": "balanced"}, {"class_weights": "balanced"}):
+        run = spec("mean", backbone, epochs=1, **values)
+        result = train_run(prepared, run, tmp_path / f"run-{len(losses)}", "cpu")
+        losses.add(result.values["epochs"][0]["loss"])
+    assert len(losses) == 3
 
 
 def test_saved_network_scores_as_the_run_says(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
@@ -153,7 +176,7 @@ def test_a_backbone_by_name_learns_from_random_weights(afew: PreparedSet, tmp_pa
     [
         ({"backbone": "face29"}, WeightsError, r"backbone\.safetensors: its backbone is resnet18; weights for face29"),
         ({"backbone": "face29", "init": None}, TrainingError, r"^own\.toml: size: got 32; faces of 71 pixels or more"),
-        ({"backbone": "vgg"}, TrainingError, r"^backbone vgg: unknown; resnet18 or face29 is wanted$"),
+        ({"backbone": "vgg"}, TrainingError, r"^backbone vgg: unknown; one of resnet18, face29, timm:NAME is wanted$"),
     ],
 )
 def test_backbones_that_do_not_fit(afew, backbone, tmp_path, change, error, message) -> None:
@@ -448,7 +471,7 @@ def test_command_refusals(train: Command, afew: PreparedSet, ckplus: PreparedSet
         ([ckplus.folder, "--fold", "all", "--out", tmp_path / "run"], "--out is the folder of one run"),
         ([afew.folder, "--fold", "1"], "has no folds; leave --fold out"),
         ([tmp_path / "nothing"], "nothing"),
-        ([afew.folder, "--backbone", "vgg"], "backbone vgg: unknown; resnet18 or face29 is wanted"),
+        ([afew.folder, "--backbone", "vgg"], "backbone vgg: unknown; one of resnet18, face29, timm:NAME is wanted"),
         ([afew.folder, "--backbone", "face29"], "its backbone is resnet18; weights for face29 are wanted"),
     ):
         code, out, err = train(*arguments)

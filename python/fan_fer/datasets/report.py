@@ -25,8 +25,8 @@ def summary(preparation: Preparation, seconds: float) -> RenderableType:
     if settings.folds is not None:
         parts += [_folds(settings.folds, clips), ""]
     subjects = len({row["subject"] for row in clips if row["subject"]})
-    counts = {"clips": len(clips), "subjects": subjects, "folds": settings.folds or 0, "classes": len(settings.classes)}
-    parts.append(Text(", ".join(f"{count} {what}" for what, count in counts.items() if count)))
+    held = {"clips": len(clips), "subjects": subjects, "folds": settings.folds or 0, "classes": len(settings.classes)}
+    parts.append(Text(", ".join(f"{count} {what}" for what, count in held.items() if count)))
     parts += [Text(note) for note in preparation.notes]
     if settings.without_label:
         parts.append(Text(f"{settings.without_label} skipped, the source gives them no label"))

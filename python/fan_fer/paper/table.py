@@ -14,11 +14,12 @@ from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.errors import TrainingError, one_line
 from fan_fer.base.files import real_path
 from fan_fer.base.texts import to_json
+from fan_fer.datasets.cross import CrossSet
 from fan_fer.datasets.files import CLIP_COLUMNS, CLIPS_FILE, OK, read_rows
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.evaluation.informative import Attention, FrameTruth, Ranking, clip_areas, neutral_class, rank
 from fan_fer.evaluation.metrics import Difference, Scores, difference, score
-from fan_fer.training.result import KEPT_EPOCHS, RunResult
+from fan_fer.training.result import CHOSEN, RunResult
 
 FORMAT_VERSION = 1
 TITLES = {"score-fusion": "score fusion", "self": "self-attention only", "fan": "FAN"}
@@ -41,6 +42,33 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """A published figure to set beside ours, in percent, where the clips of ``layout`` have ``classes``.
+
+    cross: of networks that were trained on other sets; else of whoever judged the set's own clips.
+    """
+
+    layout: str
+    classes: int
+    cross: bool
+    what: str
+    percent: float
+    source: str
+
+
+_LEFT_OUT = "unweighted average recall by EMO-AffectNet's networks, trained on five other sets"
+_EMO_AFFECTNET = "https://github.com/ElenaRyumina/EMO-AffectNetModel"
+ANCHORS = (
+    Anchor(
+        *("crema-d", 6, False, "accuracy of people who saw the pictures without the sound", 58.2),
+        "https://doi.org/10.1109/TAFFC.2014.2336244",
+    ),
+    Anchor("crema-d", 6, True, _LEFT_OUT, 60.6, _EMO_AFFECTNET),
+    Anchor("ravdess", 7, True, _LEFT_OUT, 65.8, _EMO_AFFECTNET),
+)
+
+
+@dataclass(frozen=True)
 class VariantResult:
     """One variant's runs, the test clips of all partitions back to back."""
 
@@ -48,23 +76,29 @@ class VariantResult:
     classes: tuple[str, ...]
     clips: tuple[str, ...]
     labels: NDArray[np.int64]  # (n,)
-    probabilities: Mapping[str, NDArray[np.float64]]  # "last", "best": (seeds, n, C)
-    best_epochs: tuple[int, ...]  # of every run
+    subjects: tuple[str, ...] | None  # who is seen in each clip, where the set says it of all
+    probabilities: Mapping[str, NDArray[np.float64]]  # of each epoch that is kept: (seeds, n, C)
+    numbers: Mapping[str, tuple[int, ...]]  # of each epoch that is kept: which it is, in every run
     epochs: NDArray[np.int64]  # (E,)
     curves: NDArray[np.float64]  # (seeds, E): share of the test clips that is right after each epoch
-    areas: NDArray[np.float64] | None  # (2, seeds, n): AUC of the final weights, and of the rule; of the last epoch
+    areas: NDArray[np.float64] | None  # (2, seeds, n): AUC of the final weights, and of the rule; of the main epoch
 
     @property
     def title(self) -> str:
         return TITLES[self.variant]
 
-    @cached_property
-    def last(self) -> Scores:
-        return score(self.classes, self.labels, self.probabilities["last"])
+    @property
+    def main(self) -> str:
+        """The epoch that is not chosen on the test clips: "chosen" where there is a validation part, else "last"."""
+        return CHOSEN if CHOSEN in self.probabilities else "last"
 
     @cached_property
-    def best(self) -> Scores:
-        return score(self.classes, self.labels, self.probabilities["best"])
+    def scores(self) -> dict[str, Scores]:
+        """Of each epoch that is kept."""
+        return {
+            which: score(self.classes, self.labels, values, self.subjects)
+            for which, values in self.probabilities.items()
+        }
 
     @cached_property
     def attention(self) -> Attention | None:
@@ -72,9 +106,8 @@ class VariantResult:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "last": self.last.to_dict(),
-            "best": self.best.to_dict(),
-            "best_epochs": list(self.best_epochs),
+            **{which: scores.to_dict() for which, scores in self.scores.items()},
+            **{f"{which}_epochs": list(numbers) for which, numbers in self.numbers.items() if which != "last"},
             "curve": {"epochs": self.epochs.tolist(), "accuracy_of_seeds": self.curves.tolist()},
             "attention": None if self.attention is None else self.attention.to_dict(),
         }
@@ -92,11 +125,28 @@ class Table:
     clips: int
     no_face: int  # labelled clips of the set without a face: not in any score
     variants: tuple[VariantResult, ...]
+    trained_on: str = ""  # another set, if not on the other clips of this one
 
     @property
     def published(self) -> Published | None:
         """The paper's figures on the set whose layout this one has, which need not be that set."""
-        return PUBLISHED.get(self.layout)
+        return None if self.trained_on else PUBLISHED.get(self.layout)
+
+    @property
+    def anchors(self) -> list[Anchor]:
+        """Other published figures, of the same protocol."""
+        asked = (self.layout, len(self.variants[0].classes), bool(self.trained_on))
+        return [anchor for anchor in ANCHORS if (anchor.layout, anchor.classes, anchor.cross) == asked]
+
+    @property
+    def main(self) -> str:
+        """Which epoch stands first, see :attr:`VariantResult.main`."""
+        return self.variants[0].main
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The epochs in the table: the main one, and the one that is best on the test clips."""
+        return self.main, "best"
 
     @property
     def title(self) -> str:
@@ -105,6 +155,7 @@ class Table:
     @property
     def subtitle(self) -> str:
         over = f"{self.partitions} folds" if self.partitions > 1 else "validation clips"
+        over = f"trained on {self.trained_on}" if self.trained_on else over
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         return f"recipe {self.recipe}, {over}, {seeds}, {self.clips} test clips"
 
@@ -116,8 +167,8 @@ class Table:
             return {}
         return {
             other.variant: {
-                which: difference(ours.labels, ours.probabilities[which], other.probabilities[which])
-                for which in KEPT_EPOCHS
+                which: difference(ours.labels, values, other.probabilities[which], ours.subjects)
+                for which, values in ours.probabilities.items()
             }
             for other in self.variants
             if other is not ours
@@ -152,6 +203,8 @@ class Table:
             "attention_fan_minus": {
                 name: None if value is None else value.to_dict() for name, value in self.attention_differences.items()
             },
+            "trained_on": self.trained_on or None,
+            "anchors": [vars(anchor) for anchor in self.anchors],
             "published": None if published is None else {"on": published.name, "accuracy": dict(published.accuracy)},
         }
 
@@ -180,15 +233,19 @@ def make_table(
         if result.clips != made[0].clips or not np.array_equal(result.labels, made[0].labels):
             raise TrainingError(f"{prepared.folder}: the runs of {result.variant} were tested on other clips")
     rows = read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS)
+    layout, trained_on = prepared.layout, None
+    if isinstance(prepared, CrossSet):
+        layout, trained_on = prepared.parts[1].layout, prepared.parts[0].folder
     return Table(
         name=one_line(real_path(prepared.folder).name),
-        layout=prepared.layout,
+        layout=layout,
         recipe=one_line(recipe),
         seeds=len(seeds),
         partitions=len(partitions),
         clips=len(made[0].clips),
         no_face=sum(bool(row["label"]) and row["status"] != OK for row in rows),
         variants=made,
+        trained_on="" if trained_on is None else one_line(real_path(trained_on).name),
     )
 
 
@@ -202,7 +259,12 @@ def _collect(
     for row in runs:
         if [name for run in row for name in run.values["clips"]] != clips:
             raise TrainingError(f"{row[0].folder}: was tested on other clips than {runs[0][0].folder}")
-    scores = {which: [[run.scores(which) for run in row] for row in runs] for which in KEPT_EPOCHS}
+    kept = runs[0][0].kept
+    for row in runs:
+        for run in row:
+            if run.kept != kept:
+                raise TrainingError(f"{run.folder}: chose its epoch otherwise than {runs[0][0].folder}")
+    scores = {which: [[run.scores(which) for run in row] for row in runs] for which in kept}
     probabilities = {
         which: np.stack([[clip.probabilities for one in row for clip in one] for row in rows])
         for which, rows in scores.items()
@@ -213,16 +275,19 @@ def _collect(
         np.average([[entry["accuracy"] for entry in run.values["epochs"]] for run in row], axis=0, weights=sizes)
         for row in runs
     ]
+    people = {clip.name: clip.subject for clip in prepared.clips}
+    subjects = tuple(person for name in clips if (person := people.get(name)) is not None)
     return VariantResult(
         variant=variant,
         classes=prepared.classes,
         clips=tuple(clips),
         labels=np.array([label for run in runs[0] for label in run.labels], np.int64),
+        subjects=subjects if len(subjects) == len(clips) else None,
         probabilities=probabilities,
-        best_epochs=tuple(int(run.values["best"]["epoch"]) for row in runs for run in row),
+        numbers={which: tuple(int(run.values[which]["epoch"]) for row in runs for run in row) for which in kept},
         epochs=np.array(epochs, np.int64),
         curves=np.array(curves),
-        areas=None if truth is None else _areas(truth, prepared, clips, scores["last"]),
+        areas=None if truth is None else _areas(truth, prepared, clips, scores[CHOSEN if CHOSEN in kept else "last"]),
     )
 
 

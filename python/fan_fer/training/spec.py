@@ -12,6 +12,7 @@ from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.cache import fingerprint
 from fan_fer.training.recipe import Recipe, TrainingSettings
+from fan_fer.training.validation import PART
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RunSpec:
     init_heads: take attention and classifier from there too, where they fit.
     freeze_backbone: compute features once and train attention and classifier on them; also if the recipe says so.
     backbone: its name, in place of the recipe's.
+    validation: keep a part of the training clips back and choose an epoch on it.
 
     Raises TrainingError for a backbone that there is not.
     """
@@ -35,6 +37,7 @@ class RunSpec:
     init_heads: bool = False
     freeze_backbone: bool = False
     backbone: str | None = None
+    validation: bool = False
 
     def __post_init__(self) -> None:
         if self.backbone not in (None, *BACKBONES):
@@ -51,6 +54,7 @@ class RunSpec:
         """Everything that the result depends on: two runs are the same if this is. Plain values, for JSON."""
         settings = asdict(self.settings(prepared)) | {"freeze_backbone": self.frozen(prepared)}
         return {
+            **({"validation": PART} if self.validation else {}),
             "variant": self.variant,
             "partition": self.partition,
             "seed": self.seed,

@@ -96,8 +96,8 @@ def clip_images(folder: Path) -> tuple[tuple[str, ...], str]:
 
 
 def visible(folder: Path) -> Iterator[Path]:
-    """Without .DS_Store and the like."""
-    return (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """Without .DS_Store and the like, and without what a Mac's archives leave elsewhere."""
+    return (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX")
 
 
 def contents(folder: Path) -> str:

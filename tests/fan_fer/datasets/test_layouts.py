@@ -304,6 +304,7 @@ def mafw(root: Path, clips: str = "data/clips") -> Path:
 
 
 def test_mafw(tmp_path: Path) -> None:
+    touched(tmp_path, "__MACOSX/clips/._00001.mp4", "__MACOSX/single/no_caption/set_1/._test.txt")
     source = read_source("mafw", mafw(tmp_path))
     assert len(source.classes) == 11
     assert [(clip.name, clip.label, clip.fold) for clip in source.clips] == [

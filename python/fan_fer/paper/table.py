@@ -126,6 +126,7 @@ class Table:
     no_face: int  # labelled clips of the set without a face: not in any score
     variants: tuple[VariantResult, ...]
     trained_on: str = ""  # another set, if not on the other clips of this one
+    split: str = "val"  # where there is one partition, its name
 
     @property
     def published(self) -> Published | None:
@@ -154,7 +155,8 @@ class Table:
 
     @property
     def subtitle(self) -> str:
-        over = f"{self.partitions} folds" if self.partitions > 1 else "validation clips"
+        one = "validation clips" if self.split == "val" else "the set's own test part"
+        over = f"{self.partitions} folds" if self.partitions > 1 else one
         over = f"trained on {self.trained_on}" if self.trained_on else over
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         return f"recipe {self.recipe}, {over}, {seeds}, {self.clips} test clips"
@@ -245,6 +247,7 @@ def make_table(
         clips=len(made[0].clips),
         no_face=sum(bool(row["label"]) and row["status"] != OK for row in rows),
         variants=made,
+        split=partitions[0],
         trained_on="" if trained_on is None else one_line(real_path(trained_on).name),
     )
 

@@ -376,6 +376,17 @@ def test_a_layout_the_paper_does_not_have_has_no_published_figures(ckplus: Path)
     assert table.to_dict()["published"] is None
 
 
+def test_the_part_that_is_tested_on_is_named(ckplus: Path) -> None:
+    prepared = open_prepared(ckplus)
+    for parts, wanted in (
+        (["val"], "validation clips"),
+        (["test"], "the set's own test part"),
+        (["a", "b"], "2 folds"),
+    ):
+        runs = {("fan", name, 0): MadeUpRun([name], [0], [0], [0], ckplus) for name in parts}
+        assert f"recipe tiny, {wanted}, 1 seed" in make_table(prepared, "tiny", runs).subtitle
+
+
 def test_runs_that_do_not_fit_each_other_are_refused(ckplus: Path) -> None:
     prepared = open_prepared(ckplus)
     one, other = (MadeUpRun([clip], [0], [0], [0], ckplus) for clip in "ab")

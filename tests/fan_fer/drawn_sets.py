@@ -1,4 +1,4 @@
-"""Tiny data sets of schematic faces in the layouts of CK+ and AFEW, drawn in a moment, and the prepared sets of them.
+"""Tiny data sets of schematic faces in the layouts of published ones, drawn in a moment, and the prepared sets of them.
 
     source = draw_ckplus(tmp_path / "ckplus", subjects=5)
     prepare("ckplus", source, tmp_path / "set", size=32, detector=DrawnFaces(), folds=5)
@@ -19,7 +19,9 @@ import numpy as np
 from drawn_faces import SIZE, DrawnFaces, draw_face
 
 from fan_fer.base.emotions import EMOTIONS
+from fan_fer.datasets.acted import CREMA_D, RAVDESS
 from fan_fer.datasets.layouts import CKPLUS_CODES
+from fan_fer.datasets.official import DFEW
 from fan_fer.datasets.prepare import prepare
 
 CROP = 32  # side of the crops in the sets that are prepared here
@@ -74,6 +76,54 @@ def draw_afew(folder: Path, *, train: int = 2, val: int = 1, frames: int = 6) ->
                 truth += [[f"{emotion}/{person:09d}", frame, shown[frame], 0, emotion] for frame in range(frames)]
         with (folder / name / "frames.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["clip", "frame", "intensity", "occluded", "emotion"], *truth])
+    return folder
+
+
+def draw_crema_d(folder: Path, *, actors: int = 5, frames: int = 2) -> Path:
+    """Videos of ``actors`` actors 1001, 1002, ..., one for each of the six emotions. Returns ``folder``."""
+    for actor in range(1001, 1001 + actors):
+        for code, emotion in CREMA_D.items():
+            path = folder / "VideoFlash" / f"{actor}_DFA_{code}_XX.avi"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_pictures(path, [draw_face(emotion, 1, actor, shift=(frame, 0)) for frame in range(frames)])
+    return folder
+
+
+def draw_ravdess(folder: Path, *, actors: int = 6, frames: int = 2) -> Path:
+    """Videos of actors 01, 02, ..., for each emotion one of speech, with sound and, the same, without.
+
+    Calm is drawn as Neutral. Returns ``folder``.
+    """
+    for actor in range(1, actors + 1):
+        below = folder / f"Video_Speech_Actor_{actor:02d}" / f"Actor_{actor:02d}"
+        below.mkdir(parents=True)
+        for code, name in RAVDESS.items():
+            emotion = "Neutral" if name == "Calm" else name
+            for mode in ("01", "02"):
+                pictures = [draw_face(emotion, 1, 2000 + actor, shift=(frame, 0)) for frame in range(frames)]
+                write_pictures(below / f"{mode}-01-{code:02d}-01-01-01-{actor:02d}.avi", pictures)
+    return folder
+
+
+def draw_dfew(folder: Path, *, clips: int = 2, frames: int = 2, unlisted: int = 1) -> Path:
+    """``clips`` folders of images for each official test list, of consecutive emotions, and ``unlisted`` in no list.
+
+    Clip n, from 1, is tested on by the list of set (n - 1) % 5 + 1. Returns ``folder``.
+    """
+    names = [*range(1, 5 * clips + unlisted + 1)]
+    for number in names:
+        below = folder / "Clip" / "clip_224x224" / f"{number:05d}"
+        below.mkdir(parents=True)
+        for frame in range(frames):
+            picture = draw_face(DFEW[(number - 1) % 7 + 1], 1, 3000 + number, shift=(frame, 0))
+            cv2.imwrite(str(below / f"{number:05d}_{frame + 1:05d}.jpg"), picture[..., ::-1])
+    listed = names[: 5 * clips]
+    for place in range(5):
+        for part, tested in (("train", False), ("test", True)):
+            rows = [(number, (number - 1) % 7 + 1) for number in listed if ((number - 1) % 5 == place) == tested]
+            path = folder / "EmoLabel_DataSplit" / f"{part}(single-labeled)" / f"set_{place + 1}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("video_name,label\n" + "".join(f"{number},{label}\n" for number, label in rows))
     return folder
 
 

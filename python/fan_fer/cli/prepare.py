@@ -15,13 +15,19 @@ LISTED = 20  # warnings on the terminal
 
 LAYOUTS = """\
 layouts:
+  crema-d   SRC/VideoFlash/1001_DFA_ANG_XX.flv
+  ravdess   SRC/Video_Speech_Actor_01/Actor_01/01-01-03-01-01-01-01.mp4
+  mead      SRC/M003/video/front/angry/level_1/001.mp4
+  dfew      SRC/Clip/clip_224x224/00001/*.jpg and SRC/EmoLabel_DataSplit/test(single-labeled)/set_1.csv
+  ferv39k   SRC/2_ClipsforFaceCrop/Action/Happy/0267/*.jpg and SRC/4_setups/All_scenes/test_All.csv
+  mafw      SRC/clips/00001.mp4 and SRC/single/no_caption/set_1/test.txt
   ckplus    SRC/cohn-kanade-images/S005/001/*.png and SRC/Emotion/S005/001/*_emotion.txt
   afew      SRC/Train_AFEW/Angry/*.avi and SRC/Val_AFEW/Angry/*.avi
   folders   SRC/CLASS/*.mp4 or SRC/CLASS/CLIP/*.png, perhaps below SRC/train, SRC/val, SRC/test
-  csv       SRC is a CSV with the columns video, label, and perhaps split and subject
+  csv       SRC is a CSV with the columns video, label, and perhaps split, subject and fold
 
 example:
-  fan-fer prepare --layout ckplus ckplus/ prepared/ckplus
+  fan-fer prepare --layout ravdess RAVDESS/ prepared/ravdess --classes Calm=Neutral
 
 Interrupted or killed, it goes on when it is given again. Clips that cannot be read or show no face are listed and
 left out. exit code: 0 done, 2 nothing could be done
@@ -53,7 +59,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--folds",
         type=int,
         metavar="N",
-        help="divide the persons into N folds (default: 10 for ckplus, none for the others; csv needs subjects)",
+        help="divide the persons into N folds (default: 10 for ckplus, 5 for crema-d and mead, 6 for ravdess, none for "
+        "the others; csv needs subjects)",
+    )
+    prepare.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="which classes to keep, and which labels to put into others: Happy,Neutral,Calm=Neutral (default: all)",
     )
     prepare.add_argument(
         "--workers", type=int, default=cpus(), metavar="N", help="processes (default: one per core, %(default)s)"
@@ -77,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         size=arguments.size,
         detector=arguments.detector,
         folds=arguments.folds,
+        classes=arguments.classes,
         workers=arguments.workers,
         time_limit=arguments.time_limit,
     )

@@ -29,6 +29,7 @@ EXAMPLE = """\
 example:
   fan-fer table ckplus/
   fan-fer table afew/ --seeds 5 --frame-truth Val_AFEW/frames.csv
+  fan-fer table --cross ravdess/ crema-d/
   fan-fer table ckplus/ --config paper --init Resnet18_FER+_pytorch.pth.tar --device cuda
 
 Interrupted, the same command goes on where it was.
@@ -45,7 +46,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     table.set_defaults(run=run)
-    table.add_argument("set", type=Path, metavar="DST", help="the folder that `fan-fer prepare` wrote")
+    table.add_argument("set", type=Path, nargs="?", metavar="DST", help="the folder that `fan-fer prepare` wrote")
+    table.add_argument(
+        "--cross",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="in place of DST: train on all of the prepared set A, test on all of B, which has the same classes",
+    )
+    table.add_argument(
+        "--validation",
+        action=argparse.BooleanOptionalAction,
+        help="choose the epoch on one in five of the persons to train on, who are kept back for that (default: yes, "
+        "but for ckplus and afew, whose table is the paper's)",
+    )
     table.add_argument(
         "--variants",
         default=",".join(VARIANTS),
@@ -61,28 +75,41 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="a CSV clip,frame,intensity,occluded: tells whether the weights follow the informative frames",
     )
     table.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the table and its runs (default: DST/runs/CONFIG)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the table and its runs (default: DST/runs/CONFIG, with --cross B/runs/CONFIG-from-A)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     need("train", "table")
-    from fan_fer.base.files import check_folder
+    from fan_fer.base.files import check_folder, real_path
+    from fan_fer.datasets.cross import cross_sets
     from fan_fer.datasets.prepared import open_prepared
     from fan_fer.evaluation.informative import load_truth
-    from fan_fer.paper.table import make_table, plan_runs
+    from fan_fer.paper.table import PUBLISHED, make_table, plan_runs
     from fan_fer.training.recipe import load_recipe
 
     variants = _variants(arguments.variants)
     if arguments.seeds < 1:
         raise TrainingError(f"--seeds {arguments.seeds}; 1 or more is wanted")
-    prepared = open_prepared(arguments.set)
+    if (arguments.set is None) == (arguments.cross is None):
+        raise TrainingError("either DST, a prepared set, or --cross with two of them is wanted")
     recipe = load_recipe(arguments.config)
+    name = recipe.name
+    if arguments.cross is None:
+        prepared = open_prepared(arguments.set)
+    else:
+        prepared = cross_sets(*map(open_prepared, arguments.cross))
+        name = f"{recipe.name}-from-{real_path(arguments.cross[0]).name}"
+    if arguments.validation is None:
+        arguments.validation = prepared.layout not in PUBLISHED or arguments.cross is not None
     partitions = prepared.partitions()
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
     if truth is not None:
         truth.check_clips([prepared.clips[index].name for partition in partitions for index in partition.test])
-    out = arguments.out or prepared.folder / "runs" / recipe.name
+    out = arguments.out or prepared.folder / "runs" / name
     check_folder(out, [*FILES, *map(_confusion_file, variants)])
 
     keys = plan_runs(variants, [partition.name for partition in partitions], arguments.seeds)
@@ -103,7 +130,7 @@ def _variants(names: str) -> list[str]:
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         raise TrainingError(f"--variants {names}: some of {','.join(known)} are wanted")
-    return list(dict.fromkeys([*(name for name in VARIANTS if name in chosen), *chosen]))
+    return list(dict.fromkeys(chosen))
 
 
 def _train(
@@ -112,7 +139,7 @@ def _train(
     """The results of all runs; finished ones are read, an interrupted one goes on."""
     from fan_fer.attention.checkpoints import PRETRAINED, init_path
     from fan_fer.base.terminal import progress_bar, show
-    from fan_fer.training.result import RESULT_FILE
+    from fan_fer.training.result import EPOCHS, RESULT_FILE
     from fan_fer.training.run import train_run
     from fan_fer.training.spec import RunSpec
 
@@ -131,6 +158,7 @@ def _train(
                 freeze_backbone=arguments.freeze_backbone,
                 backbone=arguments.backbone,
                 pretrained=arguments.init == PRETRAINED,
+                validation=arguments.validation,
             )  # fmt: skip
             spec = replace(spec, init=init_path(arguments.init, spec.settings(prepared).backbone))
             folder = out / variant / partition / f"seed-{seed}"
@@ -148,7 +176,7 @@ def _train(
                 raise
             if is_new:
                 told.add(variant)
-                figures = ", ".join(f"{which} epoch {result.accuracy(which):.1%}" for which in ("last", "best"))
+                figures = ", ".join(f"{EPOCHS[which]} {result.accuracy(which):.1%}" for which in result.kept)
                 tell(f"{variant} {partition} seed {seed}: {figures}")
             results[variant, partition, seed] = result
             bars.advance(bar)
@@ -165,6 +193,7 @@ def _report(table: Table, out: Path) -> None:
     from fan_fer.evaluation.pictures import write_confusion
     from fan_fer.paper.markdown import table_markdown
     from fan_fer.paper.picture import write_table_plot
+    from fan_fer.training.result import EPOCHS
 
     make_folder(out)
     markdown = table_markdown(table)
@@ -172,9 +201,8 @@ def _report(table: Table, out: Path) -> None:
     write_text(out / JSON, table.to_json(), errors="backslashreplace")
     write_table_plot(out / PLOT, table)
     for result in table.variants:
-        write_confusion(
-            out / _confusion_file(result.variant), result.last, f"{result.title} on {table.name}, last epoch"
-        )
+        title = f"{result.title} on {table.name}, {EPOCHS[table.main]}"
+        write_confusion(out / _confusion_file(result.variant), result.scores[table.main], title)
     show(Markdown(markdown) if console().is_terminal else Text(markdown))
     files = ", ".join([*FILES, *(_confusion_file(result.variant) for result in table.variants)])
     show(f"in {one_line(out)}: {files}", markup=False)

@@ -16,7 +16,7 @@ from fan_fer.base.files import exists
 from fan_fer.base.opencv import cv2
 from fan_fer.base.texts import parse_json, to_json
 from fan_fer.datasets.files import CROPS_FOLDER, FACE_COLUMNS, NO_FACE, OK, UNREADABLE
-from fan_fer.datasets.layouts import SourceClip
+from fan_fer.datasets.listing import SourceClip
 from fan_fer.datasets.prepared import crop_file
 from fan_fer.faces.clip_faces import Image, find_faces, frame_times
 from fan_fer.faces.face import Detector, Face

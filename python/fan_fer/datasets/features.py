@@ -9,6 +9,7 @@ from torch import Tensor
 from fan_fer.attention.scoring import PackedFeatures
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import make_folder
+from fan_fer.datasets.cross import CrossSet
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.cache import cached, fingerprint
 from fan_fer.features.embedding import Embedder
@@ -17,11 +18,15 @@ from fan_fer.features.preprocessing import Preprocessing
 
 def prepared_features(embedder: Embedder, prepared: PreparedSet, mirror: bool = False) -> PackedFeatures:
     """Features of every clip of the set, in its order; kept in DST/features/ under what they were computed from.
+    Those of two sets in one are kept with each.
 
     mirror: of the mirrored faces. Raises DataError where the set's faces are aligned to another template.
     """
     check_alignment(embedder.preprocessing, prepared)
     lengths = torch.tensor([0, *(len(clip.numbers) for clip in prepared.clips)])
+    if isinstance(prepared, CrossSet):
+        parts = [prepared_features(embedder, part, mirror) for part in prepared.parts]
+        return PackedFeatures(torch.cat([part.features for part in parts]), lengths.cumsum(0))
 
     def compute() -> dict[str, Tensor]:
         faces = (face for clip in prepared.clips for face in prepared.crops(clip))

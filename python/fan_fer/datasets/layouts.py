@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,59 +14,38 @@ from fan_fer.base.csv_files import read_table
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import exists, file_name, is_file, is_folder, read_file, readable
-from fan_fer.base.names import Spellings, name_key, person_key
+from fan_fer.base.names import Spellings, name_key, person_key, quoted
 from fan_fer.base.texts import decode_text
-from fan_fer.video.sources import IMAGE_SUFFIXES, pick_videos, visible_files
+from fan_fer.datasets.acted import crema_d, mead, ravdess
+from fan_fer.datasets.classes import pick_classes
+from fan_fer.datasets.listing import (
+    Source,
+    SourceClip,
+    clip_images,
+    contents,
+    files_in,
+    find_folder,
+    folders_in,
+    images_in,
+    natural,
+    videos_in,
+)
+from fan_fer.datasets.official import dfew, ferv39k, mafw
+from fan_fer.video.sources import visible_files
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
-CKPLUS_FOLDS = 10
+FOLDS = {"ckplus": 10, "crema-d": 5, "ravdess": 6, "mead": 5}  # of persons, unless said
 _FOLDERS = "wanted CLASS/*.mp4 or CLASS/CLIP/*.png, perhaps below train, val and test"
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-@dataclass(frozen=True)
-class SourceClip:
-    """A labelled clip of a source; ``source`` is a path below the source's root.
-
-    images: the names of its frames where ``source`` is a folder of images; None where it is a video.
-    note: what is odd about it and does not stop the work.
-    """
-
-    name: str
-    label: str
-    source: str
-    images: tuple[str, ...] | None = None
-    split: str | None = None
-    subject: str | None = None
-    fold: int | None = None
-    note: str = ""
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
-class Source:
-    """The clips of a data set, in the order in which the source lists them.
-
-    classes: in the order that networks use; of a layout that has none of its own empty, until its labels are known.
-    notes: which spellings of labels and persons were taken for one.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    clips: tuple[SourceClip, ...]
-    folds: int | None = None
-    without_label: int = 0  # clips left out because the source gives them no label
-    notes: tuple[str, ...] = ()
-    not_taken: tuple[str, ...] = ()  # files in the folders of clips that are part of none
-
-
-def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
+def read_source(layout: str, path: Path, folds: int | None = None, classes: str | None = None) -> Source:
     """The clips at ``path``, which is laid out as ``layout`` says. Opens no video, and few images.
 
-    folds: how many folds of persons to make; None: ten for ckplus, no folds for the others.
-    Raises DataError where the layout is unknown or another one, and where labels cannot be read.
+    folds: how many folds of persons to make; None: those of FOLDS, none for the other layouts.
+    classes: which classes to keep and which labels to put together, see :func:`fan_fer.datasets.classes.pick_classes`.
+    Raises DataError where the layout is unknown or another one, where labels cannot be read, and where folds are to be
+    made of a source that has its own.
     """
     if layout not in LAYOUTS:
         raise DataError(f"layout {layout!r} is unknown; wanted: {', '.join(LAYOUTS)}")
@@ -77,32 +56,36 @@ def read_source(layout: str, path: Path, folds: int | None = None) -> Source:
         raise DataError(f"{path}: {'is a file' if exists(path) else 'no such folder'}; {layout} wants a folder")
     try:
         source = LAYOUTS[layout](path)
-        source = replace(source, not_taken=_not_taken(source, whole=layout in ("afew", "folders")))
+        if layout in ("ckplus", "afew", "folders", "csv"):
+            source = replace(source, not_taken=_not_taken(source, whole=layout in ("afew", "folders")))
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
     source = _join_spellings(path, source)
     _check_names(path, source.clips)
-    if folds is None and layout == "ckplus":
-        folds = CKPLUS_FOLDS
-    return source if folds is None else _by_person(path, source, folds)
+    if folds is not None and (source.folds is not None or layout in OFFICIAL):
+        raise DataError(f"{path}: is divided by its publishers or its fold column already; --folds is not wanted")
+    folds = folds if folds is not None or source.folds is not None else FOLDS.get(layout)
+    if folds is not None:
+        source = _by_person(path, source, folds)
+    return source if classes is None else pick_classes(path, source, classes)
 
 
 def ckplus(root: Path) -> Source:
     """CK+: cohn-kanade-images/SUBJECT/SEQUENCE/*.png, and the labels in Emotion/SUBJECT/SEQUENCE/*_emotion.txt."""
     wanted = "wanted cohn-kanade-images/S005/001/*.png and Emotion/S005/001/*_emotion.txt"
-    pictures, emotion = _find_folder(root, "cohn-kanade-images"), _find_folder(root, "Emotion")
+    pictures, emotion = find_folder(root, "cohn-kanade-images"), find_folder(root, "Emotion")
     if pictures is None or emotion is None:
         missing = "cohn-kanade-images" if pictures is None else "Emotion"
-        raise DataError(f"{root}: not the ckplus layout, there is no folder {missing}; {wanted}; {_found(root)}")
+        raise DataError(f"{root}: not the ckplus layout, there is no folder {missing}; {wanted}; {contents(root)}")
     labels = {key: file for key, folder in _sequences(emotion).items() if (file := _label_file(folder))}
     sequences = _sequences(pictures)
     if not labels or not sequences:
         empty, what = (emotion, "label file") if not labels else (pictures, "sequence")
-        raise DataError(f"{empty}: not the ckplus layout, there is no {what} in it; {wanted}; {_found(empty)}")
+        raise DataError(f"{empty}: not the ckplus layout, there is no {what} in it; {wanted}; {contents(empty)}")
     clips = []
     for key in sorted(labels, key=lambda key: (natural(key[0]), natural(key[1]))):
         file, folder = labels[key], sequences.get(key)
-        images, note = _clip_images(folder) if folder else ((), "there is a label and no folder of images")
+        images, note = clip_images(folder) if folder else ((), "there is a label and no folder of images")
         # The label is named after the sequence's last frame.
         frame = file.stem.lower().removesuffix("_emotion")
         if images and Path(images[-1]).stem.lower() != frame:
@@ -118,7 +101,7 @@ def ckplus(root: Path) -> Source:
                 note=note,
             )
         )
-    unlabelled = sum(1 for key, folder in sequences.items() if key not in labels and _clip_images(folder)[0])
+    unlabelled = sum(1 for key, folder in sequences.items() if key not in labels and clip_images(folder)[0])
     return Source(root, tuple(sorted(CKPLUS_CODES.values())), tuple(clips), without_label=unlabelled)
 
 
@@ -127,12 +110,12 @@ def afew(root: Path) -> Source:
     wanted = "wanted Train_AFEW/Angry/*.avi and the like, and Val_AFEW/Angry/*.avi"
     clips: list[SourceClip] = []
     for split, name in (("train", "Train_AFEW"), ("val", "Val_AFEW")):
-        folder = _find_folder(root, name)
+        folder = find_folder(root, name)
         if folder is None:
-            raise DataError(f"{root}: not the afew layout, there is no folder {name}; {wanted}; {_found(root)}")
+            raise DataError(f"{root}: not the afew layout, there is no folder {name}; {wanted}; {contents(root)}")
         found = len(clips)
-        for emotion in _folders(folder):
-            videos = _videos(emotion)
+        for emotion in folders_in(folder):
+            videos = videos_in(emotion)
             label = next((known for known in EMOTIONS if name_key(known) == name_key(emotion.name)), None)
             if videos and label is None:
                 raise DataError(f"{emotion}: is not named after an emotion; wanted: {', '.join(EMOTIONS)}")
@@ -140,13 +123,13 @@ def afew(root: Path) -> Source:
                 source = video.relative_to(root).as_posix()
                 clips.append(SourceClip(f"{name}/{label}/{video.name}", emotion.name, source, split=split))
         if len(clips) == found:
-            raise DataError(f"{folder}: not the afew layout, there is no video in it; {wanted}; {_found(folder)}")
+            raise DataError(f"{folder}: not the afew layout, there is no video in it; {wanted}; {contents(folder)}")
     return Source(root, EMOTIONS, _short_names(clips))
 
 
 def folders(root: Path) -> Source:
     """A folder of videos, or of folders with images, for every class; perhaps below train, val and test."""
-    tops = _folders(root)
+    tops = folders_in(root)
     splits = [top for top in tops if split_key(top.name) in SPLITS]
     others = [top for top in tops if top not in splits and _class_clips(root, top)]
     if splits and others:
@@ -154,20 +137,21 @@ def folders(root: Path) -> Source:
     clips: list[SourceClip] = []
     for top in splits or [root]:
         split = split_key(top.name) if splits else None
-        for folder in _folders(top):
+        for folder in folders_in(top):
             clips += [replace(clip, split=split) for clip in _class_clips(root, folder)]
     if not clips:
-        raise DataError(f"{root}: not the folders layout, no folder in it holds clips; {_FOLDERS}; {_found(root)}")
+        raise DataError(f"{root}: not the folders layout, no folder in it holds clips; {_FOLDERS}; {contents(root)}")
     return Source(root, (), _short_names(clips))
 
 
 def csv_list(path: Path) -> Source:
-    """A CSV with the columns video and label, perhaps split and subject; paths are relative to its folder."""
-    wanted = "video,label[,split,subject,...] is wanted"
+    """A CSV with the columns video and label, perhaps split, subject and fold; paths are relative to its folder."""
+    wanted = "video,label[,split,subject,fold,...] is wanted"
     clips: list[SourceClip] = []
     lines: dict[str, int] = {}
+    folds: dict[str, str] = {}  # of the clips, by their path
     without_label = 0
-    for line, row in read_table(path, ("video", "label"), wanted, ("split", "subject")).rows:
+    for line, row in read_table(path, ("video", "label"), wanted, ("split", "subject", "fold")).rows:
         where = f"{path}: line {line}"
         video, label, split, subject = (row.get(name, "") for name in ("video", "label", "split", "subject"))
         video = file_name(video)
@@ -182,11 +166,13 @@ def csv_list(path: Path) -> Source:
         if real in lines:
             raise DataError(f"{where}: {video} is listed in line {lines[real]} already; a clip has one row")
         lines[real] = line
+        if row.get("fold"):
+            folds[video] = row["fold"]
         name = re.sub(r"^(\.\./|/)+", "", os.path.normpath(video))
         if name in (".", ".."):
             raise DataError(f"{where}: {video} is no video; {wanted}")
         folder = path.parent / video
-        images, note = _clip_images(folder) if is_folder(folder) else (None, "")
+        images, note = clip_images(folder) if is_folder(folder) else (None, "")
         clips.append(SourceClip(name, label, video, images, split_key(split) or None, subject or None, note=note))
     if not clips:
         raise DataError(f"{path}: lists no video with a label; {wanted}")
@@ -195,16 +181,49 @@ def csv_list(path: Path) -> Source:
             f"{path}: none of its {len(clips)} videos exists ({path.parent / clips[0].source}, ...); "
             "paths are relative to the CSV's folder"
         )
-    return Source(path.parent, (), _short_names(clips), without_label=without_label)
+    source = Source(path.parent, (), _short_names(clips), without_label=without_label)
+    return _in_folds(path, source, folds) if folds else source
 
 
-LAYOUTS: dict[str, Callable[[Path], Source]] = {"ckplus": ckplus, "afew": afew, "folders": folders, "csv": csv_list}
+def _in_folds(path: Path, source: Source, folds: Mapping[str, str]) -> Source:
+    """The source divided as its column says; folds that are named otherwise than 1 to N are numbered in order."""
+    lacking = [clip.source for clip in source.clips if clip.source not in folds]
+    if lacking:
+        raise DataError(f"{path}: {lacking[0]} has no fold, and others have; a fold for every clip is wanted")
+    spellings = Spellings("folds", person_key)
+    kept = {video: spellings.keep(name) for video, name in folds.items()}
+    names = sorted(set(kept.values()), key=natural)
+    if len(names) < 2:
+        raise DataError(f"{path}: all clips are in fold {names[0]}; one to test on and others to train on are wanted")
+    number = {name: place for place, name in enumerate(names, 1)}
+    clips = tuple(replace(clip, fold=number[kept[clip.source]]) for clip in source.clips)
+    notes = (
+        []
+        if all(person_key(name) == str(place) for name, place in number.items())
+        else [f"folds {quoted(names)}: numbered 1 to {len(names)}"]
+    )
+    where: dict[str, set[int | None]] = {}
+    for clip in clips:
+        where.setdefault(person_key(clip.subject or ""), set()).add(clip.fold)
+    several = sorted(person for person, found in where.items() if person and len(found) > 1)
+    if several:
+        notes.append(f"persons {quoted(several)} are in several folds: they are trained on and tested on")
+    return replace(source, clips=clips, folds=len(names), notes=(*source.notes, *notes))
 
 
-def natural(name: str) -> list[object]:
-    """A key that sorts names with numbers by the numbers: frame2 before frame10."""
-    parts = re.split(r"(\d+)", name)
-    return [[(len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else part.lower() for part in parts], name]
+LAYOUTS: dict[str, Callable[[Path], Source]] = {
+    "crema-d": crema_d,
+    "ravdess": ravdess,
+    "mead": mead,
+    "dfew": dfew,
+    "ferv39k": ferv39k,
+    "mafw": mafw,
+    "ckplus": ckplus,
+    "afew": afew,
+    "folders": folders,
+    "csv": csv_list,
+}
+OFFICIAL = ("dfew", "ferv39k", "mafw")  # layouts whose publishers say what to test on
 
 
 def split_key(name: str) -> str:
@@ -223,7 +242,9 @@ def _join_spellings(path: Path, source: Source) -> Source:
         subject = None if clip.subject is None else persons.keep(clip.subject)
         clips.append(replace(clip, label=labels.keep(clip.label), subject=subject))
     classes = source.classes or tuple(sorted({clip.label for clip in clips}))
-    return replace(source, classes=classes, clips=tuple(clips), notes=(*labels.notes(), *persons.notes()))
+    return replace(
+        source, classes=classes, clips=tuple(clips), notes=(*source.notes, *labels.notes(), *persons.notes())
+    )
 
 
 def _not_taken(source: Source, whole: bool) -> tuple[str, ...]:
@@ -262,7 +283,7 @@ def _ckplus_code(file: Path) -> int:
 
 
 def _label_file(folder: Path) -> Path | None:
-    files = [file for file in _files(folder) if file.name.lower().endswith("_emotion.txt")]
+    files = [file for file in files_in(folder) if file.name.lower().endswith("_emotion.txt")]
     if len(files) > 1:
         raise DataError(f"{folder}: holds {len(files)} labels; one file *_emotion.txt is wanted")
     return files[0] if files else None
@@ -271,8 +292,8 @@ def _label_file(folder: Path) -> Path | None:
 def _sequences(folder: Path) -> dict[tuple[str, str], Path]:
     """Folders by subject and sequence, which may be written otherwise among the labels than among the images."""
     found: dict[tuple[str, str], Path] = {}
-    for subject in _folders(folder):
-        for sequence in _folders(subject):
+    for subject in folders_in(folder):
+        for sequence in folders_in(subject):
             first = found.setdefault((person_key(subject.name), name_key(sequence.name)), sequence)
             if first != sequence:
                 raise DataError(f"{sequence}: is the same sequence as {first}; one of them is wanted")
@@ -281,12 +302,12 @@ def _sequences(folder: Path) -> dict[tuple[str, str], Path]:
 
 def _class_clips(root: Path, folder: Path) -> list[SourceClip]:
     """The videos in a class's folder, and the folders with images in it."""
-    clips = [_clip(root, video, folder.name) for video in _videos(folder)]
-    if not clips and _images(folder):
+    clips = [_clip(root, video, folder.name) for video in videos_in(folder)]
+    if not clips and images_in(folder):
         raise DataError(f"{folder}: not the folders layout, its images are in no clip's folder; {_FOLDERS}")
-    for below in _folders(folder):
-        images, note = _clip_images(below)
-        if not note and (_videos(below) or any(_clip_images(deeper)[0] for deeper in _folders(below))):
+    for below in folders_in(folder):
+        images, note = clip_images(below)
+        if not note and (videos_in(below) or any(clip_images(deeper)[0] for deeper in folders_in(below))):
             raise DataError(f"{below}: not the folders layout, there are clips one level too deep; {_FOLDERS}")
         if images or note:
             clips.append(replace(_clip(root, below, folder.name, images), note=note))
@@ -312,50 +333,3 @@ def _check_names(path: Path, clips: Sequence[SourceClip]) -> None:
     for first, second in pairwise(names):
         if first == second or first in second.parents:
             raise DataError(f"{path}: clips {first} and {second} cannot be told apart; other file names are wanted")
-
-
-def _find_folder(root: Path, name: str) -> Path | None:
-    """The folder of that name in ``root`` or one level down, in any case: archives are unpacked in either way."""
-    children = _folders(root)
-    below = [folder for child in children for folder in _folders(child)]
-    for level in (children, below):
-        found = [folder for folder in level if name_key(folder.name) == name_key(name)]
-        if len(found) > 1:
-            raise DataError(f"{found[1]}: bears the same name as {found[0]}; one folder {name} is wanted")
-        if found:
-            return found[0]
-    return None
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted((entry for entry in _visible(folder) if is_folder(entry)), key=lambda entry: natural(entry.name))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted((entry for entry in _visible(folder) if not is_folder(entry)), key=lambda entry: natural(entry.name))
-
-
-def _videos(folder: Path) -> list[Path]:
-    return pick_videos(_files(folder))
-
-
-def _images(folder: Path) -> tuple[str, ...]:
-    return tuple(file.name for file in _files(folder) if file.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _clip_images(folder: Path) -> tuple[tuple[str, ...], str]:
-    """The images of a clip; or none, and why its folder cannot be looked into."""
-    try:
-        return _images(folder), ""
-    except OSError as error:
-        return (), f"the folder cannot be looked into ({error.strerror})"
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    """Without .DS_Store and the like."""
-    return (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-
-
-def _found(folder: Path) -> str:
-    names = sorted(entry.name for entry in _visible(folder))
-    return f"found {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "found nothing"

@@ -29,7 +29,8 @@ from fan_fer.datasets.files import (
     write_rows,
     write_settings,
 )
-from fan_fer.datasets.layouts import Source, SourceClip, read_source
+from fan_fer.datasets.layouts import read_source
+from fan_fer.datasets.listing import Source, SourceClip
 from fan_fer.datasets.workers import extract_here, extract_in_processes
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.detectors import load_detector
@@ -58,6 +59,7 @@ def prepare(
     size: int | None = None,
     detector: str | Detector = "mtcnn",
     folds: int | None = None,
+    classes: str | None = None,
     workers: int = 0,
     time_limit: float = TIME_LIMIT,
 ) -> Preparation:
@@ -81,7 +83,7 @@ def prepare(
         size = read_settings(target).size if exists(target / SETTINGS_FILE) else SIZE
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"size {size}: a side of {SMALLEST} to {LARGEST} pixels is wanted")
-    listing = read_source(layout, source, folds)
+    listing = read_source(layout, source, folds, classes)
     finder = load_detector(detector) if isinstance(detector, str) else detector
     settings = SetSettings(
         layout=layout,
@@ -177,7 +179,8 @@ def _check_sources(source: Path, target: Path, listing: Source, records: dict[st
         clip.name for clip in listing.clips if records.get(clip.name, {}).get("source", clip.source) != clip.source
     ]
     if foreign:
-        raise DataError(f"{target}: holds the clip {foreign[0]}, which is not in {source}; another folder is wanted")
+        what = f"which is not in {source}, or of no class that is kept"
+        raise DataError(f"{target}: holds the clip {foreign[0]}, {what}; another folder is wanted")
     for clip in listing.clips:
         found, done = len(clip.images or ()), len(records.get(clip.name, {}).get("frames", ()))
         if clip.images is not None and clip.name in records and found != done:

@@ -56,7 +56,7 @@ class Clip:
 class Partition:
     """Which clips to train on and which to test on, as indices into ``PreparedSet.clips``; both hold at least one."""
 
-    name: str  # "fold-3", or "val"
+    name: str  # "fold-3", "val" or "test"
     train: tuple[int, ...]
     test: tuple[int, ...]
 
@@ -101,20 +101,23 @@ class PreparedSet:
         return crops
 
     def partitions(self) -> list[Partition]:
-        """Every fold if the set has folds, else the one that trains on split "train" and tests on "val".
+        """Every fold if the set has folds, else the one that trains on split "train" and tests on "val", or on "test".
 
         Raises DataError where there is neither, or where one would have nothing to train on or to test on.
         """
         if self.folds is not None:
             return [self.fold(number) for number in range(1, self.folds + 1)]
         found = sorted({clip.split for clip in self.clips if clip.split is not None})
-        if not {"train", "val"} <= set(found):
+        tested = "val" if "val" in found else "test"
+        if not {"train", tested} <= set(found):
             what = f"only the split{'s' if len(found) > 1 else ''} {', '.join(found)}" if found else "no splits"
-            raise DataError(f"{self.folder}: has no folds and {what} (of clips with a face); train and val are wanted")
+            raise DataError(
+                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted"
+            )
         train, test = (
-            tuple(index for index, clip in enumerate(self.clips) if clip.split == split) for split in ("train", "val")
+            tuple(index for index, clip in enumerate(self.clips) if clip.split == split) for split in ("train", tested)
         )
-        return [Partition("val", train, test)]
+        return [Partition(tested, train, test)]
 
     def fold(self, number: int) -> Partition:
         """Fold ``number``, from 1: it tests on the clips that clips.csv assigns to it and trains on the others.

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fan_fer.datasets.files import CLIPS_FILE, NO_FACE, OK, UNREADABLE
-from fan_fer.datasets.layouts import natural
+from fan_fer.datasets.listing import natural
 from fan_fer.datasets.prepare import Preparation
 from fan_fer.video.sources import not_taken
 
@@ -19,11 +19,14 @@ NAMED = 10  # clips named on the terminal; the table names all
 
 
 def summary(preparation: Preparation, seconds: float) -> RenderableType:
-    """Clips and faces per class, what was left out and why, and who is in which fold."""
+    """Clips and faces per class, who is in which fold, how many of what there are, what was left out and why."""
     settings, clips = preparation.settings, preparation.clips
     parts: list[RenderableType] = [_classes(settings.classes, clips), ""]
     if settings.folds is not None:
         parts += [_folds(settings.folds, clips), ""]
+    subjects = len({row["subject"] for row in clips if row["subject"]})
+    held = {"clips": len(clips), "subjects": subjects, "folds": settings.folds or 0, "classes": len(settings.classes)}
+    parts.append(Text(", ".join(f"{count} {what}" for what, count in held.items() if count)))
     parts += [Text(note) for note in preparation.notes]
     if settings.without_label:
         parts.append(Text(f"{settings.without_label} skipped, the source gives them no label"))
@@ -64,7 +67,7 @@ def _folds(folds: int, clips: Sequence[dict[str, Any]]) -> Table:
     table.add_column("tests on", overflow="fold")
     for fold in range(1, folds + 1):
         rows = [row for row in clips if row["fold"] == fold]
-        subjects = sorted({row["subject"] for row in rows}, key=natural)
+        subjects = sorted({row["subject"] for row in rows if row["subject"]}, key=natural)
         table.add_row(
             str(fold), str(sum(row["status"] == OK for row in rows)), str(len(subjects)), Text(" ".join(subjects))
         )

@@ -11,7 +11,7 @@ from fan_fer.base.errors import VideoError
 from fan_fer.base.opencv import cv2
 from fan_fer.base.workers import Lost, Report, results_kept, run_tasks
 from fan_fer.datasets.extraction import Task
-from fan_fer.datasets.layouts import SourceClip
+from fan_fer.datasets.listing import SourceClip
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
 

@@ -90,7 +90,7 @@ def choose_prepared(
     """The labelled clips of a prepared set that are to be evaluated, and in words which they are.
 
     Clips without a face are among them, with an error. partition: its test clips; split: its clips; neither: the test
-    clips of a set that is divided in train and val, else all. Raises DataError.
+    clips of a set that is divided in train and val, or train and test, else all. Raises DataError.
     """
     clips = []
     for row in read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS):
@@ -102,12 +102,13 @@ def choose_prepared(
             )
     if partition is not None and split is not None:
         raise DataError("--partition and --split: one of them is wanted")
-    divided = {"train", "val"} <= {clip.about["split"] for clip in clips}
-    if partition is None and split is None and prepared.folds is None and divided:
-        partition = "val"
+    splits = {clip.about["split"] for clip in clips}
+    tested = "val" if "val" in splits else "test"
+    if partition is None and split is None and prepared.folds is None and {"train", tested} <= splits:
+        partition = tested
     if partition is not None:
         name = find_partition(prepared, partition).name
-        column, value = ("split", "val") if name == "val" else ("fold", name.removeprefix("fold-"))
+        column, value = ("split", name) if name in ("val", "test") else ("fold", name.removeprefix("fold-"))
         return f"the test clips of {name}", only(clips, column, value)
     if split is not None:
         return f"split {split}", only(clips, "split", split)

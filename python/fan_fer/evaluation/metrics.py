@@ -1,7 +1,8 @@
 """Scores of a network over clips, with intervals (docs/evaluation.md says what each means).
 
 A network may have been trained several times, from different seeds. The clips are the same each time, so the unit of
-every interval is the clip: how often a clip is recognised is averaged over the seeds first.
+every interval is the clip, or the person where persons are known: how often a clip is recognised is averaged over the
+seeds first.
 """
 
 from __future__ import annotations
@@ -76,9 +77,12 @@ class Difference:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
-def score(classes: Sequence[str], labels: Labels, probabilities: Floats) -> Scores:
+def score(
+    classes: Sequence[str], labels: Labels, probabilities: Floats, subjects: Sequence[str] | None = None
+) -> Scores:
     """Scores of the probabilities (S, n, C) that networks of S seeds give n clips with true classes ``labels`` (n,).
 
+    subjects: who is seen in each clip; of two persons or more the intervals are bootstrapped over the persons.
     Raises ValueError without a clip, where the shapes do not fit each other, and for probabilities that are not finite.
     """
     probabilities = np.asarray(probabilities, np.float64)
@@ -101,20 +105,22 @@ def score(classes: Sequence[str], labels: Labels, probabilities: Floats) -> Scor
         classes=tuple(classes),
         clips=len(labels),
         accuracy=float(rate.mean()),
-        accuracy_interval=wilson_interval(float(rate.sum()), len(labels)),
+        accuracy_interval=_interval(np.zeros_like(labels), rate, subjects)
+        or wilson_interval(float(rate.sum()), len(labels)),
         accuracy_of_seeds=tuple(right.mean(1).tolist()),
         mean_recall=float(_mean_recall(labels, rate)(np.arange(len(labels)))),
-        mean_recall_interval=bootstrap_interval(_mean_recall(labels, rate), len(labels)),
+        mean_recall_interval=_interval(labels, rate, subjects)
+        or bootstrap_interval(_mean_recall(labels, rate), len(labels)),
         recalls={name: float(confusion[k, k] / members[k]) if members[k] else None for k, name in enumerate(classes)},
         confusion=confusion,
         calibration_error=float(np.mean([calibration_error(labels, one) for one in probabilities])),
     )
 
 
-def difference(labels: Labels, first: Floats, second: Floats) -> Difference:
+def difference(labels: Labels, first: Floats, second: Floats, subjects: Sequence[str] | None = None) -> Difference:
     """What ``first`` scores above ``second``: probabilities (S, n, C) of the same n clips, from any number of seeds.
 
-    The intervals are paired: each resample takes the same clips for both.
+    The intervals are paired: each resample takes the same clips, or persons, for both.
     """
     labels = np.asarray(labels, np.int64)
     gain = (first.argmax(-1) == labels).mean(0) - (second.argmax(-1) == labels).mean(0)
@@ -123,9 +129,10 @@ def difference(labels: Labels, first: Floats, second: Floats) -> Difference:
     mean_recall = _mean_recall(labels, gain)
     return Difference(
         accuracy=float(gain.mean()),
-        accuracy_interval=bootstrap_interval(lambda clips: gain[clips].mean(-1), len(labels)),
+        accuracy_interval=_interval(np.zeros_like(labels), gain, subjects)
+        or bootstrap_interval(lambda clips: gain[clips].mean(-1), len(labels)),
         mean_recall=float(mean_recall(everything)),
-        mean_recall_interval=bootstrap_interval(mean_recall, len(labels)),
+        mean_recall_interval=_interval(labels, gain, subjects) or bootstrap_interval(mean_recall, len(labels)),
     )
 
 
@@ -156,6 +163,28 @@ def bootstrap_interval(statistic: Statistic, clips: int) -> Interval | None:
         random_state=np.random.default_rng(0),
     ).confidence_interval
     return Interval(float(found.low), float(found.high))
+
+
+def subject_interval(labels: Labels, value: Floats, subjects: Sequence[str]) -> Interval | None:
+    """Percentile bootstrap, over the persons, of the mean over the classes of the mean of ``value`` (n,) in a class.
+
+    A resample takes all clips of a person, as often as it draws the person. None for a single one.
+    """
+    people, owner = np.unique(subjects, return_inverse=True)
+    if len(people) < 2:
+        return None
+    classes, column = np.unique(labels, return_inverse=True)
+    sums, counts = np.zeros((2, len(people), len(classes)))
+    np.add.at(sums, (owner, column), value)
+    np.add.at(counts, (owner, column), 1)
+    drawn = np.random.default_rng(0).multinomial(len(people), np.full(len(people), 1 / len(people)), RESAMPLES)
+    total, members = drawn @ sums, drawn @ counts
+    means = (total / np.maximum(members, 1)).sum(1) / (members > 0).sum(1)
+    return Interval(*(float(end) for end in np.quantile(means, (0.025, 0.975))))
+
+
+def _interval(labels: Labels, value: Floats, subjects: Sequence[str] | None) -> Interval | None:
+    return None if subjects is None else subject_interval(labels, value, subjects)
 
 
 def calibration_error(labels: Labels, probabilities: Floats) -> float:

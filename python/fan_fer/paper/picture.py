@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, TRACK_COLORS
 from fan_fer.output.figure import HEAD, save_figure, style_axes
 from fan_fer.output.fonts import shorten
+from fan_fer.training.result import EPOCHS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,19 +43,19 @@ def write_table_plot(path: Path, table: Table) -> None:
 
 
 def _draw_points(axes: Axes, table: Table) -> None:
-    series = (  # what, vertical offset, marker, filled
-        ("accuracy, last epoch", -0.24, "o", True),
-        ("accuracy, best epoch", -0.08, "o", False),
-        ("mean recall, last epoch", 0.08, "D", True),
-        ("mean recall, best epoch", 0.24, "D", False),
+    series = (  # what, of which epoch, vertical offset, marker, filled
+        ("accuracy", table.main, -0.24, "o", True),
+        ("accuracy", "best", -0.08, "o", False),
+        ("mean recall", table.main, 0.08, "D", True),
+        ("mean recall", "best", 0.24, "D", False),
     )
     names = []
     for row, result in enumerate(table.variants):
         color = _color(table, result.variant)
         names.append(result.title)
-        for label, offset, marker, filled in series:
-            scores = result.last if "last" in label else result.best
-            if label.startswith("accuracy"):
+        for what, which, offset, marker, filled in series:
+            scores = result.scores[which]
+            if what == "accuracy":
                 value, ends = scores.accuracy, tuple(scores.accuracy_interval)
             else:
                 value, ends = scores.mean_recall, tuple(scores.mean_recall_interval or ())
@@ -70,7 +71,8 @@ def _draw_points(axes: Axes, table: Table) -> None:
     axes.set_xlabel("% of the test clips, with 95 % intervals", color=INK, fontsize=9)
     handles = [
         axes.plot([], [], marker, ls="", ms=5.5, mfc=INK if filled else "white", mec=INK, mew=1.2, label=label)[0]
-        for label, _, marker, filled in series
+        for what, which, _, marker, filled in series
+        for label in [f"{what}, {EPOCHS[which]}"]
     ]
     axes.legend(handles=handles, **_LEGEND, ncols=2, bbox_to_anchor=(0.5, -0.22), loc="upper center")
     style_axes(axes)

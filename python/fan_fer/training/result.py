@@ -20,6 +20,8 @@ from fan_fer.base.texts import parse_json, write_json
 FORMAT = 1
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
 KEPT_EPOCHS = ("last", "best")  # "best" is the one with the highest accuracy on the test clips
+CHOSEN = "chosen"  # of runs with a validation part, the epoch with the highest accuracy on that
+EPOCHS = {"last": "last epoch", CHOSEN: "chosen epoch", "best": "best-on-test epoch"}
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,17 @@ class RunResult:
         """Of the test clips, as indices into the classes."""
         return list(self.values["labels"])
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The epochs that scores are kept of."""
+        return (*KEPT_EPOCHS, CHOSEN) if CHOSEN in self.values else KEPT_EPOCHS
+
     def accuracy(self, which: str) -> float:
-        """Of the test clips; ``which`` is "best" or "last"."""
+        """Of the test clips; ``which`` is one of ``kept``."""
         return float(self.values[which]["accuracy"])
 
     def scores(self, which: str) -> list[ClipScores]:
-        """Of the test clips, all frames of each; ``which`` is "best" or "last"."""
+        """Of the test clips, all frames of each; ``which`` is one of ``kept``."""
         path = self.folder / SCORES_FILE
         try:
             with text_path(path) as name:

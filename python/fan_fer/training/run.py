@@ -15,7 +15,7 @@ from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.timm_backbones import PREFIX, timm_license
 from fan_fer.training.fabric import make_fabric
-from fan_fer.training.result import KEPT_EPOCHS, RESULT_FILE, RunResult
+from fan_fer.training.result import CHOSEN, KEPT_EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start, start_network
 from fan_fer.training.trainer import Trainer
@@ -93,12 +93,15 @@ def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any],
     """Scores the last and the best network and writes the result."""
     prepared, spec = trainer.prepared, trainer.spec
     scores, accuracy = {}, {}
-    for which, learnt in (("last", trainer.learnt()), ("best", trainer.best["network"])):
+    kept = {"last": trainer.learnt(), "best": trainer.best["network"]}
+    if trainer.validation:
+        kept[CHOSEN] = trainer.chosen["network"]
+    for which, learnt in kept.items():
         trainer.network.load_state_dict(learnt, strict=False)
         scores[which] = trainer.evaluate()
         accuracy[which] = trainer.accuracy(scores[which])
         if keep_networks:
-            _save_network(out / NETWORKS[which], trainer, start, accuracy[which])
+            _save_network(out / f"{which}.safetensors", trainer, start, accuracy[which])
     if trainer.fabric.is_global_zero:
         RunResult.save(
             out,
@@ -111,10 +114,13 @@ def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any],
                 "init": None if start.report is None else start.report.lines(),
                 "classes": list(prepared.classes),
                 "clips": [prepared.clips[index].name for index in trainer.partition.test],
-                "labels": trainer.test_labels,
+                "labels": [trainer.labels[index] for index in trainer.partition.test],
                 "epochs": trainer.history,
                 "best": {"epoch": trainer.best["epoch"], "accuracy": accuracy["best"]},
                 "last": {"epoch": trainer.epoch, "accuracy": accuracy["last"]},
+                **(
+                    {CHOSEN: {"epoch": trainer.chosen["epoch"], "accuracy": accuracy[CHOSEN]}} if CHOSEN in kept else {}
+                ),
             },
             scores,
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 from fan_fer.base.csv_files import read_table
 from fan_fer.base.errors import DataError
 from fan_fer.base.names import name_key
+from fan_fer.datasets.cross import CrossSet
 from fan_fer.datasets.prepared import PreparedSet
 
 
@@ -18,13 +19,15 @@ def read_soft_labels(path: Path, prepared: PreparedSet) -> Tensor:
     """(n, C) float32, the shares of the classes for each clip of the set; sum 1.
 
     path: a CSV with the column ``clip`` and one for each class, numbers from 0 on, such as votes: they are divided by
-        their sum. Clips of the set that it does not name keep their label; those of others are passed over.
+        their sum. Clips of the set that it does not name keep their label; those of others are passed over. Of two
+        sets, one to train on and one to test on, it names clips of the first.
     Raises DataError for another file.
     """
     wanted = f"clip,{','.join(prepared.classes)} is wanted"
     keys = [name_key(name) for name in prepared.classes]
     table = read_table(path, ("clip", *keys), wanted)
-    places = {clip.name: place for place, clip in enumerate(prepared.clips)}
+    named = prepared.parts[0] if isinstance(prepared, CrossSet) else prepared  # of two sets, the first to come
+    places = {clip.name: place for place, clip in enumerate(named.clips)}
     labels = torch.tensor([prepared.classes.index(clip.label) for clip in prepared.clips])
     shares = F.one_hot(labels, len(prepared.classes)).float()
     found = 0
@@ -39,5 +42,5 @@ def read_soft_labels(path: Path, prepared: PreparedSet) -> Tensor:
             shares[places[row["clip"]]] = (votes / votes.sum()).float()
             found += 1
     if not found:
-        raise DataError(f"{path}: names no clip of {prepared.folder}; clips as in its clips.csv are wanted")
+        raise DataError(f"{path}: names no clip of {named.folder}; clips as in its clips.csv are wanted")
     return shares

@@ -12,6 +12,7 @@ from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.backbones import is_backbone, wanted_backbones
 from fan_fer.features.cache import fingerprint
 from fan_fer.training.recipe import Recipe, TrainingSettings
+from fan_fer.training.validation import PART
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RunSpec:
     init_heads: take attention and classifier from there too, where they fit.
     freeze_backbone: compute features once and train attention and classifier on them; also if the recipe says so.
     backbone: its name, in place of the recipe's.
+    validation: keep a part of the training clips back and choose an epoch on it.
 
     Raises TrainingError for a backbone that there is not.
     """
@@ -37,6 +39,7 @@ class RunSpec:
     freeze_backbone: bool = False
     backbone: str | None = None
     pretrained: bool = False
+    validation: bool = False
 
     def __post_init__(self) -> None:
         if self.backbone is not None and not is_backbone(self.backbone):
@@ -56,6 +59,7 @@ class RunSpec:
             settings["soft_labels"] = _digest(Path(settings["soft_labels"]), "soft labels are")
         init = None if self.init is None else _digest(self.init, "weights to start from are")
         return {
+            **({"validation": PART} if self.validation else {}),
             "variant": self.variant,
             "partition": self.partition,
             "seed": self.seed,

@@ -29,6 +29,7 @@ from fan_fer.training.schedule import make_optimizer, set_learning_rate
 from fan_fer.training.soft_labels import read_soft_labels
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start
+from fan_fer.training.validation import cut_validation
 
 
 class ClipLoss(nn.Module):
@@ -65,6 +66,7 @@ class Trainer:
         epoch: epochs done.
         history: one entry for each of them.
         best: number, accuracy and learnt tensors of the best epoch; the first of equal ones.
+        chosen: the same of the epoch that is best on the validation part, which is empty unless asked for.
         seen, seconds: items that this process trained on, and how long that took.
     """
 
@@ -74,16 +76,21 @@ class Trainer:
         self.settings, self.frozen = spec.settings(prepared), spec.frozen(prepared)
         self.partition = find_partition(prepared, spec.partition)
         labels = [prepared.classes.index(clip.label) for clip in prepared.clips]
-        self.test_labels = [labels[index] for index in self.partition.test]
+        self.labels = labels
+        train = self.partition.train
+        self.validation: tuple[int, ...] = ()
+        if spec.validation:
+            train, self.validation = cut_validation(prepared, train)
         soft = self.settings.soft_labels
         self.shares = read_soft_labels(Path(soft), prepared).to(fabric.device) if soft else None
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "network": {}}
+        self.chosen = self.best
         self.seen, self.seconds = 0, 0.0
 
         self.items = TrainingItems(
-            self.partition.train,
+            train,
             [len(clip.numbers) for clip in prepared.clips],
             labels,
             segments=self.settings.frames,
@@ -128,12 +135,17 @@ class Trainer:
         broken = not_finite({"network": self.learnt(), "optimizer": self.optimizer.state_dict()})
         if broken is not None:
             raise self._diverged(f"{broken} is not finite", "after the last step")
-        accuracy = self.accuracy(self.evaluate())
         self.epoch += 1
-        if accuracy > self.best["accuracy"]:
-            self.best = {"epoch": self.epoch, "accuracy": accuracy, "network": self.learnt()}
-        self.history.append({"epoch": self.epoch, "loss": loss, "train_accuracy": train_accuracy, "accuracy": accuracy})
-        return self.history[-1]
+        entry = {"epoch": self.epoch, "loss": loss, "train_accuracy": train_accuracy}
+        entry["accuracy"] = self.accuracy(self.evaluate())
+        if entry["accuracy"] > self.best["accuracy"]:
+            self.best = {"epoch": self.epoch, "accuracy": entry["accuracy"], "network": self.learnt()}
+        if self.validation:
+            entry["validation_accuracy"] = self.accuracy(self.evaluate(self.validation), self.validation)
+            if entry["validation_accuracy"] > self.chosen["accuracy"]:
+                self.chosen = {"epoch": self.epoch, "accuracy": entry["validation_accuracy"], "network": self.learnt()}
+        self.history.append(entry)
+        return entry
 
     def _train_epoch(self) -> tuple[float, float]:
         """Mean loss and share of right answers. Everything random follows from the seed and the epoch's number."""
@@ -178,21 +190,23 @@ class Trainer:
             f"{what} {step} of epoch {self.epoch + 1}; a lower lr in the recipe, or clip_gradient, is wanted{kept}"
         )
 
-    def evaluate(self) -> list[ClipScores]:
-        """Scores of the test clips, all frames of each. Raises TrainingError where they are not finite."""
+    def evaluate(self, part: Sequence[int] | None = None) -> list[ClipScores]:
+        """Scores of these clips, else of the test clips, all frames of each.
+
+        Raises TrainingError where they are not finite.
+        """
         try:
-            scores = self._evaluate()
+            scores = self._evaluate(self.partition.test if part is None else part)
         except WeightsError as error:  # of the backbone
             raise self._diverged(str(error).partition(";")[0], "after the last step") from None
         if not all(clip.is_finite for clip in scores):
             raise self._diverged("the scores of the test clips are not finite", "after the last step")
         return scores
 
-    def _evaluate(self) -> list[ClipScores]:
-        test = self.partition.test
+    def _evaluate(self, part: Sequence[int]) -> list[ClipScores]:
         if self.features is not None:
-            return score_clips(self.network, self.features, test)
-        clips = [self.prepared.clips[index] for index in test]
+            return score_clips(self.network, self.features, part)
+        clips = [self.prepared.clips[index] for index in part]
         own = range(len(clips))[self.fabric.global_rank :: self.fabric.world_size]
         lengths = [len(clips[index].numbers) for index in own]
         faces = (face for index in own for face in self.prepared.crops(clips[index]))
@@ -200,10 +214,11 @@ class Trainer:
         packed = PackedFeatures(features, torch.tensor([0, *lengths]).cumsum(0))
         return gather_scores(own, score_clips(self.network, packed, range(len(own))), len(clips))
 
-    def accuracy(self, scores: Sequence[ClipScores]) -> float:
-        """Of the test clips."""
+    def accuracy(self, scores: Sequence[ClipScores], part: Sequence[int] | None = None) -> float:
+        """Of these clips, else of the test clips."""
         predicted = [int(clip.probabilities.argmax()) for clip in scores]
-        return float(np.mean(np.equal(predicted, self.test_labels)))
+        labels = [self.labels[index] for index in (self.partition.test if part is None else part)]
+        return float(np.mean(np.equal(predicted, labels)))
 
     def learnt(self) -> dict[str, Tensor]:
         """A copy of what training changes: all of the network, or the part behind a frozen backbone."""
@@ -218,11 +233,13 @@ class Trainer:
         if self.fabric.is_global_zero:
             save_checkpoint(path, {
                 "settings": identity, "epoch": self.epoch, "history": self.history,
-                "best": self.best, "network": self.learnt(), "optimizer": self.optimizer.state_dict(),
+                "best": self.best, "chosen": self.chosen,
+                "network": self.learnt(), "optimizer": self.optimizer.state_dict(),
             })  # fmt: skip
         self.fabric.barrier()
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         self.epoch, self.history, self.best = checkpoint["epoch"], checkpoint["history"], checkpoint["best"]
+        self.chosen = checkpoint.get("chosen", self.chosen)
         self.network.load_state_dict(checkpoint["network"], strict=False)
         self.optimizer.load_state_dict(checkpoint["optimizer"])

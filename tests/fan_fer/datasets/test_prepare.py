@@ -188,7 +188,7 @@ def test_folders_without_splits(tmp_path: Path) -> None:
     run("folders", tmp_path / "source", tmp_path / "set")
     prepared = open_prepared(tmp_path / "set")
     assert [(clip.name, clip.split) for clip in prepared.clips] == [("a/clip", None), ("b/clip", None)]
-    with pytest.raises(DataError, match=r"no folds and no splits .*; train and val are wanted"):
+    with pytest.raises(DataError, match=r"no folds and no splits .*; train and val \(or test\) are wanted"):
         prepared.partitions()
 
 
@@ -589,7 +589,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("csv", "nested.csv", r"clips .*S000 and .*S000/001 cannot be told apart"),
         ("csv", "latin.csv", r"not a CSV file in UTF-8 \(line 2: "),
         ("csv", "x.avi", r"x\.avi: not a CSV file in UTF-8"),
-        ("lfw", "ckplus", r"layout 'lfw' is unknown; wanted: ckplus, afew, folders, csv$"),
+        ("lfw", "ckplus", r"layout 'lfw' is unknown; wanted: crema-d, .*, folders, csv$"),
     ],
 )
 def test_wrong_layouts_are_refused(sources: Path, tmp_path: Path, layout: str, source: str, message: str) -> None:

@@ -44,6 +44,48 @@ def test_scores_are_those_of_scikit_learn() -> None:
     assert scores.confusion.tolist() == confusion_matrix(labels, predicted).tolist()
 
 
+def test_intervals_over_persons() -> None:
+    """All clips of a person right or all wrong: ten clips of each say no more than one."""
+    labels, predicted = np.array([0, 1, 0, 1]), sure(0, 1, 1, 0)
+    people = ["p1", "p1", "p2", "p2"]
+    once = score(CLASSES, labels, predicted[None], people)
+    tenfold = score(CLASSES, np.tile(labels, 10), np.tile(predicted, (10, 1))[None], people * 10)
+    assert once.accuracy == tenfold.accuracy == 0.5
+    assert once.accuracy_interval == tenfold.accuracy_interval == (0, 1)
+    assert once.mean_recall_interval == tenfold.mean_recall_interval == (0, 1)
+    assert (
+        tenfold.accuracy_interval
+        != score(CLASSES, np.tile(labels, 10), np.tile(predicted, (10, 1))[None]).accuracy_interval
+    )
+
+
+def test_intervals_over_persons_of_one_clip_are_those_over_clips() -> None:
+    labels, probabilities = random_case(300)
+    clips = score(CLASSES, labels, probabilities)
+    people = score(CLASSES, labels, probabilities, [str(number) for number in range(300)])
+    assert people.mean_recall_interval == pytest.approx(clips.mean_recall_interval, abs=0.006)
+    assert people.accuracy_interval == pytest.approx(clips.accuracy_interval, abs=0.008)
+    gain, same = (
+        difference(labels, probabilities, random_case(300, 2)[1], who) for who in (None, [str(n) for n in range(300)])
+    )
+    assert same.accuracy_interval == pytest.approx(gain.accuracy_interval, abs=0.01)
+    assert same.mean_recall_interval == pytest.approx(gain.mean_recall_interval, abs=0.01)
+
+
+def test_a_class_that_few_persons_show_is_averaged_over_where_it_is_drawn() -> None:
+    labels = np.array([0, 0, 1])
+    scores = score(CLASSES, labels, sure(0, 0, 0)[None], ["p1", "p2", "p2"])
+    assert scores.mean_recall == 0.5
+    assert scores.mean_recall_interval == (0.5, 1)  # p1 alone is drawn in a quarter of the resamples
+
+
+def test_a_single_person_has_the_intervals_of_the_clips() -> None:
+    labels, probabilities = random_case(20)
+    assert (
+        score(CLASSES, labels, probabilities, ["p1"] * 20).to_dict() == score(CLASSES, labels, probabilities).to_dict()
+    )
+
+
 def test_several_seeds_are_averaged_clip_by_clip() -> None:
     labels = np.array([0, 1, 2, 0])
     both = score(CLASSES, labels, np.stack([sure(0, 1, 2, 1), sure(0, 0, 2, 1)]))

@@ -33,10 +33,17 @@ def table(variants: tuple[str, ...], clips: int = 30, seeds: int = 2, epochs: in
     def result(variant: str) -> VariantResult:
         probabilities = {which: rng.dirichlet(np.ones(7), (seeds, clips)) for which in ("last", "best")}
         curves = rng.random((seeds, epochs))
-        numbers = np.arange(1, epochs + 1)
-        return VariantResult(variant, EMOTIONS, tuple("c" * clips), labels, probabilities, (1,), numbers, curves, None)
+        return VariantResult(
+            variant, EMOTIONS, tuple("c" * clips), labels,
+            subjects=None,
+            probabilities=probabilities,
+            numbers={"last": (epochs,), "best": (1,)},
+            epochs=np.arange(1, epochs + 1),
+            curves=curves,
+            areas=None,
+        )  # fmt: skip
 
-    return Table("a $set$ of_clips", "afew", "fast", seeds, 1, clips, 0, tuple(map(result, variants)))
+    return Table("a $set$ of_clips", "afew", "fast", seeds, 1, clips, 0, tuple(map(result, variants)), variants[0])
 
 
 def test_cells_show_shares_of_the_row_and_clips() -> None:
@@ -65,7 +72,7 @@ def test_points_and_intervals_are_the_scores() -> None:
     lines = [line for line in points.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1.5]
     fan = made.variants[1]
     assert len(lines) == 8  # two variants, two scores, two epochs
-    assert lines[4].get_xdata() == pytest.approx([100 * end for end in fan.last.accuracy_interval])
+    assert lines[4].get_xdata() == pytest.approx([100 * end for end in fan.scores["last"].accuracy_interval])
     assert to_hex(lines[4].get_color()) == ORANGE
     assert to_hex(lines[0].get_color()) == BLUE
     (orange,) = [line for line in curves.lines if to_hex(line.get_color()) == ORANGE]

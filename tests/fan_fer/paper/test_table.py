@@ -11,20 +11,24 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from drawn_faces import DrawnFaces
 
 from fan_fer.base.errors import TrainingError
 from fan_fer.cli import table as command
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, DONE, INTERRUPTED
+from fan_fer.datasets.cross import cross_sets
+from fan_fer.datasets.prepare import prepare
 from fan_fer.datasets.prepared import open_prepared
 from fan_fer.evaluation.metrics import difference, score
 from fan_fer.paper.markdown import table_markdown
 from fan_fer.paper.table import make_table, plan_runs
 from fan_fer.training import run as training
-from fan_fer.training.result import RunResult
+from fan_fer.training.result import KEPT_EPOCHS, RunResult
 from fan_fer.training.trainer import Trainer
+from fan_fer.training.validation import cut_validation
 
-from ..drawn_sets import prepared_afew, prepared_ckplus
+from ..drawn_sets import CROP, draw_crema_d, draw_dfew, draw_ravdess, prepared_afew, prepared_ckplus
 from ..fakes import assert_one_error, names
 
 FILES = ["confusion-fan.png", "confusion-score-fusion.png", "confusion-self.png", "table.json", "table.md", "table.png"]
@@ -45,6 +49,23 @@ def afew(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ckplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared_ckplus(tmp_path_factory.mktemp("ckplus"), subjects=3, sequences=2, frames=2)
+
+
+@pytest.fixture(scope="module")
+def crema_d(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crema-d")
+    source = draw_crema_d(folder / "source", actors=6)
+    prepare("crema-d", source, folder / "crema", size=CROP, detector=DrawnFaces(), folds=2)
+    return folder / "crema"
+
+
+@pytest.fixture(scope="module")
+def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ravdess")
+    source = draw_ravdess(folder / "source", actors=5)
+    options = {"folds": 2, "classes": "Calm=Neutral,Surprise=-"}
+    prepare("ravdess", source, folder / "ravdess", size=CROP, detector=DrawnFaces(), **options)
+    return folder / "ravdess"
 
 
 @pytest.fixture
@@ -141,8 +162,8 @@ def test_other_poolings_under_the_same_protocol(make, ckplus: Path, tmp_path: Pa
     assert code == DONE
     values = read(tmp_path)
     assert list(values["variants"]) == ["fan", "abmil", "mean"]
-    assert set(values["fan_minus"]) == {"abmil", "mean"}
-    for differences in values["fan_minus"].values():
+    assert set(values["reference_minus"]) == {"abmil", "mean"}
+    for differences in values["reference_minus"].values():
         low, high = differences["last"]["accuracy_interval"]
         assert low <= differences["last"]["accuracy"] <= high
     assert re.search(r"\| FAN - gated attention \(ABMIL\) \|", out)
@@ -173,8 +194,8 @@ def test_attention_against_the_informative_frames(make, afew: Path, tmp_path: Pa
         # Two frames of four show the emotion: a clip's area is 0, 1/4, 1/2, 3/4 or 1, or half of it with ties.
         assert 8 * 6 * 2 * attention["weights"]["auc"] == pytest.approx(round(8 * 6 * 2 * attention["weights"]["auc"]))
     assert values["variants"]["score-fusion"]["attention"]["weights"]["auc"] == 0.5
-    assert set(values["attention_fan_minus"]) == {"score-fusion", "self", "rule"}
-    gain = values["attention_fan_minus"]["score-fusion"]["auc"]
+    assert set(values["attention_reference_minus"]) == {"score-fusion", "self", "rule"}
+    gain = values["attention_reference_minus"]["score-fusion"]["auc"]
     assert gain == pytest.approx(values["variants"]["fan"]["attention"]["weights"]["auc"] - 0.5)
     assert "| equal weights | 0.500 |  |" in out
 
@@ -212,6 +233,105 @@ def test_more_refusals(make, afew: Path, tmp_path: Path, monkeypatch) -> None:
     assert main(["table", str(afew), "--config", "slow"]) == BAD_INPUT
 
 
+# An epoch chosen on persons who are kept back
+
+
+def test_the_epoch_is_chosen_on_other_persons_than_those_of_training_and_test(make, crema_d: Path) -> None:
+    code, _, err = make(crema_d, "--seeds", 1, "--variants", "fan,self")
+    assert code == DONE, err
+    folder, prepared = crema_d / "runs" / "tiny", open_prepared(crema_d)
+    values, markdown = read(folder), (folder / "table.md").read_text()
+    for variant in ("fan", "self"):
+        chosen = values["variants"][variant]["chosen"]
+        right = []
+        for fold in (1, 2):
+            run = RunResult.load(folder / variant / f"fold-{fold}" / "seed-0")
+            history = run.values["epochs"]
+            best = max(history, key=lambda entry: entry["validation_accuracy"])
+            assert run.values["chosen"] == {"epoch": best["epoch"], "accuracy": best["accuracy"]}
+            right += list(np.equal([clip.probabilities.argmax() for clip in run.scores("chosen")], run.labels))
+        assert chosen["accuracy"] == pytest.approx(np.mean(right))
+    for partition in prepared.partitions():
+        parts = (*cut_validation(prepared, partition.train), partition.test)
+        people = [{prepared.clips[index].subject for index in part} for part in parts]
+        assert sorted(map(len, people)) == [1, 2, 3]
+        assert len(set.union(*people)) == 6
+    assert "| % | accuracy, chosen epoch | mean recall, chosen epoch | accuracy, best-on-test epoch |" in markdown
+    assert "95 % bootstrap intervals over the 6 subjects" in markdown
+    assert "Wilson" not in markdown
+    assert "clips kept back from training: those of one person in 5" in markdown
+    assert "Published: 58.2 %, accuracy of people who saw the pictures without the sound" in markdown
+    assert "60.6" not in markdown
+    assert [anchor["percent"] for anchor in values["anchors"]] == [58.2]
+    assert "chosen epoch" in err
+
+
+def test_the_last_epoch_without_validation(make, crema_d: Path, tmp_path: Path) -> None:
+    assert make(crema_d, "--seeds", 1, "--variants", "fan", "--no-validation", "--out", tmp_path)[0] == DONE
+    markdown = (tmp_path / "table.md").read_text()
+    assert "accuracy, last epoch" in markdown
+    assert "chosen epoch" not in markdown
+    run = RunResult.load(tmp_path / "fan" / "fold-1" / "seed-0")
+    assert run.kept == KEPT_EPOCHS
+    assert_one_error(
+        make(crema_d, "--seeds", 1, "--variants", "fan", "--out", tmp_path), r"made with other settings \(validation"
+    )
+
+
+def test_clips_of_nobody_are_kept_back_one_in_five(make, tmp_path: Path) -> None:
+    prepare("dfew", draw_dfew(tmp_path / "source"), tmp_path / "set", size=CROP, detector=DrawnFaces())
+    prepared = open_prepared(tmp_path / "set")
+    rest, held = cut_validation(prepared, prepared.fold(1).train)
+    assert (len(rest), len(held)) == (6, 2)
+    code, _, err = make(tmp_path / "set", "--seeds", 1, "--variants", "fan")
+    assert code == DONE, err
+    markdown = (tmp_path / "set" / "runs" / "tiny" / "table.md").read_text()
+    assert "Accuracy: 95 % Wilson intervals." in markdown
+    assert "5 folds, 1 seed, 10 test clips" in markdown
+    with pytest.raises(TrainingError, match=r"too few persons or clips .* \(1 clips\); --no-validation trains on all"):
+        cut_validation(prepared, [0])
+
+
+# One set to train on, another to test on
+
+
+def test_a_table_across_two_sets(make, ravdess: Path, crema_d: Path) -> None:
+    code, _, err = make("--cross", ravdess, crema_d, "--seeds", 1, "--variants", "fan")
+    assert code == DONE, err
+    folder = crema_d / "runs" / "tiny-from-ravdess"
+    values, markdown = read(folder), (folder / "table.md").read_text()
+    assert (values["trained_on"], values["set"], values["clips"]) == ("ravdess", "crema", 36)
+    assert "recipe tiny, trained on ravdess, 1 seed, 36 test clips" in markdown.lower()
+    assert "95 % bootstrap intervals over the 6 subjects" in markdown
+    assert (
+        "Published: 60.6 %, unweighted average recall by EMO-AffectNet's networks, trained on five other sets"
+        in markdown
+    )
+    assert "58.2" not in markdown
+    both = cross_sets(open_prepared(ravdess), open_prepared(crema_d))
+    (partition,) = both.partitions()
+    assert {both.clips[index].name.split("/")[1] for index in partition.train} == {f"Actor_0{n}" for n in range(1, 6)}
+    run = RunResult.load(folder / "fan" / "test" / "seed-0")
+    assert run.values["clips"] == [both.clips[index].name for index in partition.test]
+    clip, original = both.clips[partition.test[0]], open_prepared(crema_d).clips[0]
+    assert np.array_equal(both.crops(clip), open_prepared(crema_d).crops(original))
+    assert len(list((ravdess / "features").iterdir())) == 1  # of each set, in its own folder
+    assert not any(name.startswith("test") for name in names(crema_d / "features"))
+
+
+def test_sets_that_cannot_be_crossed(make, ravdess: Path, crema_d: Path, ckplus: Path) -> None:
+    for options, message in (
+        (
+            ("--cross", ckplus, crema_d),
+            r"has the classes Angry, Contempt, .*; fan-fer prepare --classes gives both the",
+        ),
+        (("--cross", crema_d, crema_d), r"is named twice; two sets are wanted"),
+        ((crema_d, "--cross", ravdess, crema_d), r"either DST, a prepared set, or --cross with two of them is wanted"),
+        ((), r"either DST, a prepared set, or --cross with two of them is wanted"),
+    ):
+        assert_one_error(make(*options), message)
+
+
 # The table itself, from runs that are made up
 
 
@@ -229,10 +349,12 @@ class MadeUpRun:
         self.folder, self.labels = folder, labels
         self._predicted = {"last": last, "best": best}
         accuracy = float(np.mean(np.array(last) == labels))
+        self.kept = KEPT_EPOCHS
         self.values = {
             "clips": clips,
             "epochs": [{"epoch": 1, "accuracy": 0.0}, {"epoch": 2, "accuracy": accuracy}],
             "best": {"epoch": 1},
+            "last": {"epoch": 2},
         }
 
     def scores(self, which: str) -> list[MadeUpScores]:
@@ -250,14 +372,27 @@ def test_folds_are_put_together(ckplus: Path) -> None:
     table = make_table(prepared, "tiny", runs)
     ours, theirs = table.variants[::-1]
     assert (ours.variant, ours.clips, table.partitions) == ("fan", ("a", "b", "c", "d"), 2)
-    assert (ours.last.accuracy, theirs.last.accuracy, theirs.best.accuracy) == (1, 0.5, 1)
-    assert theirs.last.mean_recall == pytest.approx((1 + 1 + 0) / 3)
+    last = theirs.scores["last"]
+    assert (ours.scores["last"].accuracy, last.accuracy, theirs.scores["best"].accuracy) == (1, 0.5, 1)
+    assert last.mean_recall == pytest.approx((1 + 1 + 0) / 3)
     assert theirs.curves.tolist() == [[0, 0.5]]  # folds count by their clips
     gain = table.differences["self"]["last"]
     assert gain.accuracy == 0.5
     assert gain == difference(ours.labels, ours.probabilities["last"], theirs.probabilities["last"])
-    assert theirs.last.to_dict() == score(prepared.classes, theirs.labels, theirs.probabilities["last"]).to_dict()
+    assert last.to_dict() == score(prepared.classes, theirs.labels, theirs.probabilities["last"]).to_dict()
     assert "score fusion" not in table_markdown(table)
+
+
+def test_without_fan_the_others_are_compared_with_the_first_that_is_named(ckplus: Path) -> None:
+    runs = {(v, "val", 0): MadeUpRun(["a", "b"], [0, 1], [0, k], [0, 1], ckplus) for v, k in (("mean", 1), ("self", 2))}
+    table = make_table(open_prepared(ckplus), "tiny", runs)
+    assert [result.variant for result in table.variants] == ["self", "mean"]
+    assert {name: both["last"].accuracy for name, both in table.differences.items()} == {"self": 0.5}
+    assert "## What mean gains" in table_markdown(table)
+    assert "| mean - self-attention only | +50.0" in table_markdown(table)
+    assert table.to_dict()["reference"] == "mean"
+    both = {**runs, ("fan", "val", 0): MadeUpRun(["a", "b"], [0, 1], [0, 1], [0, 1], ckplus)}
+    assert make_table(open_prepared(ckplus), "tiny", both).reference == "fan"
 
 
 def test_a_layout_the_paper_does_not_have_has_no_published_figures(ckplus: Path) -> None:
@@ -266,6 +401,17 @@ def test_a_layout_the_paper_does_not_have_has_no_published_figures(ckplus: Path)
     table = make_table(prepared.__class__(**{**vars(prepared), "layout": "folders"}), "tiny", runs)
     assert "ublished" not in table_markdown(table)
     assert table.to_dict()["published"] is None
+
+
+def test_the_part_that_is_tested_on_is_named(ckplus: Path) -> None:
+    prepared = open_prepared(ckplus)
+    for parts, wanted in (
+        (["val"], "validation clips"),
+        (["test"], "the set's own test part"),
+        (["a", "b"], "2 folds"),
+    ):
+        runs = {("fan", name, 0): MadeUpRun([name], [0], [0], [0], ckplus) for name in parts}
+        assert f"recipe tiny, {wanted}, 1 seed" in make_table(prepared, "tiny", runs).subtitle
 
 
 def test_runs_that_do_not_fit_each_other_are_refused(ckplus: Path) -> None:

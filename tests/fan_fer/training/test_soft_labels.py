@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.errors import DataError, TrainingError
+from fan_fer.datasets.cross import cross_sets
 from fan_fer.datasets.prepared import PreparedSet, open_prepared
 from fan_fer.features.preprocessing import Preprocessing
 from fan_fer.training import trainer
@@ -39,6 +41,17 @@ def test_votes_become_shares(afew: PreparedSet, tmp_path: Path) -> None:
     assert shares[0].tolist() == [0.25, 0, 0, 0.75, 0, 0, 0]
     for clip, own in zip(afew.clips[1:], shares[1:], strict=True):
         assert own.tolist() == [float(label == clip.label) for label in afew.classes]
+
+
+def test_of_two_sets_it_names_clips_of_the_one_to_train_on(afew: PreparedSet, tmp_path: Path) -> None:
+    other = open_prepared(prepared_afew(tmp_path, train=1, val=1, frames=1))
+    both = cross_sets(afew, other)
+    shares = read_soft_labels(write(tmp_path / "a.csv", afew, f"{afew.clips[2].name},1,0,0,3,,0,0"), both)
+    assert shares.shape == (len(afew.clips) + len(other.clips), 7)
+    changed = [place for place, row in enumerate(shares) if row.max() < 1]
+    assert [both.clips[place].name for place in changed] == [f"train/{afew.clips[2].name}"]
+    with pytest.raises(DataError, match=f"names no clip of {re.escape(str(afew.folder))}; "):
+        read_soft_labels(write(tmp_path / "b.csv", afew, "other,1,0,0,0,0,0,0"), both)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Two prepared sets as one: all of the first is trained on, all of the second is tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fan_fer.base.errors import DataError
+from fan_fer.base.files import real_path
+from fan_fer.datasets.prepared import Clip, PreparedSet
+
+
+@dataclass(frozen=True)
+class CrossSet(PreparedSet):
+    """A set with the splits "train" and "test", whose clips are named "train/NAME" and "test/NAME".
+
+    folder: that of the set that is tested on.
+    layout: that of the set that is trained on.
+    parts: the set that is trained on, and the one that is tested on.
+    """
+
+    parts: tuple[PreparedSet, PreparedSet]
+
+    def crop_path(self, clip: Clip, number: int) -> Path:
+        split, _, name = clip.name.partition("/")
+        return self.parts[split == "test"].crop_path(replace(clip, name=name), number)
+
+
+def cross_sets(train: PreparedSet, test: PreparedSet) -> CrossSet:
+    """Raises DataError where the two are one, or do not have the same classes and the same kind of crops."""
+    if real_path(train.folder) == real_path(test.folder):
+        raise DataError(f"{train.folder}: is named twice; two sets are wanted, one to train on and another to test on")
+    if train.classes != test.classes:
+        raise DataError(
+            f"{train.folder} has the classes {', '.join(train.classes)}, {test.folder} has {', '.join(test.classes)}; "
+            "fan-fer prepare --classes gives both the same"
+        )
+    if (train.size, train.template) != (test.size, test.template):
+        raise DataError(
+            f"{train.folder} has faces of {train.size} pixels, {test.folder} of {test.size}, or in another place; "
+            "prepare both alike"
+        )
+    clips = [
+        replace(clip, name=f"{split}/{clip.name}", split=split, fold=None)
+        for split, part in (("train", train), ("test", test))
+        for clip in part.clips
+    ]
+    return CrossSet(
+        folder=test.folder,
+        layout=train.layout,
+        classes=test.classes,
+        size=test.size,
+        template=test.template,
+        detector=test.detector,
+        folds=None,
+        clips=tuple(clips),
+        key=hashlib.sha256(f"{train.key}{test.key}".encode()).hexdigest(),
+        parts=(train, test),
+    )

@@ -15,7 +15,7 @@ $(BIN)/.tools: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
-	$(BIN)/pip install --quiet "scikit-build-core>=0.11" "cmake>=3.28" ninja
+	$(BIN)/pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.28" ninja
 	touch $@
 
 $(BIN)/.installed: $(BIN)/.tools $(NATIVE)
@@ -65,14 +65,14 @@ OLDEST := build/oldest
 OLDEST_TESTS := -P -m pytest -q -p no:cacheprovider
 $(OLDEST)/.installed: $(BIN)/.installed pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(OLDEST)/venv
-	$(OLDEST)/venv/bin/pip install --quiet torch==2.10.0 numpy pytest "scikit-build-core>=0.11" "cmake>=3.28" ninja
+	$(OLDEST)/venv/bin/pip install --quiet torch==2.10.0 numpy pytest "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.28" ninja
 	CUDAARCHS=90-real FAN_EXT_WERROR=ON $(OLDEST)/venv/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall \
 	  --config-settings=build-dir=$(OLDEST)/cmake .
 	touch $@
 
 test-oldest: $(OLDEST)/.installed
 	rm -rf $(OLDEST)/newest && mkdir -p $(OLDEST)/newest && cp -r fan_ext $(OLDEST)/newest/
-	cp $$($(BIN)/python -c "from fan_ext.library import *; print(load_operators(), load_native()._name)") $(OLDEST)/newest/fan_ext/
+	cp $$($(BIN)/python -c "from fan_ext.library import *; print(load_operators(), load_native().__file__)") $(OLDEST)/newest/fan_ext/
 	$(OLDEST)/venv/bin/python $(OLDEST_TESTS) $(addprefix tests/fan_ext/test_,transforms.py parity.py rules.py arguments.py) \
 	  -k "not inductor and not 2048 and not (1000 and 512) and not 513"
 	PYTHONPATH=$(OLDEST)/newest $(OLDEST)/venv/bin/python $(OLDEST_TESTS) tests/fan_ext/test_parity.py -k 31
@@ -105,7 +105,7 @@ gpu-check: $(BIN)/.installed
 	rm $(BIN)/.installed
 	PYTHON=$(abspath $(BIN))/python tools/gpu_check.sh
 
-# A wheel in dist/ that serves every Python, tried with each of PYTHONS that is found.
+# Into dist/: a wheel for each of PYTHONS that is found, tried there.
 wheels: $(BIN)/.tools
 	PYTHON=$(abspath $(BIN))/python bash tools/wheels.sh
 
@@ -125,7 +125,7 @@ ASAN := build/asan
 $(ASAN)/.built: $(BIN)/.tools $(BIN)/.installed $(NATIVE)
 	$(BIN)/cmake -S . -B $(ASAN) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFAN_EXT_SANITIZE=ON -DFAN_EXT_CUDA=OFF \
 	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
-	  -DSKBUILD_PROJECT_VERSION=sanitized > $(ASAN).log || (cat $(ASAN).log; false)
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DSKBUILD_PROJECT_VERSION=sanitized > $(ASAN).log || (cat $(ASAN).log; false)
 	$(BIN)/cmake --build $(ASAN) >> $(ASAN).log || (cat $(ASAN).log; false)
 	touch $@
 

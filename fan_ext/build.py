@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -20,7 +19,7 @@ def build_info() -> dict[str, Any]:
     """
     info: dict[str, Any] = dict.fromkeys(("version", "compiler", "torch", "cpu", "cpu_in_use", "cuda"))
     try:
-        info |= json.loads(load_native().fan_ext_build_info())
+        info |= load_native().build_info()
         if "torch" in sys.modules:
             load_operators()
     except NotBuilt as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fan_ext.library import load_native
@@ -61,5 +60,4 @@ def cuda_launch_plan(
     sizes = (batch, -1 if frames is None else frames, dim)
     capability = 10 * major + minor
     total = -1 if total_frames is None else total_frames
-    ask = load_native().fan_ext_cuda_launch_plan
-    return dict(json.loads(ask(*sizes, _TYPES.index(name), capability, backward, relation, total)))
+    return dict(load_native().cuda_launch_plan(*sizes, _TYPES.index(name), capability, backward, relation, total))

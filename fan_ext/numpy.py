@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from fan_ext.library import load_native
 
 FloatArray = NDArray[np.floating[Any]]
-_TYPES = ("float32", "float64", "float16")  # in the order of csrc/cuda/plan.h
 
 
 class FrameWeights(NamedTuple):
@@ -54,9 +52,14 @@ def frame_attention(
     """
     native = load_native()
     features = np.asarray(features)
-    if features.dtype.name not in _TYPES:
+    kernels = {
+        "float32": (native.frame_attention_float32, np.float32),
+        "float64": (native.frame_attention_float64, np.float64),
+        "float16": (native.frame_attention_float16, np.float32),
+    }
+    if features.dtype.name not in kernels:
         raise TypeError(f"frame_attention: features has dtype {features.dtype}, expected float32, float64 or float16")
-    accumulator = np.float64 if features.dtype == np.float64 else np.float32
+    kernel, accumulator = kernels[features.dtype.name]
     if features.ndim != (3 if offsets is None else 2) or features.shape[-1] == 0:
         wanted = "(B, N, D)" if offsets is None else "(T, D) with offsets"
         raise ValueError(f"frame_attention: features has shape {features.shape}, expected {wanted}, D at least 1")
@@ -86,27 +89,22 @@ def frame_attention(
     starts = None if offsets is None else _check_offsets(np.asarray(offsets), features.shape[0])
 
     stored = np.require(features, features.dtype.name, ["C", "ALIGNED"])  # also of the other byte order
-    frames = features.shape[:-1]
-    clips = features.shape[0] if starts is None else len(starts) - 1
-    out: FloatArray = np.empty((clips, dim if q1 is None else 2 * dim), stored.dtype)
-    alpha, final = np.empty(frames, accumulator), np.empty(frames, accumulator)
-    beta = None if q1 is None else np.empty(frames, accumulator)
-    done = native.fan_ext_frame_attention(
-        _TYPES.index(stored.dtype.name),
-        *map(_address, (stored, q0, q1)),
+    half = stored.dtype == np.float16
+    out: FloatArray
+    out, alpha, beta, final = kernel(
+        stored.view(np.uint16) if half else stored,
+        q0,
+        q1,
         bias("self_bias", self_bias),
         bias("relation_bias", relation_bias),
-        *map(_address, (mask, starts)),
-        clips, frames[-1], math.prod(frames), dim,
-        *map(_address, (out, alpha, beta, final)),
-    )  # fmt: skip
-    if not done:
-        raise MemoryError("frame_attention: no memory is left")
-    return (out, FrameWeights(alpha, beta, final)) if return_weights else out
-
-
-def _address(array: NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data
+        mask,
+        starts,
+    )
+    if half:
+        out = out.view(np.float16)
+    if not return_weights:
+        return out
+    return out, FrameWeights(alpha, None if relation_weight is None else beta, final)
 
 
 def _check_offsets(offsets: NDArray[Any], total_frames: int) -> NDArray[np.int64]:

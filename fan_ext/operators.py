@@ -7,7 +7,6 @@ nothing but them can be trained and transformed too. :func:`fan_ext.frame_attent
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -39,7 +38,7 @@ _register_vmap: Callable[[str], Callable[[_Function], _Function]] = torch.librar
 
 def cuda_problem(device: int) -> str | None:
     """Why the CUDA kernels do not run on this GPU; empty if they were not built at all, None if they run."""
-    if json.loads(load_native().fan_ext_build_info())["cuda"] is None:
+    if load_native().build_info()["cuda"] is None:
         return ""
     ask = ctypes.CDLL(str(_path)).fan_ext_cuda_problem
     ask.restype = ctypes.c_char_p

@@ -16,7 +16,7 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if "Redirecting" not in t
 import fan_ext  # noqa: E402
 
 for name in ("_torch_ops", "_native"):
-    library = Path(fan_ext.__file__).with_name(f"{name}.so")
+    (library,) = Path(fan_ext.__file__).parent.glob(f"{name}*.so")
     if b"__asan_report" not in library.read_bytes():
         sys.exit(f"{library} is not built with AddressSanitizer")
 

@@ -5,7 +5,7 @@
 #   [PYTHON=python3] [OUT=build/gpu-check] [FAN_WHEEL=wheel] [FAN_COMMIT=$(git rev-parse HEAD)] bash tools/gpu_check.sh
 #
 # Needs Python 3.11 or later with torch, torchvision, numpy, matplotlib, opencv, safetensors, rich, pytest,
-# scikit-build-core, cmake and ninja; nvcc, cuobjdump and compute-sanitizer. pytest-xdist and pytest-timeout
+# scikit-build-core, pybind11, cmake and ninja; nvcc, cuobjdump and compute-sanitizer. pytest-xdist and pytest-timeout
 # are used if they are there. FAN_WHEEL is installed in place of a build for the GPU at hand; FAN_WHEEL=installed takes
 # what is installed and builds nothing. FAN_TESTS are the tests to run. FAN_TEST_DEVICE=cpu rehearses it without a GPU.
 #

@@ -1,15 +1,17 @@
-// The library fan_ext/_native, called by ctypes: what was built, launch plans, and frame attention on plain arrays. It
-// knows neither torch nor Python, so that one build serves every Python.
-#include <cstdint>
-#include <new>
-#include <sstream>
+// The pybind11 module fan_ext._native: what was built, and frame attention on NumPy arrays. It does not know torch.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "../cpu/frame_attention.h"
 #include "../cuda/plan.h"
 
-#define FAN_EXPORT extern "C" __attribute__((visibility("default")))
+namespace py = pybind11;
 
 namespace {
 
@@ -34,78 +36,27 @@ std::string cpu_instruction_set_in_use() {
   return cpu_instruction_sets().front();
 }
 
-// Kept until the thread asks again. Texts have nothing that JSON would want escaped.
-const char* kept(const std::ostringstream& json) {
-  thread_local std::string text;
-  text = json.str();
-  return text.c_str();
-}
-
-void run_serially(int64_t begin, int64_t end, int64_t, void (*body)(int64_t, int64_t, void*), void* context) {
-  if (begin < end) body(begin, end, context);
-}
-
-// Parameters and weights are of the accumulation type.
-struct Call {
-  const void *features, *self_weight, *relation_weight;
-  double self_bias, relation_bias;
-  const bool* mask;
-  const int64_t* offsets;
-  int64_t clips, frames, total_frames, dim;
-  void *out, *alpha, *beta, *final;
-};
-
-template <typename T>
-void forward(const Call& call) {
-  using A = fan::Accumulator<T>;
-  const bool relation = call.relation_weight != nullptr;
-  fan::Clips<T> clips{};
-  clips.features = static_cast<const T*>(call.features);
-  clips.dim = clips.frame_stride = call.dim;
-  clips.clips = call.clips;
-  clips.total_frames = call.total_frames;
-  clips.offsets = call.offsets;
-  clips.mask = call.mask;
-  clips.frames = call.offsets ? -1 : call.frames;
-  clips.clip_stride = call.offsets ? 0 : call.frames * call.dim;
-  const A b0 = static_cast<A>(call.self_bias), b1 = static_cast<A>(call.relation_bias);
-  const fan::Parameters<T> parameters{
-      {call.self_weight, false}, {call.relation_weight, false}, {&b0, false}, {&b1, false}};
-  std::vector<A> saved(fan::saved_arrays(relation) * call.total_frames);
-  const fan::ForwardOutputs<T> outputs{static_cast<T*>(call.out), saved.data(), static_cast<A*>(call.alpha),
-                                       relation ? static_cast<A*>(call.beta) : nullptr, static_cast<A*>(call.final)};
-  fan::cpu::frame_attention_forward(clips, parameters, outputs, fan::cpu::Threads{run_serially, 1});
-}
-
-}  // namespace
-
-// JSON, as fan_ext/build.py gives it.
-FAN_EXPORT const char* fan_ext_build_info() {
-  std::ostringstream json;
-  json << R"({"version": ")" << FAN_EXT_VERSION << R"(", "compiler": ")" << FAN_EXT_COMPILER << R"(", "torch": ")"
-       << FAN_EXT_TORCH_VERSION << R"(", "cpu": [)";
-  const char* comma = "";
-  for (const std::string& name : cpu_instruction_sets()) {
-    json << comma << '"' << name << '"';
-    comma = ", ";
-  }
-  json << R"(], "cpu_in_use": ")" << cpu_instruction_set_in_use() << R"(", "cuda": )";
+py::dict build_info() {
+  py::dict info;
+  info["version"] = FAN_EXT_VERSION;
+  info["compiler"] = FAN_EXT_COMPILER;
+  info["torch"] = FAN_EXT_TORCH_VERSION;
+  info["cpu"] = cpu_instruction_sets();
+  info["cpu_in_use"] = cpu_instruction_set_in_use();
 #ifdef FAN_EXT_CUDA_TOOLKIT
-  json << R"({"toolkit": ")" << FAN_EXT_CUDA_TOOLKIT << R"(", "architectures": [)";
-  std::istringstream names(FAN_EXT_CUDA_ARCHITECTURES);
-  comma = "";
-  for (std::string name; names >> name; comma = ", ") json << comma << '"' << name << '"';
-  json << "]}}";
+  py::dict cuda;
+  cuda["toolkit"] = FAN_EXT_CUDA_TOOLKIT;
+  cuda["architectures"] = py::str(FAN_EXT_CUDA_ARCHITECTURES).attr("split")();
+  info["cuda"] = cuda;
 #else
-  json << "null}";
+  info["cuda"] = py::none();
 #endif
-  return kept(json);
+  return info;
 }
 
-// JSON, as fan_ext/cuda.py, which checks the arguments, gives it. frames and total_frames: -1 for None.
-FAN_EXPORT const char* fan_ext_cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type,
-                                                int compute_capability, bool backward, bool relation,
-                                                int64_t total_frames) {
+// Arguments are checked by fan_ext/cuda.py.
+py::dict cuda_launch_plan(int64_t batch, int64_t frames, int64_t dim, int type, int compute_capability, bool backward,
+                          bool relation, int64_t total_frames) {
   using namespace fan::cuda;
   Request request{};
   request.clips = batch;
@@ -120,45 +71,83 @@ FAN_EXPORT const char* fan_ext_cuda_launch_plan(int64_t batch, int64_t frames, i
   request.copy_bytes = alignment_of({static_cast<uintptr_t>(dim * element_size(request.type))});
   request.aligned = request.copy_bytes == 16;
   const Plan plan = make_plan(request);
-  std::ostringstream json;
-  json << R"({"regime": ")" << name_of(plan.regime) << R"(", "launches": )" << plan.launches << R"(, "kernels": [)";
+  py::list kernels;
   for (int k = 0; k < plan.launches; ++k) {
     const Launch& launch = plan.launch[k];
-    json << (k ? ", " : "") << R"({"name": ")" << launch.kernel << R"(", "grid": )" << launch.blocks << R"(, "block": )"
-         << launch.threads << R"(, "shared_bytes": )" << launch.shared_bytes << '}';
+    py::dict kernel;
+    kernel["name"] = launch.kernel;
+    kernel["grid"] = launch.blocks;
+    kernel["block"] = launch.threads;
+    kernel["shared_bytes"] = launch.shared_bytes;
+    kernels.append(kernel);
   }
-  json << R"(], "grid": )" << plan.launch[0].blocks << R"(, "block": )" << plan.launch[0].threads
-       << R"(, "shared_bytes": )" << plan.launch[0].shared_bytes << R"(, "cluster": )" << plan.cluster
-       << R"(, "clips_per_block": )" << plan.clips_per_block << R"(, "rows_in_shared": )" << plan.layout.rows
-       << R"(, "part_frames": )" << plan.layout.part_rows << R"(, "copy_bytes": )" << plan.layout.copy_bytes
-       << R"(, "workspace_bytes": )" << plan.workspace * accumulator_size(request.type) << '}';
-  return kept(json);
+  py::dict result;
+  result["regime"] = name_of(plan.regime);
+  result["launches"] = plan.launches;
+  result["kernels"] = kernels;
+  for (const char* key : {"grid", "block", "shared_bytes"}) result[key] = kernels[0][key];
+  result["cluster"] = plan.cluster;
+  result["clips_per_block"] = plan.clips_per_block;
+  result["rows_in_shared"] = plan.layout.rows;
+  result["part_frames"] = plan.layout.part_rows;
+  result["copy_bytes"] = plan.layout.copy_bytes;
+  result["workspace_bytes"] = plan.workspace * accumulator_size(request.type);
+  return result;
 }
 
-// Arguments are checked and laid out by fan_ext/numpy.py; the types are those of csrc/cuda/plan.h but for bfloat16.
-// False: there is no memory left.
-FAN_EXPORT bool fan_ext_frame_attention(int type, const void* features, const void* self_weight,
-                                        const void* relation_weight, double self_bias, double relation_bias,
-                                        const bool* mask, const int64_t* offsets, int64_t clips, int64_t frames,
-                                        int64_t total_frames, int64_t dim, void* out, void* alpha, void* beta,
-                                        void* final) {
-  using fan::cuda::DataType;
-  const Call call{features, self_weight, relation_weight, self_bias, relation_bias,
-                  mask,     offsets,     clips,           frames,    total_frames,
-                  dim,      out,         alpha,           beta,      final};
-  try {
-    switch (static_cast<DataType>(type)) {
-      case DataType::kFloat32:
-        forward<float>(call);
-        break;
-      case DataType::kFloat64:
-        forward<double>(call);
-        break;
-      default:
-        forward<fan::Half>(call);
-    }
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;
+
+void run_serially(int64_t begin, int64_t end, int64_t, void (*body)(int64_t, int64_t, void*), void* context) {
+  if (begin < end) body(begin, end, context);
+}
+
+// Arguments are checked and laid out by fan_ext/numpy.py. Half precision comes as uint16 bits (T is Half).
+template <typename T, typename Stored>
+py::tuple forward(const Array<Stored>& features, const Array<fan::Accumulator<T>>& self_weight,
+                  const std::optional<Array<fan::Accumulator<T>>>& relation_weight, double self_bias,
+                  double relation_bias, const std::optional<Array<bool>>& mask,
+                  const std::optional<Array<int64_t>>& offsets) {
+  using A = fan::Accumulator<T>;
+  const bool relation = relation_weight.has_value();
+  fan::Clips<T> clips{};
+  clips.features = reinterpret_cast<const T*>(features.data());
+  clips.dim = features.shape(features.ndim() - 1);
+  clips.frame_stride = clips.dim;
+  if (offsets) {
+    clips.offsets = offsets->data();
+    clips.frames = -1;
+    clips.clips = offsets->shape(0) - 1;
+    clips.total_frames = features.shape(0);
+  } else {
+    clips.clips = features.shape(0);
+    clips.frames = features.shape(1);
+    clips.clip_stride = clips.frames * clips.dim;
+    clips.total_frames = clips.clips * clips.frames;
+    clips.mask = mask ? mask->data() : nullptr;
   }
+  const A b0 = static_cast<A>(self_bias), b1 = static_cast<A>(relation_bias);
+  const fan::Parameters<T> parameters{
+      {self_weight.data(), false}, {relation ? relation_weight->data() : nullptr, false}, {&b0, false}, {&b1, false}};
+  std::vector<py::ssize_t> frames(features.shape(), features.shape() + features.ndim() - 1);
+  Array<Stored> out(std::vector<py::ssize_t>{clips.clips, (relation ? 2 : 1) * clips.dim});
+  Array<A> alpha(frames), beta(relation ? frames : std::vector<py::ssize_t>{0}), final_weight(frames);
+  std::vector<A> saved(fan::saved_arrays(relation) * clips.total_frames);
+  const fan::ForwardOutputs<T> outputs{reinterpret_cast<T*>(out.mutable_data()), saved.data(), alpha.mutable_data(),
+                                       relation ? beta.mutable_data() : nullptr, final_weight.mutable_data()};
+  {
+    py::gil_scoped_release release;
+    fan::cpu::frame_attention_forward(clips, parameters, outputs, fan::cpu::Threads{run_serially, 1});
+  }
+  return py::make_tuple(out, alpha, beta, final_weight);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.def("build_info", &build_info);
+  module.def("cuda_launch_plan", &cuda_launch_plan);
+  module.def("frame_attention_float32", &forward<float, float>);
+  module.def("frame_attention_float64", &forward<double, double>);
+  module.def("frame_attention_float16", &forward<fan::Half, uint16_t>);
 }

@@ -86,15 +86,16 @@ def test_names_the_argument(arguments: tuple, layout: dict, error: type[Exceptio
         fan_ext.numpy.frame_attention(*arguments, **layout)
 
 
-def test_any_layout_in_memory() -> None:
-    """Native code takes addresses: of the machine's own byte order, one row after the other, and aligned."""
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_any_layout_in_memory(dtype: str) -> None:
+    """Native code wants the machine's own byte order, one row after the other, and alignment."""
     generator = np.random.default_rng(2)
-    features = generator.standard_normal((3, 5, 8)).astype(np.float32)
+    features = generator.standard_normal((3, 5, 8)).astype(dtype)
     mask = generator.random((3, 5)) < 0.8
     q0, q1 = generator.standard_normal(8), generator.standard_normal(16)
     wanted = fan_ext.numpy.frame_attention(features, q0, q1, mask=mask)
-    unaligned = np.frombuffer(b"x" + features.tobytes(), np.uint8)[1:].view(np.float32).reshape(features.shape)
-    for same in (features.astype(">f4"), np.asfortranarray(features), features[::-1].copy()[::-1], unaligned):
+    unaligned = np.frombuffer(b"x" + features.tobytes(), np.uint8)[1:].view(dtype).reshape(features.shape)
+    for same in (features.astype(f">{dtype}"), np.asfortranarray(features), features[::-1].copy()[::-1], unaligned):
         out = fan_ext.numpy.frame_attention(same, q0.astype(">f8"), q1, mask=np.asfortranarray(mask))
         np.testing.assert_array_equal(out, wanted)
-        assert out.dtype == np.float32
+        assert out.dtype == dtype

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bare import run_bare
 
@@ -63,6 +64,13 @@ def test_predict_several_in_processes(base, face: Path) -> None:
     assert out.count("face.avi") == 2
 
 
+def test_features_of_every_frame(base, face: Path, tmp_path: Path) -> None:
+    code, _, err = base("features", face, "--out", tmp_path / "out.npz")
+    assert code == 0, err
+    with np.load(tmp_path / "out.npz") as made:
+        assert made["embedding"].shape == (len(made["frame"]), 512)
+
+
 def test_many_videos_without_labels(base, face: Path, tmp_path: Path) -> None:
     listing = write_list(tmp_path / "list.csv", [(face.name,)], "video")
     code, _, err = base("predict-many", listing, "--out", tmp_path / "out.csv", "--workers", 1)
@@ -76,6 +84,10 @@ def test_many_videos_without_labels(base, face: Path, tmp_path: Path) -> None:
         (["train", "set"], "train needs lightning_fabric: pip install 'fan_ext[train]'"),
         (["table", "set"], "table needs lightning_fabric: pip install 'fan_ext[train]'"),
         (["evaluate", "resnet18", "set"], "evaluate needs lightning_fabric: pip install 'fan_ext[train]'"),
+        (
+            ["features", "gone.mp4", "--out", "out.parquet"],
+            "out.parquet: writing Parquet needs pyarrow: pip install 'fan_ext[parquet]'",
+        ),
         (["app"], "app needs starlette: pip install 'fan_ext[app]'"),
         (["export", "--onnx", "fan.onnx"], "writing ONNX needs onnx: pip install 'fan_ext[export]'"),
         (

@@ -183,7 +183,7 @@ def test_one_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [importlib.metadata.EntryPoint(name, place, registry.GROUP) for name, place in made]
     monkeypatch.setattr(registry, "_installed", lambda: importlib.metadata.EntryPoints(points))
     monkeypatch.setattr(importlib.metadata.EntryPoint, "load", _load)
-    assert pooling_names() == (*SHIPPED, "last", "broken")
+    assert pooling_names() == (*SHIPPED, "broken", "last")
     assert isinstance(FrameAttentionNetwork("last").attention, LastPooling)
     with pytest.raises(ValueError, match=r"'broken', of no_such_package:Pooling, cannot be loaded"):
         FrameAttentionNetwork("broken")

@@ -73,7 +73,7 @@ def register_pooling(name: str, title: str | None = None) -> Callable[[Make], Ma
 
 def pooling_names() -> tuple[str, ...]:
     """Of all poolings that :func:`find_pooling` knows, those that ship first."""
-    return tuple(dict.fromkeys([*SHIPPED, *_registered, *_installed().names]))
+    return tuple(dict.fromkeys([*SHIPPED, *_registered, *sorted(_installed().names)]))
 
 
 def variant_names() -> tuple[str, ...]:

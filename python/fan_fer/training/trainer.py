@@ -135,15 +135,15 @@ class Trainer:
         broken = not_finite({"network": self.learnt(), "optimizer": self.optimizer.state_dict()})
         if broken is not None:
             raise self._diverged(f"{broken} is not finite", "after the last step")
-        self.epoch += 1
-        entry = {"epoch": self.epoch, "loss": loss, "train_accuracy": train_accuracy}
-        entry["accuracy"] = self.accuracy(self.evaluate())
-        if entry["accuracy"] > self.best["accuracy"]:
-            self.best = {"epoch": self.epoch, "accuracy": entry["accuracy"], "network": self.learnt()}
+        accuracy = self.accuracy(self.evaluate())
+        entry = {"epoch": self.epoch + 1, "loss": loss, "train_accuracy": train_accuracy, "accuracy": accuracy}
         if self.validation:
             entry["validation_accuracy"] = self.accuracy(self.evaluate(self.validation), self.validation)
-            if entry["validation_accuracy"] > self.chosen["accuracy"]:
-                self.chosen = {"epoch": self.epoch, "accuracy": entry["validation_accuracy"], "network": self.learnt()}
+        self.epoch += 1
+        if accuracy > self.best["accuracy"]:
+            self.best = {"epoch": self.epoch, "accuracy": accuracy, "network": self.learnt()}
+        if self.validation and entry["validation_accuracy"] > self.chosen["accuracy"]:
+            self.chosen = {"epoch": self.epoch, "accuracy": entry["validation_accuracy"], "network": self.learnt()}
         self.history.append(entry)
         return entry
 
@@ -200,7 +200,8 @@ class Trainer:
         except WeightsError as error:  # of the backbone
             raise self._diverged(str(error).partition(";")[0], "after the last step") from None
         if not all(clip.is_finite for clip in scores):
-            raise self._diverged("the scores of the test clips are not finite", "after the last step")
+            clips = "test clips" if part is None else "clips kept back"
+            raise self._diverged(f"the scores of the {clips} are not finite", "after the last step")
         return scores
 
     def _evaluate(self, part: Sequence[int]) -> list[ClipScores]:

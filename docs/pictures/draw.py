@@ -65,7 +65,7 @@ def draw_weights(prediction: ClipPrediction) -> Figure:
         axes.fill_between(time, values, color=color, alpha=0.25, linewidth=0)
         axes.plot(time, values, color=color, linewidth=1.4)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
-        axes.set_ylim(0, 1 if name != "weight" else None)
+        axes.set_ylim(0, 1 if name == "alpha" else None)
         axes.margins(x=0)
         axes.spines[["top", "right"]].set_visible(False)
     axes.axhline(1 / len(frames), color=FAINT, linestyle="--", linewidth=1)

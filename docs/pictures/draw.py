@@ -1,8 +1,11 @@
-"""Draws the pictures of how-it-works.md and live.md: python docs/pictures/draw.py CLIP (that of `make demo`)."""
+"""Draws the pictures of how-it-works.md, live.md and app.md: python docs/pictures/draw.py CLIP (the demo's)."""
 
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +15,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 import fan_fer
@@ -65,7 +69,7 @@ def draw_weights(prediction: ClipPrediction) -> Figure:
         axes.fill_between(time, values, color=color, alpha=0.25, linewidth=0)
         axes.plot(time, values, color=color, linewidth=1.4)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
-        axes.set_ylim(0, 1 if name != "weight" else None)
+        axes.set_ylim(0, 1 if name == "alpha" else None)
         axes.margins(x=0)
         axes.spines[["top", "right"]].set_visible(False)
     axes.axhline(1 / len(frames), color=FAINT, linestyle="--", linewidth=1)
@@ -94,6 +98,24 @@ def draw_live(recognizer: fan_fer.Recognizer, clip: str, seconds: float, path: P
         subprocess.run(["chromium", *options, f"--screenshot={path}", str(svg)], check=True, capture_output=True)
 
 
+def draw_page(clip: str, folder: Path) -> None:
+    """What `fan-fer app` shows of the clip, on a wide light screen and on a narrow dark one. Needs Chromium."""
+    command = [sys.executable, "-m", "fan_fer", "app", "--port", "0", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
+        assert server.stdout is not None
+        address = re.findall(r"http://\S+", server.stdout.readline())[0]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for name, width, scheme in (("desktop", 1280, "light"), ("phone", 390, "dark")):
+            page = browser.new_page(viewport={"width": width, "height": 1130}, color_scheme=scheme)
+            page.goto(address)
+            page.set_input_files("#file", clip)
+            page.wait_for_selector("#result:not([hidden])")
+            page.wait_for_timeout(2000)  # until the video shows the frame that is chosen
+            page.screenshot(path=str(folder / f"{name}.jpg"), type="jpeg", quality=85)
+        browser.close()
+        server.send_signal(signal.SIGINT)
+
+
 def main(clip: str) -> None:
     recognizer = fan_fer.load_recognizer()
     prediction = recognizer.predict(clip)
@@ -101,6 +123,7 @@ def main(clip: str) -> None:
     draw_steps(prediction, heaviest.index, recognizer.card.preprocessing.size).savefig(HERE / "steps.png", dpi=110)
     draw_weights(prediction).savefig(HERE / "weights.png", dpi=110)
     draw_live(recognizer, clip, 10.5, HERE / "live.png")
+    draw_page(clip, HERE.parent / "app")
 
 
 if __name__ == "__main__":

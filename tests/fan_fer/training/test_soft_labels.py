@@ -75,6 +75,7 @@ def test_shares_are_what_the_loss_wants() -> None:
     network = FrameAttentionNetwork("mean", 3)
     features, labels = torch.randn(2, 2, network.feature_size), torch.tensor([0, 1])
     loss = trainer.ClipLoss(network, True, 0.0, torch.ones(3))
+    network.requires_grad_(False)
     mask, shares = torch.ones(2, 2, dtype=torch.bool), torch.tensor([[0.5, 0.5, 0], [0, 0.25, 0.75]])
     total, _ = loss(features, mask, labels, 0.5, shares)
     logits = network.classifier(features.mean(1)).log_softmax(-1)

@@ -43,8 +43,7 @@ def _is_terminal(stderr: bool) -> bool:
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Shows what is being done while the block runs, where there is a terminal."""
-    out = console(stderr=True)
-    with out.status(what) if out.is_terminal else nullcontext():
+    with console(stderr=True).status(what) if _is_terminal(stderr=True) else nullcontext():
         yield
 
 
@@ -76,8 +75,8 @@ def progress_bar() -> Iterator[Progress]:
         return
     text = TextColumn("{task.description}", markup=False)
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    out = console(stderr=True)
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bars:
+    hidden = not _is_terminal(stderr=True)  # also where FORCE_COLOR asks for colours, as Jupyter does
+    with Progress(*columns, console=console(stderr=True), transient=True, disable=hidden) as bars:
         _active = bars
         try:
             yield bars

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 COLORS = {"fan": ORANGE, "self": BLUE, "score-fusion": FAINT}
 OTHERS = TRACK_COLORS[2:]  # of other poolings, in turn
+NAME = 20  # characters in a line of a variant's name
 
 
 def plot_table(table: Table) -> Figure:
@@ -52,7 +54,7 @@ def _draw_points(axes: Axes, table: Table) -> None:
     names = []
     for row, result in enumerate(table.variants):
         color = _color(table, result.variant)
-        names.append(result.title)
+        names.append(fill(result.title, NAME))
         for what, which, offset, marker, filled in series:
             scores = result.scores[which]
             if what == "accuracy":
@@ -105,7 +107,8 @@ def _color(table: Table, variant: str) -> str:
 _LEGEND: dict[str, Any] = {
     "frameon": False,
     "fontsize": 8.5,
+    "handlelength": 1.2,
     "handletextpad": 0.4,
-    "columnspacing": 1.4,
+    "columnspacing": 1.0,
     "borderaxespad": 0,
 }

@@ -12,6 +12,7 @@ import pytest
 from drawn_faces import draw_face
 
 from fan_fer import recognizer
+from fan_fer.base.terminal import progress_bar, working
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, DONE, SOME_FAILED
 
@@ -106,6 +107,15 @@ def test_in_processes_of_their_own(weights: Path, tmp_path: Path) -> None:
     full = ("", f"fan-fer: error: {FULL}\n", BAD_INPUT)
     assert ended == [("", "", DONE), full, full, ("", "", BROKEN_PIPE), ("", "", BAD_INPUT)]
     assert {"été.json", "été.png", "été.mp4"} <= set(names(tmp_path))
+
+
+def test_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does
+    with progress_bar() as bars:
+        bars.advance(bars.add_task("clips", total=2))
+    with working("reading"):
+        pass
+    assert capsys.readouterr() == ("", "")
 
 
 def start(folder: Path, command: str, **options: str) -> subprocess.Popen[str]:

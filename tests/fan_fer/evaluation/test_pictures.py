@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from fan_fer.attention.poolings.registry import PAPER, SHIPPED
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError
 from fan_fer.evaluation.metrics import Scores, score
@@ -87,6 +88,18 @@ def test_every_table_makes_a_picture(
 ) -> None:
     write_table_plot(tmp_path / "t.png", table(variants, clips, seeds, epochs))
     assert cv2.imread(str(tmp_path / "t.png")).shape[1] > 1500
+
+
+def test_all_names_of_variants_lie_in_the_picture() -> None:
+    figure = plot_table(table((*PAPER, *SHIPPED)))
+    figure.canvas.draw()
+    points, curves = figure.axes
+    texts = [*points.get_yticklabels(), *points.get_legend().get_texts(), *curves.get_legend().get_texts()]
+    assert len(texts) > 2 * len(SHIPPED)
+    for text in texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text.get_text()
+        assert figure.bbox.y0 <= box.y0, text.get_text()
 
 
 def test_other_suffixes_are_refused(tmp_path: Path) -> None:

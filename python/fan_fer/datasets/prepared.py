@@ -112,7 +112,8 @@ class PreparedSet:
         if not {"train", tested} <= set(found):
             what = f"only the split{'s' if len(found) > 1 else ''} {', '.join(found)}" if found else "no splits"
             raise DataError(
-                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted"
+                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted, or "
+                "folds: fan-fer prepare --folds N makes them of persons, and a CSV may have the column fold"
             )
         train, test = (
             tuple(index for index, clip in enumerate(self.clips) if clip.split == split) for split in ("train", tested)
@@ -133,8 +134,7 @@ class PreparedSet:
         for role, members in (("test on", test), ("train on", train)):
             if not members:
                 raise DataError(
-                    f"{self.folder}: fold {number} of {self.folds} has no clip to {role}; "
-                    "prepare with fewer folds, into another folder"
+                    f"{self.folder}: fold {number} of {self.folds} has no clip to {role}; prepare with fewer folds"
                 )
         return Partition(f"fold-{number}", train, test)
 

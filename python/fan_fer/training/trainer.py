@@ -81,6 +81,11 @@ class Trainer:
         self.validation: tuple[int, ...] = ()
         if spec.validation:
             train, self.validation = cut_validation(prepared, train)
+        found = {prepared.clips[index].label for index in train}
+        if len(found) < 2:
+            raise TrainingError(
+                f"{prepared.folder}: all clips to train on are of one class, {', '.join(found)}; two or more are wanted"
+            )
         soft = self.settings.soft_labels
         self.shares = read_soft_labels(Path(soft), prepared).to(fabric.device) if soft else None
         self.epoch = 0

@@ -59,8 +59,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--folds",
         type=int,
         metavar="N",
-        help="divide the persons into N folds (default: 10 for ckplus, 6 for ravdess, 5 for crema-d, mead, and a csv that "
-        "names a subject for each clip and no split; none for the others)",
+        help="divide the persons into N folds (default: 10 for ckplus, 6 for ravdess, 5 for crema-d, mead, and a csv "
+        "that names a subject for each clip and no split; none for the others)",
     )
     prepare.add_argument(
         "--classes",

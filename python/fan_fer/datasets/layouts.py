@@ -268,7 +268,7 @@ def _by_person(path: Path, source: Source, folds: int) -> Source:
 
 
 def _by_all_persons(source: Source, folds: int) -> Source:
-    """The source in ``folds`` folds, or one for each person; as it is where it has splits, or does not name everyone."""
+    """The source in ``folds`` folds, or one for each person; as it is where it has splits or does not tell everyone."""
     persons = {clip.subject for clip in source.clips}
     if None in persons or any(clip.split for clip in source.clips):
         return source

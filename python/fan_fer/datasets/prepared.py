@@ -112,8 +112,8 @@ class PreparedSet:
         if not {"train", tested} <= set(found):
             what = f"only the split{'s' if len(found) > 1 else ''} {', '.join(found)}" if found else "no splits"
             raise DataError(
-                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted, or "
-                "folds: fan-fer prepare --folds N makes them of persons, and a CSV may have the column fold"
+                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted, "
+                "or folds: fan-fer prepare --folds N makes them of persons, and a CSV may have the column fold"
             )
         train, test = (
             tuple(index for index, clip in enumerate(self.clips) if clip.split == split) for split in ("train", tested)

@@ -94,7 +94,7 @@ def pick_videos(files: Sequence[Path]) -> list[Path]:
 
 
 def visible_files(folder: Path, unread: list[OSError] | None = None) -> Iterator[Path]:
-    """The files in a folder and below, without .DS_Store and the like, and without what a Mac's archives leave elsewhere.
+    """The files in a folder and below, without .DS_Store and the like, and what a Mac's archives leave elsewhere.
 
     unread: gets the errors of folders that cannot be looked into.
     """

@@ -89,8 +89,42 @@ def test_crema_d_that_git_lfs_did_not_fetch(tmp_path: Path) -> None:
     (root / "VideoFlash" / "1001_DFA_ANG_XX.flv").write_bytes(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:"
     )
-    with pytest.raises(DataError, match=r"1001_DFA_ANG_XX\.flv: is a pointer of Git LFS and no video; `git lfs pull`"):
+    with pytest.raises(DataError, match=r"1001_DFA_ANG_XX\.flv: is a pointer of Git LFS; `git lfs pull`"):
         read_source("crema-d", root)
+
+
+@pytest.mark.parametrize("hollow", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:"])
+@pytest.mark.parametrize(
+    ("layout", "first", "second"),
+    [
+        ("crema-d", "VideoFlash/1001_DFA_ANG_XX.flv", "VideoMP4/1001_DFA_ANG_XX.mp4"),
+        ("ravdess", "a/01-01-03-01-01-01-01.mp4", "b/02-01-03-01-01-01-01.mp4"),
+        ("mead", "M003/video/front/angry/level_1/001.mp4", "M003/video/top/angry/level_1/001.mp4"),
+    ],
+)
+def test_of_two_files_of_a_take_the_one_that_holds_something_counts(
+    tmp_path: Path, layout: str, first: str, second: str, hollow: bytes
+) -> None:
+    touched(tmp_path, first, second)
+    for file in (first, second):
+        (tmp_path / file).write_bytes(b"a video")
+    assert [clip.source for clip in read_source(layout, tmp_path).clips] == [first]
+    (tmp_path / first).write_bytes(hollow)
+    assert [clip.source for clip in read_source(layout, tmp_path).clips] == [second]
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("crema-d", "VideoFlash/1001_DFA_ANG_XX.flv"),
+        ("ravdess", "Actor_01/01-01-03-01-01-01-01.mp4"),
+        ("mead", "M003/video/front/angry/level_1/001.mp4"),
+    ],
+)
+def test_what_a_mac_packed_beside_the_files_is_passed_over(tmp_path: Path, layout: str, file: str) -> None:
+    touched(tmp_path / "__MACOSX", file, f"{Path(file).parent}/._{Path(file).name}")
+    with pytest.raises(DataError, match=f"not the {layout} layout"):
+        read_source(layout, tmp_path)
 
 
 # RAVDESS
@@ -447,9 +481,7 @@ def test_who_is_trained_on_and_tested_on_is_told(tmp_path: Path) -> None:
     assert read_source("csv", split).notes[-1] == told.format("splits")
     fold = write_list(tmp_path, "a.mp4,Joy,P1,1", "b.mp4,Fury,P1,2", "c.mp4,Joy,p2,1")
     assert read_source("csv", fold).notes[-1] == told.format("folds")
-    both = write_list(
-        tmp_path, "a.mp4,Joy,p1,1,train", "b.mp4,Fury,p2,2,test", header="video,label,subject,fold,split"
-    )
+    both = write_list(tmp_path, "a.mp4,Joy,p1,1,train", "b.mp4,Fury,p2,2,test", header="video,label,subject,fold,split")
     assert read_source("csv", both).notes == ("train, val and test are not heeded, as there are folds",)
 
 

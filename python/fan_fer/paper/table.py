@@ -129,6 +129,8 @@ class Table:
     reference: str  # the variant that the others are compared with: FAN, or where it is not among them the first named
     trained_on: str = ""  # another set, if not on the other clips of this one
     split: str = "val"  # where there is one partition, its name
+    backbone: str = ""  # its name, where the runs tell it
+    shared_people: int = 0  # persons of the other set who are trained on and, in this one, tested on
 
     @property
     def published(self) -> Published | None:
@@ -161,7 +163,8 @@ class Table:
         over = f"{self.partitions} folds" if self.partitions > 1 else one
         over = f"trained on {self.trained_on}" if self.trained_on else over
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
-        return f"recipe {self.recipe}, {over}, {seeds}, {self.clips} test clips"
+        backbone = f", backbone {self.backbone}" if self.backbone else ""
+        return f"recipe {self.recipe}{backbone}, {over}, {seeds}, {self.clips} test clips"
 
     @property
     def _ours(self) -> VariantResult:
@@ -197,6 +200,7 @@ class Table:
             "set": self.name,
             "layout": self.layout,
             "recipe": self.recipe,
+            "backbone": self.backbone or None,
             "seeds": self.seeds,
             "partitions": self.partitions,
             "clips": self.clips,
@@ -211,6 +215,7 @@ class Table:
                 name: None if value is None else value.to_dict() for name, value in self.attention_differences.items()
             },
             "trained_on": self.trained_on or None,
+            "subjects_trained_on_too": self.shared_people,
             "anchors": [vars(anchor) for anchor in self.anchors],
             "published": None if published is None else {"on": published.name, "accuracy": dict(published.accuracy)},
         }
@@ -246,9 +251,10 @@ def make_table(
         if result.clips != made[0].clips or not np.array_equal(result.labels, made[0].labels):
             raise TrainingError(f"{prepared.folder}: the runs of {result.variant} were tested on other clips")
     rows = read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS)
-    layout, trained_on = prepared.layout, None
+    layout, trained_on, shared = prepared.layout, None, 0
     if isinstance(prepared, CrossSet):
         layout, trained_on = prepared.parts[1].layout, prepared.parts[0].folder
+        shared = prepared.shared_people
     return Table(
         name=one_line(real_path(prepared.folder).name),
         layout=layout,
@@ -260,6 +266,8 @@ def make_table(
         variants=made,
         reference="fan" if "fan" in chosen else next(iter(results))[0],
         split=partitions[0],
+        backbone=one_line(next(iter(results.values())).values.get("backbone", "")),
+        shared_people=shared,
         trained_on="" if trained_on is None else one_line(real_path(trained_on).name),
     )
 

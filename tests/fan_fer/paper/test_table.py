@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,15 @@ def test_more_seeds_add_to_a_table(make, afew: Path, tmp_path: Path) -> None:
     assert make(*options, "--seeds", 2)[0] == DONE
     assert read(tmp_path)["variants"]["fan"]["last"]["accuracy_of_seeds"][:1] == first
     assert read(tmp_path)["seeds"] == 2
+
+
+def test_every_backbone_that_is_asked_for_has_a_table_of_its_own(make, afew: Path) -> None:
+    for backbone, below in ((None, "tiny"), ("resnet18", "tiny-resnet18")):
+        options = () if backbone is None else ("--backbone", backbone)
+        code, out, err = make(afew, *options, "--seeds", 1, "--variants", "mean")
+        assert code == DONE, err
+        assert "Recipe tiny, backbone resnet18, validation clips" in out
+        assert read(afew / "runs" / below)["backbone"] == "resnet18"
 
 
 def test_other_poolings_under_the_same_protocol(make, ckplus: Path, tmp_path: Path) -> None:
@@ -330,6 +340,37 @@ def test_sets_that_cannot_be_crossed(make, ravdess: Path, crema_d: Path, ckplus:
         ((), r"either DST, a prepared set, or --cross with two of them is wanted"),
     ):
         assert_one_error(make(*options), message)
+
+
+def prepared_copies(folder: Path, layout: str, first: list[Path], second: list[Path]) -> list[Path]:
+    """Two prepared sets, each of a folder with copies of the files."""
+    made = []
+    for name, files in (("a", first), ("b", second)):
+        for file in files:
+            (folder / f"source-{name}" / file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / f"source-{name}" / file.parent.name)
+        prepare(layout, folder / f"source-{name}", folder / name, size=CROP, detector=DrawnFaces())
+        made.append(folder / name)
+    return made
+
+
+def test_sets_that_share_clips_are_not_crossed(make, tmp_path: Path) -> None:
+    files = sorted(draw_crema_d(tmp_path / "crema", actors=3).rglob("*.avi"))
+    for number, layout in enumerate(("crema-d", "ravdess", "folders")):
+        if layout == "ravdess":
+            files = sorted(draw_ravdess(tmp_path / "ravdess", actors=3).rglob("01-*.avi"))
+        both = prepared_copies(tmp_path / str(number), layout, files[:-3], files[6:])
+        assert_one_error(
+            make("--cross", *both), r"b: \d+ of its clips are in .*a too, such as .*; sets that share no clip"
+        )
+
+
+def test_persons_who_are_in_both_sets_are_told(make, tmp_path: Path) -> None:
+    files = sorted(draw_crema_d(tmp_path / "source", actors=4).rglob("*.avi"))
+    both = prepared_copies(tmp_path, "crema-d", files[::2], [*files[1:12:2], *files[19::2]])
+    code, out, err = make("--cross", *both, "--seeds", 1, "--variants", "fan", "--no-validation")
+    assert code == DONE, err
+    assert "3 of the subjects are trained on too, in a." in out
 
 
 # The table itself, from runs that are made up

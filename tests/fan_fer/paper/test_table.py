@@ -311,7 +311,7 @@ def test_a_table_across_two_sets(make, ravdess: Path, crema_d: Path) -> None:
     folder = crema_d / "runs" / "tiny-from-ravdess"
     values, markdown = read(folder), (folder / "table.md").read_text()
     assert (values["trained_on"], values["set"], values["clips"]) == ("ravdess", "crema", 36)
-    assert "recipe tiny, trained on ravdess, 1 seed, 36 test clips" in markdown.lower()
+    assert "recipe tiny, backbone resnet18, trained on ravdess, 1 seed, 36 test clips" in markdown.lower()
     assert "95 % bootstrap intervals over the 6 subjects" in markdown
     assert (
         "Published: 60.6 %, unweighted average recall by EMO-AffectNet's networks, trained on five other sets"

@@ -46,7 +46,8 @@ def test_votes_become_shares(afew: PreparedSet, tmp_path: Path) -> None:
 
 def test_of_two_sets_it_names_clips_of_the_one_to_train_on(afew: PreparedSet, tmp_path: Path) -> None:
     other = open_prepared(prepared_afew(tmp_path, train=1, val=1, frames=1))
-    both = cross_sets(afew, replace(other, layout="csv"))
+    other = replace(other, clips=tuple(replace(clip, name=f"other/{clip.name}") for clip in other.clips))
+    both = cross_sets(afew, other)
     shares = read_soft_labels(write(tmp_path / "a.csv", afew, f"{afew.clips[2].name},1,0,0,3,,0,0"), both)
     assert shares.shape == (len(afew.clips) + len(other.clips), 7)
     changed = [place for place, row in enumerate(shares) if row.max() < 1]

@@ -63,6 +63,8 @@ def train_run(
             f"fan-fer prepare --size {start.preprocessing.size} keeps more of them"
         )
     trainer = Trainer(prepared, spec, start, fabric, workers)
+    if trainer.told:
+        tell(f"soft labels for {trainer.told} clips; the others keep their label")
     if checkpoint is not None:
         trainer.restore(checkpoint)
     make_folder(out)

@@ -139,8 +139,8 @@ class Table:
 
     @property
     def anchors(self) -> list[Anchor]:
-        """Other published figures, of the same protocol."""
-        asked = (self.layout, len(self.variants[0].classes), bool(self.trained_on))
+        """Other published figures, of the same protocol: of as many classes, each with clips."""
+        asked = (self.layout, len(np.unique(self.variants[0].labels)), bool(self.trained_on))
         return [anchor for anchor in ANCHORS if (anchor.layout, anchor.classes, anchor.cross) == asked]
 
     @property

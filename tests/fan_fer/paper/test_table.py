@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -442,6 +442,20 @@ def test_a_layout_the_paper_does_not_have_has_no_published_figures(ckplus: Path)
     table = make_table(prepared.__class__(**{**vars(prepared), "layout": "folders"}), "tiny", runs)
     assert "ublished" not in table_markdown(table)
     assert table.to_dict()["published"] is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "classes", "percent"),
+    [("crema-d", 6, [58.2]), ("crema-d", 5, []), ("crema-d", 2, []), ("ravdess", 7, []), ("ckplus", 6, [])],
+)
+def test_published_figures_stand_beside_as_many_classes_with_clips(
+    ckplus: Path, layout: str, classes: int, percent: list[float]
+) -> None:
+    """A copy may lack all clips of a class that its layout has."""
+    clips, labels = [f"c{place}" for place in range(8)], [place % classes for place in range(8)]
+    runs = {("fan", "val", 0): MadeUpRun(clips, labels, labels, labels, ckplus)}
+    table = make_table(replace(open_prepared(ckplus), layout=layout), "tiny", runs)
+    assert [anchor.percent for anchor in table.anchors] == percent
 
 
 def test_the_part_that_is_tested_on_is_named(ckplus: Path) -> None:

@@ -120,6 +120,18 @@ class PreparedSet:
         )
         return [Partition(tested, train, test)]
 
+    @property
+    def shared_people(self) -> int:
+        """How many persons are both trained on and tested on in some partition."""
+        shared: set[str] = set()
+        for partition in self.partitions():
+            train, test = (
+                {person_key(subject) for index in part if (subject := self.clips[index].subject) is not None}
+                for part in (partition.train, partition.test)
+            )
+            shared |= train & test
+        return len(shared)
+
     def fold(self, number: int) -> Partition:
         """Fold ``number``, from 1: it tests on the clips that clips.csv assigns to it and trains on the others.
 

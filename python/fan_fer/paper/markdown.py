@@ -65,7 +65,8 @@ def _notes(table: Table) -> str:
             f"like {name} but is not {name} cannot be compared with it."
         )
     if table.shared_people:
-        notes.append(f"{table.shared_people} of the subjects are trained on too, in {table.trained_on}.")
+        shared = f"{table.shared_people} of the subjects are both trained on and tested on"
+        notes.append(f"{shared}: the scores are optimistic.")
     notes += [f"Published: {anchor.percent} %, {anchor.what} ({anchor.source})." for anchor in table.anchors]
     if table.no_face:
         notes.append(f"{table.no_face} labelled clips of the set, without a face or unreadable, are in no score.")

@@ -130,7 +130,7 @@ class Table:
     trained_on: str = ""  # another set, if not on the other clips of this one
     split: str = "val"  # where there is one partition, its name
     backbone: str = ""  # its name, where the runs tell it
-    shared_people: int = 0  # persons of the other set who are trained on and, in this one, tested on
+    shared_people: int = 0  # who are both trained on and tested on
 
     @property
     def published(self) -> Published | None:
@@ -251,10 +251,9 @@ def make_table(
         if result.clips != made[0].clips or not np.array_equal(result.labels, made[0].labels):
             raise TrainingError(f"{prepared.folder}: the runs of {result.variant} were tested on other clips")
     rows = read_rows(prepared.folder / CLIPS_FILE, CLIP_COLUMNS)
-    layout, trained_on, shared = prepared.layout, None, 0
+    layout, trained_on = prepared.layout, None
     if isinstance(prepared, CrossSet):
         layout, trained_on = prepared.parts[1].layout, prepared.parts[0].folder
-        shared = prepared.shared_people
     return Table(
         name=one_line(real_path(prepared.folder).name),
         layout=layout,
@@ -267,7 +266,7 @@ def make_table(
         reference="fan" if "fan" in chosen else next(iter(results))[0],
         split=partitions[0],
         backbone=one_line(next(iter(results.values())).values.get("backbone", "")),
-        shared_people=shared,
+        shared_people=prepared.shared_people,
         trained_on="" if trained_on is None else one_line(real_path(trained_on).name),
     )
 

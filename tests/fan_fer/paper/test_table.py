@@ -370,7 +370,23 @@ def test_persons_who_are_in_both_sets_are_told(make, tmp_path: Path) -> None:
     both = prepared_copies(tmp_path, "crema-d", files[::2], [*files[1:12:2], *files[19::2]])
     code, out, err = make("--cross", *both, "--seeds", 1, "--variants", "fan", "--no-validation")
     assert code == DONE, err
-    assert "3 of the subjects are trained on too, in a." in out
+    assert "3 of the subjects are both trained on and tested on: the scores are optimistic." in out
+    prepared = open_prepared(both[0])
+    assert prepared.shared_people == 0
+    with_val, without = ["train", "test", "val", "train", "test"], ["train", "test", "train", "train", "test"]
+    for parts, people, shared in (
+        (with_val, "aabbb", 1),
+        (with_val, "abcba", 0),
+        (with_val, "abcde", 0),
+        (without, "abbab", 1),
+        (without, "abcba", 2),
+        (without, "abcdb", 0),
+    ):
+        clips = [
+            replace(clip, split=split, subject=person)
+            for clip, split, person in zip(prepared.clips, parts, people, strict=False)
+        ]
+        assert replace(prepared, clips=tuple(clips), folds=None).shared_people == shared, people
 
 
 # The table itself, from runs that are made up

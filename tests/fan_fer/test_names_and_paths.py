@@ -152,7 +152,7 @@ def test_a_set_of_any_names(clip: Path, tmp_path: Path) -> None:
 
 def test_training_in_a_folder_that_is_no_text(run, weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / ODD
-    source = draw_ckplus(tmp_path / "ckplus", subjects=2, sequences=1, frames=2).rename(tmp_path / FOREIGN)
+    source = draw_ckplus(tmp_path / "ckplus", subjects=2, sequences=2, frames=2).rename(tmp_path / FOREIGN)
     prepare("ckplus", source, folder, size=32, detector=DrawnFaces(), folds=2)
     (tmp_path / f"{FOREIGN}.toml").write_text("epochs = 1\nlr = 0.1\n")
     options = ("--config", tmp_path / f"{FOREIGN}.toml", "--init", weights, "--freeze-backbone", "--device", "cpu")

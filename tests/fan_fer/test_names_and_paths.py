@@ -169,7 +169,7 @@ def test_training_in_a_folder_that_is_no_text(run, weights: Path, tmp_path: Path
     assert run("evaluate", made / "best.safetensors", folder, "--out", folder / "scores")[0] == DONE
     code, out, _ = run("table", folder, "--seeds", "1", "--variants", "fan", *options)
     assert code == DONE
-    assert any(line.startswith(f"Recipe {one_line(FOREIGN)}, 2 folds") for line in out)
+    assert any(line.startswith(f"Recipe {one_line(FOREIGN)}, backbone resnet18, 2 folds") for line in out)
 
 
 def test_rows_come_back_whatever_is_in_a_name(weights: Path, clip: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_set_of_any_names(clip: Path, tmp_path: Path) -> None:
 
 def test_training_in_a_folder_that_is_no_text(run, weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / ODD
-    source = draw_ckplus(tmp_path / "ckplus", subjects=2, sequences=1, frames=2).rename(tmp_path / FOREIGN)
+    source = draw_ckplus(tmp_path / "ckplus", subjects=2, sequences=2, frames=2).rename(tmp_path / FOREIGN)
     prepare("ckplus", source, folder, size=32, detector=DrawnFaces(), folds=2)
     (tmp_path / f"{FOREIGN}.toml").write_text("epochs = 1\nlr = 0.1\n")
     options = ("--config", tmp_path / f"{FOREIGN}.toml", "--init", weights, "--freeze-backbone", "--device", "cpu")
@@ -169,7 +169,7 @@ def test_training_in_a_folder_that_is_no_text(run, weights: Path, tmp_path: Path
     assert run("evaluate", made / "best.safetensors", folder, "--out", folder / "scores")[0] == DONE
     code, out, _ = run("table", folder, "--seeds", "1", "--variants", "fan", *options)
     assert code == DONE
-    assert any(line.startswith(f"Recipe {one_line(FOREIGN)}, 2 folds") for line in out)
+    assert any(line.startswith(f"Recipe {one_line(FOREIGN)}, backbone resnet18, 2 folds") for line in out)
 
 
 def test_rows_come_back_whatever_is_in_a_name(weights: Path, clip: Path, tmp_path: Path) -> None:

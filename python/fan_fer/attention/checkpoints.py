@@ -237,7 +237,10 @@ def init_path(init: str, backbone: str) -> Path | None:
     if init in ("none", PRETRAINED):
         return None
     if init == PACKAGED and is_timm(backbone):
-        raise WeightsError(f"{backbone}: no network with it ships; --init pretrained, none or a file is wanted")
+        raise WeightsError(
+            f"{backbone}: no network with it ships; --init pretrained or a file is wanted, "
+            "or none where the backbone learns too"
+        )
     if init == PACKAGED:
         return DEFAULT_WEIGHTS if backbone == AUTO else packaged_file(backbone)
     return find_weights(init)

@@ -92,8 +92,8 @@ def packaged_file(name: str) -> Path:
 def find_weights(weights: str | os.PathLike[str] | None = None) -> Path:
     """The file of a network.
 
-    weights: a path; where there is no such file, also the name of a network that ships, "resnet18" or "face29"; None
-        for the first of these. Raises WeightsError for a name of which this package has no file.
+    weights: a path; where there is no such file, also the name of a network that ships, "resnet18"; None for
+        the first of these. Raises WeightsError for a name of which this package has no file.
     """
     if weights is None:
         return DEFAULT_WEIGHTS
@@ -131,8 +131,8 @@ def save_weights(
 def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAttentionNetwork, ModelCard]:
     """A trained network, float32 and in evaluation mode, and its card.
 
-    path: a file that :func:`save_weights` wrote, or the name of one that ships, "resnet18" or "face29"; None for the
-        first of these.
+    path: a file that :func:`save_weights` wrote, or the name of one that ships, "resnet18"; None for the first of
+        these.
     Raises WeightsError, one line, for anything but a complete network. Pickles are never opened.
     """
     path = find_weights(path)

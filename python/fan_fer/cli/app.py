@@ -46,8 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         action="append",
         metavar="FILE",
-        help="network to use: a file, or one that ships: resnet18 (default) or face29; several times: networks to "
-        "compare",
+        help="network to use: a file (default: the one that ships); several times: networks to compare",
     )
     app.add_argument("--max-minutes", type=float, default=5, metavar="N", help="longest clip taken (default: 5)")
     app.add_argument("--max-mb", type=float, default=500, metavar="N", help="largest file taken, in MB (default: 500)")

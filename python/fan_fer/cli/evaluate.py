@@ -42,8 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="a network: a file of fan-fer, a trained published checkpoint, or one that ships: packaged (the default "
-        "one), resnet18 or face29",
+        help="a network: a file of fan-fer, a trained published checkpoint, or packaged, the one that ships",
     )
     evaluate.add_argument(
         "data",

@@ -17,7 +17,7 @@ EXAMPLE = """\
 example:
   fan-fer features clip.mp4 --out clip.npz
   fan-fer features videos.csv --out features.parquet --workers 4
-  fan-fer features clips/ --weights face29 --out features.npz
+  fan-fer features clips/ --weights last.safetensors --out features.npz
 
 exit code: 0 all done, 1 some of several clips failed (the others are written), 2 nothing could be done
 """
@@ -73,9 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
         show(_summary(features, arguments.out), style="dim", markup=False, highlight=False, soft_wrap=True)
     for warning in (line for clip in features.clips for line in clip.prediction.warnings):
         warn(warning)
+    left = [message for message in features.failures.values() if message.endswith(INTERRUPTED)]
     for message in dict.fromkeys(features.failures.values()):
-        complain(message)
-    if any(message.endswith(INTERRUPTED) for message in features.failures.values()):
+        if message not in left[1:]:
+            complain(message)
+    if left:
+        if len(left) > 1:
+            complain(f"{len(left) - 1} more {INTERRUPTED}")
         raise KeyboardInterrupt
     if not features.failures:
         return DONE

@@ -15,7 +15,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="network to use: a file, or one that ships: resnet18 (default) or face29",
+        help="network to use: a file (default: the one that ships)",
     )
 
 

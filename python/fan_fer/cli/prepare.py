@@ -59,8 +59,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--folds",
         type=int,
         metavar="N",
-        help="divide the persons into N folds (default: 10 for ckplus, 5 for crema-d and mead, 6 for ravdess, none for "
-        "the others; csv needs subjects)",
+        help="divide the persons into N folds (default: 10 for ckplus, 6 for ravdess, 5 for crema-d, mead, and a csv "
+        "that names a subject for each clip and no split; none for the others)",
     )
     prepare.add_argument(
         "--classes",
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
     start = time.perf_counter()
     preparation = prepare(
-        arguments.layout,
+        arguments.layout.lower().replace("_", "-"),
         arguments.source,
         arguments.target,
         size=arguments.size,

@@ -78,7 +78,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the table and its runs (default: DST/runs/CONFIG, with --cross B/runs/CONFIG-from-A)",
+        help="folder of the table and its runs (default: DST/runs/CONFIG, with --backbone DST/runs/CONFIG-BACKBONE, "
+        "with --cross B/runs/CONFIG-from-A)",
     )
 
 
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.evaluation.informative import load_truth
     from fan_fer.paper.table import PUBLISHED, make_table, plan_runs
     from fan_fer.training.recipe import load_recipe
+    from fan_fer.training.run import config_name
 
     variants = _variants(arguments.variants)
     if arguments.seeds < 1:
@@ -97,12 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.set is None) == (arguments.cross is None):
         raise TrainingError("either DST, a prepared set, or --cross with two of them is wanted")
     recipe = load_recipe(arguments.config)
-    name = recipe.name
+    name = config_name(recipe, arguments.backbone)
     if arguments.cross is None:
         prepared = open_prepared(arguments.set)
     else:
         prepared = cross_sets(*map(open_prepared, arguments.cross))
-        name = f"{recipe.name}-from-{real_path(arguments.cross[0]).name}"
+        name = f"{name}-from-{real_path(arguments.cross[0]).name}"
     if arguments.validation is None:
         arguments.validation = prepared.layout not in PUBLISHED or arguments.cross is not None
     partitions = prepared.partitions()

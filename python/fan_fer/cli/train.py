@@ -52,7 +52,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--init-heads", action="store_true", help="take attention and classifier from --init too")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     train.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the run (default: DST/runs/CONFIG/VARIANT/PARTITION/seed-N)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: DST/runs/CONFIG/VARIANT/PARTITION/seed-N, with --backbone below "
+        "DST/runs/CONFIG-BACKBONE)",
     )
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 

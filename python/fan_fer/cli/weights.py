@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a file, or a network that ships: resnet18 (default) or face29",
+        help="a file, or the name of a network that ships (default: resnet18)",
     )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fan_fer.base.emotions import EMOTIONS
-from fan_fer.base.errors import DataError
+from fan_fer.base.errors import DataError, VideoError
 from fan_fer.base.files import real_path
 from fan_fer.base.names import name_key
 from fan_fer.datasets.listing import Source, SourceClip, contents, natural
-from fan_fer.video.paths import read_bytes
+from fan_fer.video.paths import POINTER, check_pointer, read_bytes
 from fan_fer.video.sources import VIDEO_SUFFIXES, visible_files
 
 CREMA_D = {"ANG": "Angry", "DIS": "Disgust", "FEA": "Fear", "HAP": "Happy", "NEU": "Neutral", "SAD": "Sad"}
@@ -30,7 +30,6 @@ _CREMA_D = re.compile(r"(?P<actor>1\d{3})_[A-Z]{3}_(?P<emotion>[A-Z]{3})_(LO|MD|
 _RAVDESS = re.compile(r"0(?P<mode>[12])-0[12]-0(?P<emotion>[1-8])-0[12]-0[12]-0[12]-(?P<actor>0[1-9]|1\d|2[0-4])")
 _MEAD_PERSON = re.compile(r"[MW]\d{3}(?!\d)", re.IGNORECASE)
 _MEAD_LEVEL = re.compile(r"level_?([123])", re.IGNORECASE)
-_POINTER = b"version https://git-lfs"
 
 
 class _Take(NamedTuple):
@@ -104,7 +103,8 @@ def mead(root: Path) -> Source:
 def _read(root: Path, layout: str, example: str, parse: _Parse) -> Source:
     """The takes among the videos below ``root``, each once.
 
-    Raises DataError where there is none, and where the first is no video yet but a pointer of Git LFS.
+    Of several files of a take one that is empty, or a pointer of Git LFS, counts last.
+    Raises DataError where there is none, and where the first of them is such a pointer.
     """
     files = list(visible_files(root))
     videos = sorted(
@@ -119,12 +119,15 @@ def _read(root: Path, layout: str, example: str, parse: _Parse) -> Source:
             f"{root}: not the {layout} layout, there is no video of such a name in it{only}; "
             f"wanted {example} and the like; {contents(root)}"
         )
+    copies = Counter(take.key for take, _ in takes)
     chosen: dict[tuple[object, ...], tuple[_Take, Path]] = {}
-    for take, file in sorted(takes, key=lambda pair: pair[0].rank):
+    for take, file in sorted(takes, key=lambda pair: (copies[pair[0].key] > 1 and _is_hollow(pair[1]), pair[0].rank)):
         chosen.setdefault(take.key, (take, file))
     first = min(chosen.values(), key=lambda pair: natural(pair[0].name))[1]
-    if read_bytes(first, len(_POINTER)) == _POINTER:
-        raise DataError(f"{first}: is a pointer of Git LFS and no video; `git lfs pull` fetches the videos")
+    try:
+        check_pointer(read_bytes(first, len(POINTER)), str(first))
+    except VideoError as error:
+        raise DataError(str(error)) from None
     clips = [
         SourceClip(take.name, take.label, file.relative_to(root).as_posix(), subject=take.subject)
         for take, file in sorted(chosen.values(), key=lambda pair: natural(pair[0].name))
@@ -138,6 +141,13 @@ def _read(root: Path, layout: str, example: str, parse: _Parse) -> Source:
     odd = sorted(set(videos) - {file for _, file in takes}, key=lambda file: natural(str(file)))
     not_taken = tuple(file.relative_to(root).as_posix() for file in odd)
     return Source(root, (), tuple(clips), notes=tuple(notes), not_taken=not_taken)
+
+
+def _is_hollow(file: Path) -> bool:
+    try:
+        return read_bytes(file, len(POINTER)) in (b"", POINTER)
+    except VideoError:
+        return True
 
 
 def _counted(source: Source, what: str, classes: Iterable[str], wholes: Mapping[str, tuple[int, int]]) -> Source:

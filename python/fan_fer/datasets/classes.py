@@ -16,8 +16,8 @@ LEFT_OUT = "-"
 def pick_classes(path: Path, source: Source, text: str) -> Source:
     """The source with the classes that ``text`` names: "Happy,Sad,Neutral,Calm=Neutral".
 
-    CLASS keeps a class, LABEL=CLASS puts a label into a class, LABEL=- leaves it out. Where none is only kept, as in
-    "Calm=Neutral", all others stay as they are. Classes are in alphabetical order.
+    CLASS keeps a class, LABEL=CLASS puts a label into a class, which keeps its own clips, LABEL=- leaves it out. Where
+    none is only kept, as in "Calm=Neutral", all others stay as they are. Classes are in alphabetical order.
     Raises DataError for other texts, for labels that the source does not have, and where less than two classes stay.
     """
     known = {name_key(name): name for name in source.classes}
@@ -32,8 +32,8 @@ def pick_classes(path: Path, source: Source, text: str) -> Source:
         if key in chosen:
             raise DataError(f"--classes {text}: {known[key]} is there twice")
         chosen[key] = known.get(name_key(name), name)
-    if all("=" in part for part in text.split(",")):
-        chosen = known | chosen
+    into = {name_key(name): name for name in chosen.values() if name_key(name) in known}
+    chosen = (known if all("=" in part for part in text.split(",")) else into) | chosen
     classes = tuple(sorted(set(chosen.values()) - {LEFT_OUT}))
     if len(classes) < 2:
         raise DataError(f"--classes {text}: two classes or more are wanted")

@@ -34,7 +34,7 @@ from fan_fer.datasets.official import dfew, ferv39k, mafw
 from fan_fer.video.sources import visible_files
 
 CKPLUS_CODES = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
-FOLDS = {"ckplus": 10, "crema-d": 5, "ravdess": 6, "mead": 5}  # of persons, unless said
+FOLDS = {"ckplus": 10, "crema-d": 5, "ravdess": 6, "mead": 5, "csv": 5}  # of persons, unless said
 _FOLDERS = "wanted CLASS/*.mp4 or CLASS/CLIP/*.png, perhaps below train, val and test"
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -42,7 +42,8 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 def read_source(layout: str, path: Path, folds: int | None = None, classes: str | None = None) -> Source:
     """The clips at ``path``, which is laid out as ``layout`` says. Opens no video, and few images.
 
-    folds: how many folds of persons to make; None: those of FOLDS, none for the other layouts.
+    folds: how many folds of persons to make; None: those of FOLDS, or as many as there are persons, where the source
+        names the person of every clip and has no folds or splits of its own.
     classes: which classes to keep and which labels to put together, see :func:`fan_fer.datasets.classes.pick_classes`.
     Raises DataError where the layout is unknown or another one, where labels cannot be read, and where folds are to be
     made of a source that has its own.
@@ -64,10 +65,12 @@ def read_source(layout: str, path: Path, folds: int | None = None, classes: str 
     _check_names(path, source.clips)
     if folds is not None and (source.folds is not None or layout in OFFICIAL):
         raise DataError(f"{path}: is divided by its publishers or its fold column already; --folds is not wanted")
-    folds = folds if folds is not None or source.folds is not None else FOLDS.get(layout)
-    if folds is not None:
+    if folds is None and layout in FOLDS and source.folds is None:
+        source = _by_all_persons(source, FOLDS[layout])
+    elif folds is not None:
         source = _by_person(path, source, folds)
-    return source if classes is None else pick_classes(path, source, classes)
+    source = source if classes is None else pick_classes(path, source, classes)
+    return replace(source, notes=(*source.notes, *_divided_notes(source)))
 
 
 def ckplus(root: Path) -> Source:
@@ -202,12 +205,6 @@ def _in_folds(path: Path, source: Source, folds: Mapping[str, str]) -> Source:
         if all(person_key(name) == str(place) for name, place in number.items())
         else [f"folds {quoted(names)}: numbered 1 to {len(names)}"]
     )
-    where: dict[str, set[int | None]] = {}
-    for clip in clips:
-        where.setdefault(person_key(clip.subject or ""), set()).add(clip.fold)
-    several = sorted(person for person, found in where.items() if person and len(found) > 1)
-    if several:
-        notes.append(f"persons {quoted(several)} are in several folds: they are trained on and tested on")
     return replace(source, clips=clips, folds=len(names), notes=(*source.notes, *notes))
 
 
@@ -268,6 +265,35 @@ def _by_person(path: Path, source: Source, folds: int) -> Source:
     fold = {subject: index % folds + 1 for index, subject in enumerate(subjects)}
     clips = tuple(replace(clip, fold=fold[clip.subject]) for clip in source.clips if clip.subject is not None)
     return replace(source, clips=clips, folds=folds)
+
+
+def _by_all_persons(source: Source, folds: int) -> Source:
+    """The source in ``folds`` folds, or one for each person; as it is where it has splits or does not tell everyone."""
+    persons = {clip.subject for clip in source.clips}
+    if None in persons or any(clip.split for clip in source.clips):
+        return source
+    if len(persons) < 2:
+        return replace(source, notes=(*source.notes, "no folds, as there is one person alone"))
+    notes = [f"{len(persons)} folds, as there are no more persons"] if len(persons) < folds else []
+    return replace(_by_person(source.root, source, min(folds, len(persons))), notes=(*source.notes, *notes))
+
+
+def _divided_notes(source: Source) -> list[str]:
+    """What is odd about how a source is divided."""
+    notes = []
+    folds = source.folds is not None
+    where: dict[str, set[int | str | None]] = {}
+    for clip in source.clips:
+        if clip.subject is not None:
+            where.setdefault(clip.subject, set()).add(clip.fold if folds else clip.split)
+    several = [person for person, found in where.items() if len(found - {None}) > 1 and (folds or "train" in found)]
+    if several:
+        several.sort(key=natural)
+        parts = "folds" if folds else "splits"
+        notes.append(f"persons {quoted(several)} are in several {parts}: they are trained on and tested on")
+    if folds and any(clip.split for clip in source.clips):
+        notes.append("train, val and test are not heeded, as there are folds")
+    return notes
 
 
 def _ckplus_code(file: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import is_folder
 from fan_fer.base.names import name_key
-from fan_fer.video.sources import IMAGE_SUFFIXES, pick_videos
+from fan_fer.video.sources import IMAGE_SUFFIXES, is_visible, pick_videos
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def clip_images(folder: Path) -> tuple[tuple[str, ...], str]:
 
 def visible(folder: Path) -> Iterator[Path]:
     """Without .DS_Store and the like, and without what a Mac's archives leave elsewhere."""
-    return (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX")
+    return (entry for entry in folder.iterdir() if is_visible(entry.name))
 
 
 def contents(folder: Path) -> str:

@@ -17,7 +17,7 @@ from fan_fer.video.sources import VIDEO_SUFFIXES
 
 SETS = 5  # official splits of DFEW and of MAFW, each with other clips to test on
 DFEW = dict(enumerate(("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear"), 1))
-DFEW_CLIPS = ("clip_224x224", "clip_224x224_avi", "clip_224x224_16f", "original")  # the first that there is counts
+DFEW_CLIPS = ("clip_224x224", "clip_224x224_avi", "clip_224x224_16f", "original", "jpg_256")  # the first one counts
 MAFW = {
     "anger": "Angry",
     "disgust": "Disgust",

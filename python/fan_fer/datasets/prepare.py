@@ -68,7 +68,7 @@ def prepare(
     size: side of the crops in pixels; None: that of a set that is there already, else 128, what the network that ships
         is fed. A network that is fed the very size sees what ``Recognizer.predict`` shows it.
     detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``.
-    folds: how many folds of persons; None: ten for ckplus, none for the others.
+    folds: how many folds of persons; None: see :func:`fan_fer.datasets.layouts.read_source`.
     workers: processes beside this one; 0: everything is done in this one. Beside it, a clip that no process survives
         is one that cannot be read; an object as detector must then be one that pickles.
     time_limit: seconds without a further frame after which a clip that holds its worker is given up.
@@ -98,12 +98,12 @@ def prepare(
     _check_target(source, target, settings)
     task = Task(listing.root, target, size, settings.template)
     with _sole_use(target):
-        if not exists(target / SETTINGS_FILE):
-            write_settings(target, settings)
         try:
             records = {clip.name: record for clip in listing.clips if (record := task.record(clip)) is not None}
             found_done = len(records)
             _check_sources(source, target, listing, records)
+            if not exists(target / SETTINGS_FILE) or replace(read_settings(target), complete=False) != settings:
+                write_settings(target, settings)
             todo = [clip for clip in listing.clips if clip.name not in records]
             if workers and todo:
                 outcomes = extract_in_processes(task, detector, todo, workers, time_limit)
@@ -141,7 +141,7 @@ def _check_target(source: Path, target: Path, settings: SetSettings) -> None:
         before = read_settings(target)
         changed = [
             f"{name} {getattr(before, name)} -> {getattr(settings, name)}"
-            for name in ("layout", "size", "template", "detector", "folds")
+            for name in ("layout", "size", "template", "detector")
             if getattr(before, name) != getattr(settings, name)
         ]
         if changed:

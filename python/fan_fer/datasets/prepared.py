@@ -112,12 +112,25 @@ class PreparedSet:
         if not {"train", tested} <= set(found):
             what = f"only the split{'s' if len(found) > 1 else ''} {', '.join(found)}" if found else "no splits"
             raise DataError(
-                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted"
+                f"{self.folder}: has no folds and {what} (of clips with a face); train and val (or test) are wanted, "
+                "or folds: fan-fer prepare --folds N makes them of persons, and a CSV may have the column fold"
             )
         train, test = (
             tuple(index for index, clip in enumerate(self.clips) if clip.split == split) for split in ("train", tested)
         )
         return [Partition(tested, train, test)]
+
+    @property
+    def shared_people(self) -> int:
+        """How many persons are both trained on and tested on in some partition."""
+        shared: set[str] = set()
+        for partition in self.partitions():
+            train, test = (
+                {person_key(subject) for index in part if (subject := self.clips[index].subject) is not None}
+                for part in (partition.train, partition.test)
+            )
+            shared |= train & test
+        return len(shared)
 
     def fold(self, number: int) -> Partition:
         """Fold ``number``, from 1: it tests on the clips that clips.csv assigns to it and trains on the others.
@@ -133,8 +146,7 @@ class PreparedSet:
         for role, members in (("test on", test), ("train on", train)):
             if not members:
                 raise DataError(
-                    f"{self.folder}: fold {number} of {self.folds} has no clip to {role}; "
-                    "prepare with fewer folds, into another folder"
+                    f"{self.folder}: fold {number} of {self.folds} has no clip to {role}; prepare with fewer folds"
                 )
         return Partition(f"fold-{number}", train, test)
 

@@ -25,8 +25,11 @@ def summary(preparation: Preparation, seconds: float) -> RenderableType:
     if settings.folds is not None:
         parts += [_folds(settings.folds, clips), ""]
     subjects = len({row["subject"] for row in clips if row["subject"]})
-    held = {"clips": len(clips), "subjects": subjects, "folds": settings.folds or 0, "classes": len(settings.classes)}
-    parts.append(Text(", ".join(f"{count} {what}" for what, count in held.items() if count)))
+    held = {"clip": len(clips), "subject": subjects, "fold": settings.folds or 0, "class": len(settings.classes)}
+    parts.append(Text(", ".join(_count(count, what) for what, count in held.items() if count)))
+    labels = {str(row["label"]) for row in clips}
+    if len(labels) == 1:
+        parts.append(Text(f"all clips are of one class, {labels.pop()}: there is nothing to learn"))
     parts += [Text(note) for note in preparation.notes]
     if settings.without_label:
         parts.append(Text(f"{settings.without_label} skipped, the source gives them no label"))
@@ -60,15 +63,21 @@ def _classes(classes: Sequence[str], clips: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
+
+
 def _folds(folds: int, clips: Sequence[dict[str, Any]]) -> Table:
+    """Clips with a face by fold and, where persons are known, who is in which."""
+    named = any(row["subject"] for row in clips)
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("fold", "clips", "subjects"):
+    for column in ("fold", "clips", *(("subjects",) if named else ())):
         table.add_column(column, justify="right")
-    table.add_column("tests on", overflow="fold")
+    if named:
+        table.add_column("tests on", overflow="fold")
     for fold in range(1, folds + 1):
         rows = [row for row in clips if row["fold"] == fold]
         subjects = sorted({row["subject"] for row in rows if row["subject"]}, key=natural)
-        table.add_row(
-            str(fold), str(sum(row["status"] == OK for row in rows)), str(len(subjects)), Text(" ".join(subjects))
-        )
+        people = (str(len(subjects)), Text(" ".join(subjects))) if named else ()
+        table.add_row(str(fold), str(sum(row["status"] == OK for row in rows)), *people)
     return table

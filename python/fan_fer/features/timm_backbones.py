@@ -73,7 +73,7 @@ def _pretrained(timm: Any, name: str) -> nn.Module:
     except Exception as error:  # of the network, of the disk, of the file
         raise WeightsError(
             f"{name}: the weights that timm publishes cannot be had ({first_line(error)}); "
-            "--init none, or a file, does without"
+            "--init FILE takes them from a file; where the backbone learns too, --init none does without"
         ) from None
     finally:
         talk.setLevel(level)

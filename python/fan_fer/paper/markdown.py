@@ -64,6 +64,9 @@ def _notes(table: Table) -> str:
             f"Published: accuracy of the best epoch, measured by the paper on {name} itself. A set that is laid out "
             f"like {name} but is not {name} cannot be compared with it."
         )
+    if table.shared_people:
+        shared = f"{table.shared_people} of the subjects are both trained on and tested on"
+        notes.append(f"{shared}: the scores are optimistic.")
     notes += [f"Published: {anchor.percent} %, {anchor.what} ({anchor.source})." for anchor in table.anchors]
     if table.no_face:
         notes.append(f"{table.no_face} labelled clips of the set, without a face or unreadable, are in no score.")
@@ -72,9 +75,10 @@ def _notes(table: Table) -> str:
 
 def _numbers(table: Table, which: str) -> str:
     """Which epochs these are, from the earliest to the latest of all runs."""
+    ends = [sorted({min(result.numbers[which]), max(result.numbers[which])}) for result in table.variants]
     return "; ".join(
-        f"{result.title} {min(result.numbers[which])} to {max(result.numbers[which])} of {result.epochs[-1]}"
-        for result in table.variants
+        f"{result.title} {' to '.join(map(str, found))} of {result.epochs[-1]}"
+        for result, found in zip(table.variants, ends, strict=True)
     )
 
 

@@ -23,19 +23,27 @@ if TYPE_CHECKING:
 
 COLORS = {"fan": ORANGE, "self": BLUE, "score-fusion": FAINT}
 OTHERS = TRACK_COLORS[2:]  # of other poolings, in turn
-NAME = 20  # characters in a line of a variant's name
+NAME, LABEL = 19, 30  # characters that fit beside the points, in a line, and in the legend of two columns
 
 
 def plot_table(table: Table) -> Figure:
     """Left: accuracy and mean recall of each variant with their intervals. Right: test accuracy over the epochs."""
-    figure = Figure(figsize=(11, 4.6), facecolor="white")
+    # In inches: the axes, what is below them, and all of it.
+    body = max(2.6, 0.5 * len(table.variants))
+    below = 1.1 + 0.2 * max(0, len(table.variants) / _columns(table) - 2)
+    height = below + body + 0.9
+    figure = Figure(figsize=(11, height), facecolor="white")
     FigureCanvasAgg(figure)
-    points = figure.add_axes((0.135, 0.245, 0.385, 0.56))
-    curves = figure.add_axes((0.6, 0.245, 0.385, 0.56))
+    points, curves = (figure.add_axes((left, below / height, 0.385, body / height)) for left in (0.135, 0.6))
     _draw_points(points, table)
     _draw_curves(curves, table)
-    figure.text(0.012, 0.935, shorten(table.title, 90), **HEAD)
-    figure.text(0.012, 0.875, table.subtitle, fontsize=9, color=FAINT, va="center")
+    for axes, columns in ((points, 2), (curves, _columns(table))):
+        handles, labels = axes.get_legend_handles_labels()
+        order = slice(None, None, -1 if axes is curves else 1)
+        place: dict[str, Any] = {"bbox_to_anchor": (0.5, -0.57 / body), "loc": "upper center"}
+        axes.legend(handles[order], labels[order], **_LEGEND, ncols=columns, **place)
+    figure.text(0.012, 1 - 0.3 / height, shorten(table.title, 90), **HEAD)
+    figure.text(0.012, 1 - 0.57 / height, table.subtitle, fontsize=9, color=FAINT, va="center")
     return figure
 
 
@@ -54,7 +62,7 @@ def _draw_points(axes: Axes, table: Table) -> None:
     names = []
     for row, result in enumerate(table.variants):
         color = _color(table, result.variant)
-        names.append(fill(result.title, NAME))
+        names.append(fill(shorten(result.title, 3 * NAME), NAME))
         for what, which, offset, marker, filled in series:
             scores = result.scores[which]
             if what == "accuracy":
@@ -71,12 +79,9 @@ def _draw_points(axes: Axes, table: Table) -> None:
     for row in range(1, len(names)):
         axes.axhline(row - 0.5, color=GAP, lw=1)
     axes.set_xlabel("% of the test clips, with 95 % intervals", color=INK, fontsize=9)
-    handles = [
-        axes.plot([], [], marker, ls="", ms=5.5, mfc=INK if filled else "white", mec=INK, mew=1.2, label=label)[0]
-        for what, which, _, marker, filled in series
-        for label in [f"{what}, {EPOCHS[which]}"]
-    ]
-    axes.legend(handles=handles, **_LEGEND, ncols=2, bbox_to_anchor=(0.5, -0.22), loc="upper center")
+    for what, which, _, marker, filled in series:
+        face = INK if filled else "white"
+        axes.plot([], [], marker, ls="", ms=5.5, mfc=face, mec=INK, mew=1.2, label=f"{what}, {EPOCHS[which]}")
     style_axes(axes)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -89,14 +94,17 @@ def _draw_curves(axes: Axes, table: Table) -> None:
         if len(values) > 1:
             axes.fill_between(epochs, 100 * values.min(0), 100 * values.max(0), color=color, alpha=0.18, lw=0)
         marker = "o" if len(epochs) == 1 else ""
-        axes.plot(epochs, 100 * values.mean(0), color=color, lw=1.8, marker=marker, label=result.title)
+        axes.plot(epochs, 100 * values.mean(0), color=color, lw=1.8, marker=marker, label=shorten(result.title, LABEL))
     axes.set_xlabel("epoch", color=INK, fontsize=9)
     axes.set_ylabel("accuracy on the test clips, %", color=INK, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], **_LEGEND, ncols=3, bbox_to_anchor=(0.5, -0.22), loc="upper center")
     style_axes(axes)
     axes.grid(axis="y", color=GAP, lw=1)
+
+
+def _columns(table: Table) -> int:
+    """Of the learning curves' legend."""
+    return 3 if max(len(result.title) for result in table.variants) <= NAME else 2
 
 
 def _color(table: Table, variant: str) -> str:
@@ -107,8 +115,7 @@ def _color(table: Table, variant: str) -> str:
 _LEGEND: dict[str, Any] = {
     "frameon": False,
     "fontsize": 8.5,
-    "handlelength": 1.2,
     "handletextpad": 0.4,
-    "columnspacing": 1.0,
+    "columnspacing": 1.4,
     "borderaxespad": 0,
 }

@@ -129,6 +129,8 @@ class Table:
     reference: str  # the variant that the others are compared with: FAN, or where it is not among them the first named
     trained_on: str = ""  # another set, if not on the other clips of this one
     split: str = "val"  # where there is one partition, its name
+    backbone: str = ""  # its name, where the runs tell it
+    shared_people: int = 0  # who are both trained on and tested on
 
     @property
     def published(self) -> Published | None:
@@ -137,8 +139,8 @@ class Table:
 
     @property
     def anchors(self) -> list[Anchor]:
-        """Other published figures, of the same protocol."""
-        asked = (self.layout, len(self.variants[0].classes), bool(self.trained_on))
+        """Other published figures, of the same protocol: of as many classes, each with clips."""
+        asked = (self.layout, len(np.unique(self.variants[0].labels)), bool(self.trained_on))
         return [anchor for anchor in ANCHORS if (anchor.layout, anchor.classes, anchor.cross) == asked]
 
     @property
@@ -161,7 +163,8 @@ class Table:
         over = f"{self.partitions} folds" if self.partitions > 1 else one
         over = f"trained on {self.trained_on}" if self.trained_on else over
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
-        return f"recipe {self.recipe}, {over}, {seeds}, {self.clips} test clips"
+        backbone = f", backbone {self.backbone}" if self.backbone else ""
+        return f"recipe {self.recipe}{backbone}, {over}, {seeds}, {self.clips} test clips"
 
     @property
     def _ours(self) -> VariantResult:
@@ -197,6 +200,7 @@ class Table:
             "set": self.name,
             "layout": self.layout,
             "recipe": self.recipe,
+            "backbone": self.backbone or None,
             "seeds": self.seeds,
             "partitions": self.partitions,
             "clips": self.clips,
@@ -211,6 +215,7 @@ class Table:
                 name: None if value is None else value.to_dict() for name, value in self.attention_differences.items()
             },
             "trained_on": self.trained_on or None,
+            "subjects_trained_on_too": self.shared_people,
             "anchors": [vars(anchor) for anchor in self.anchors],
             "published": None if published is None else {"on": published.name, "accuracy": dict(published.accuracy)},
         }
@@ -260,6 +265,8 @@ def make_table(
         variants=made,
         reference="fan" if "fan" in chosen else next(iter(results))[0],
         split=partitions[0],
+        backbone=one_line(next(iter(results.values())).values.get("backbone", "")),
+        shared_people=prepared.shared_people,
         trained_on="" if trained_on is None else one_line(real_path(trained_on).name),
     )
 

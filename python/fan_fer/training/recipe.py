@@ -48,7 +48,7 @@ class TrainingSettings:
     dropout: float = 0.0  # before the classifier
     label_smoothing: float = 0.0
     class_weights: str = "none"  # or "balanced": the loss of a clip counts the more the rarer its class is
-    soft_labels: str = ""  # a CSV clip,CLASS,...: shares of the classes in place of the labels that are trained on
+    soft_labels: str = ""  # a CSV clip,CLASS,... beside the recipe: shares of the classes, in place of labels
     sampling: str = "all"  # what an epoch goes through: all clips once, or "balanced": each class equally often
     clip_gradient: float = 0.0  # largest norm of the gradient; 0: any
     precision: str = "32-true"  # of the backbone: or "bf16-mixed", "16-mixed" (GPU)
@@ -107,6 +107,8 @@ class Recipe:
         missing = [name for name in ("epochs", "lr") if name not in checked]
         if missing:
             raise TrainingError(f"{self.source}: without {' and '.join(missing)}; every recipe needs them")
+        if checked.get("soft_labels"):
+            checked["soft_labels"] = str(Path(self.source).parent / checked["soft_labels"])
         return TrainingSettings(**checked)
 
     def _check_table(self, table: Mapping[str, Any], below: Mapping[str, tuple[str, ...]]) -> None:

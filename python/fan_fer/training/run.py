@@ -15,6 +15,7 @@ from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.timm_backbones import PREFIX, timm_license
 from fan_fer.training.fabric import make_fabric
+from fan_fer.training.recipe import Recipe
 from fan_fer.training.result import CHOSEN, KEPT_EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start, start_network
@@ -62,6 +63,8 @@ def train_run(
             f"fan-fer prepare --size {start.preprocessing.size} keeps more of them"
         )
     trainer = Trainer(prepared, spec, start, fabric, workers)
+    if trainer.told:
+        tell(f"soft labels for {trainer.told} clips; the others keep their label")
     if checkpoint is not None:
         trainer.restore(checkpoint)
     make_folder(out)
@@ -84,9 +87,15 @@ def train_run(
     return _finish(out, trainer, start, identity, keep_networks)
 
 
+def config_name(recipe: Recipe, backbone: str | None) -> str:
+    """What the runs of a recipe lie below: its name, with that of a ``backbone`` in place of its own."""
+    return recipe.name if backbone is None else f"{recipe.name}-{backbone.replace(':', '-')}"
+
+
 def run_folder(folder: Path, spec: RunSpec) -> Path:
     """Where a run of the set in ``folder`` lies unless the user says otherwise."""
-    return folder / "runs" / spec.recipe.name / spec.variant / spec.partition / f"seed-{spec.seed}"
+    config = config_name(spec.recipe, spec.backbone)
+    return folder / "runs" / config / spec.variant / spec.partition / f"seed-{spec.seed}"
 
 
 def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any], keep_networks: bool) -> RunResult:
@@ -110,6 +119,7 @@ def _finish(out: Path, trainer: Trainer, start: Start, identity: dict[str, Any],
                 "partition": spec.partition,
                 "seed": spec.seed,
                 "recipe": spec.recipe.name,
+                "backbone": trainer.network.backbone_name,
                 "settings": identity,
                 "init": None if start.report is None else start.report.lines(),
                 "classes": list(prepared.classes),

@@ -15,8 +15,8 @@ from fan_fer.datasets.cross import CrossSet
 from fan_fer.datasets.prepared import PreparedSet
 
 
-def read_soft_labels(path: Path, prepared: PreparedSet) -> Tensor:
-    """(n, C) float32, the shares of the classes for each clip of the set; sum 1.
+def read_soft_labels(path: Path, prepared: PreparedSet) -> tuple[Tensor, int]:
+    """(n, C) float32, the shares of the classes for each clip of the set, sum 1; and of how many the file tells them.
 
     path: a CSV with the column ``clip`` and one for each class, numbers from 0 on, such as votes: they are divided by
         their sum. Clips of the set that it does not name keep their label; those of others are passed over. Of two
@@ -30,7 +30,7 @@ def read_soft_labels(path: Path, prepared: PreparedSet) -> Tensor:
     places = {clip.name: place for place, clip in enumerate(named.clips)}
     labels = torch.tensor([prepared.classes.index(clip.label) for clip in prepared.clips])
     shares = F.one_hot(labels, len(prepared.classes)).float()
-    found = 0
+    told: set[str] = set()
     for line, row in table.rows:
         try:
             votes = torch.tensor([float(row[key] or 0) for key in keys], dtype=torch.float64)
@@ -40,7 +40,7 @@ def read_soft_labels(path: Path, prepared: PreparedSet) -> Tensor:
             raise DataError(f"{path}: line {line}: numbers from 0 on, one of them above, are wanted")
         if row["clip"] in places:
             shares[places[row["clip"]]] = (votes / votes.sum()).float()
-            found += 1
-    if not found:
+            told.add(row["clip"])
+    if not told:
         raise DataError(f"{path}: names no clip of {named.folder}; clips as in its clips.csv are wanted")
-    return shares
+    return shares, len(told)

@@ -34,7 +34,8 @@ def start_network(prepared: PreparedSet, spec: RunSpec) -> Start:
     settings = spec.settings(prepared)
     if spec.init is None and not spec.pretrained and spec.frozen(prepared):
         raise TrainingError(
-            "a frozen backbone of random weights learns nothing; weights to start from (--init) are wanted"
+            "a frozen backbone of random weights learns nothing; weights to start from (--init) are wanted, "
+            "or a recipe that trains the backbone too"
         )
     backbone = settings.backbone
     checkpoint = None if spec.init is None else read_checkpoint(spec.init, backbone)

@@ -67,6 +67,7 @@ class Trainer:
         history: one entry for each of them.
         best: number, accuracy and learnt tensors of the best epoch; the first of equal ones.
         chosen: the same of the epoch that is best on the validation part, which is empty unless asked for.
+        told: clips of which a file tells soft labels.
         seen, seconds: items that this process trained on, and how long that took.
     """
 
@@ -81,8 +82,17 @@ class Trainer:
         self.validation: tuple[int, ...] = ()
         if spec.validation:
             train, self.validation = cut_validation(prepared, train)
+        found = {prepared.clips[index].label for index in train}
+        if len(found) < 2:
+            raise TrainingError(
+                f"{prepared.folder}: all clips to train on are of one class, {', '.join(found)}; two or more are wanted"
+            )
         soft = self.settings.soft_labels
-        self.shares = read_soft_labels(Path(soft), prepared).to(fabric.device) if soft else None
+        self.shares: Tensor | None = None
+        self.told = 0
+        if soft:
+            shares, self.told = read_soft_labels(Path(soft), prepared)
+            self.shares = shares.to(fabric.device)
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"epoch": 0, "accuracy": -1.0, "network": {}}

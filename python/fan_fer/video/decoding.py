@@ -19,7 +19,7 @@ from fan_fer.base.errors import VideoError, one_line
 from fan_fer.video.containers import ENCRYPTED, codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import HEAD, count_images, decode_images, is_image
-from fan_fer.video.paths import Readable, open_file, read_bytes
+from fan_fer.video.paths import Readable, check_pointer, open_file, read_bytes
 from fan_fer.video.streams import MP4, Undecodable, picture_streams, refuse
 from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
@@ -111,6 +111,7 @@ class Video:
         start = self._data[:HEAD] if self.path is None else read_bytes(self.path, HEAD)
         if not start:
             raise VideoError(f"{self._shown}: the file is empty")
+        check_pointer(start, self._shown)
         return is_image(start, "" if self.path is None else self.path.suffix)
 
     def _file(self) -> io.BufferedIOBase:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fan_fer.base.errors import VideoError, one_line
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import FALLBACK_FPS, Frame
-from fan_fer.video.paths import Readable, read_bytes
+from fan_fer.video.paths import Readable, check_pointer, read_bytes
 from fan_fer.video.streams import Undecodable, picture_streams
 from fan_fer.video.upright import Converter
 
@@ -117,6 +117,7 @@ def _decode(data: bytes, shown: str) -> Image:
     except cv2.error:  # larger than OpenCV accepts
         image = None
     if image is None:
+        check_pointer(data, shown)
         raise VideoError(f"{shown}: not an image, or a damaged one")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -10,6 +10,8 @@ from fan_fer.base.errors import VideoError
 from fan_fer.base.files import exists, is_file
 from fan_fer.base.files import open_file as open_any
 
+POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a file begins with
+
 
 def open_file(path: Path) -> BufferedReader:
     """Opens a file to read its bytes. Raises VideoError."""
@@ -32,6 +34,12 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
             return file.read(size)
         except OSError as error:
             raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_pointer(start: bytes, shown: str) -> None:
+    """Raises VideoError where a file that begins like that was not fetched yet."""
+    if start.startswith(POINTER):
+        raise VideoError(f"{shown}: is a pointer of Git LFS; `git lfs pull` fetches what it stands for")
 
 
 class Readable:

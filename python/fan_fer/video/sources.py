@@ -94,13 +94,17 @@ def pick_videos(files: Sequence[Path]) -> list[Path]:
 
 
 def visible_files(folder: Path, unread: list[OSError] | None = None) -> Iterator[Path]:
-    """The files in a folder and below, without .DS_Store and the like.
+    """The files in a folder and below, without .DS_Store and the like, and what a Mac's archives leave elsewhere.
 
     unread: gets the errors of folders that cannot be looked into.
     """
     for where, below, names in os.walk(folder, onerror=None if unread is None else unread.append):
-        below[:] = [name for name in below if not name.startswith(".")]
-        yield from (Path(where, name) for name in names if not name.startswith("."))
+        below[:] = [name for name in below if is_visible(name)]
+        yield from (Path(where, name) for name in names if is_visible(name))
+
+
+def is_visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def not_taken(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,8 +126,23 @@ def test_an_interruption_keeps_what_is_done(run, clip: Path, tmp_path: Path, mon
     code, _, err = run(tmp_path, "--out", tmp_path / "a.npz")
     assert code == INTERRUPTED
     assert "other.avi: not done: interrupted" in err
+    assert "more not done" not in err
     with np.load(tmp_path / "a.npz") as file:
         assert file["video"].tolist() == [str(clip)]
+
+
+def test_an_interruption_of_many_is_two_lines(run, clip: Path, tmp_path: Path, monkeypatch) -> None:
+    for number in range(5):
+        write_video(clip.with_name(f"{number}.avi"), [[(10, 10, 30)]] * 2)
+
+    def interrupted(self, task, report):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(many._Extract, "__call__", interrupted)
+    code, _, err = run(tmp_path, "--out", tmp_path / "a.npz")
+    assert code == INTERRUPTED
+    assert re.search(r"0\.avi: not done: interrupted\n[^\n]*: 5 more not done: interrupted\n", err), err
+    assert "1.avi" not in err
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,42 @@ def test_crema_d_that_git_lfs_did_not_fetch(tmp_path: Path) -> None:
     (root / "VideoFlash" / "1001_DFA_ANG_XX.flv").write_bytes(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:"
     )
-    with pytest.raises(DataError, match=r"1001_DFA_ANG_XX\.flv: is a pointer of Git LFS and no video; `git lfs pull`"):
+    with pytest.raises(DataError, match=r"1001_DFA_ANG_XX\.flv: is a pointer of Git LFS; `git lfs pull`"):
         read_source("crema-d", root)
+
+
+@pytest.mark.parametrize("hollow", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:"])
+@pytest.mark.parametrize(
+    ("layout", "first", "second"),
+    [
+        ("crema-d", "VideoFlash/1001_DFA_ANG_XX.flv", "VideoMP4/1001_DFA_ANG_XX.mp4"),
+        ("ravdess", "a/01-01-03-01-01-01-01.mp4", "b/02-01-03-01-01-01-01.mp4"),
+        ("mead", "M003/video/front/angry/level_1/001.mp4", "M003/video/top/angry/level_1/001.mp4"),
+    ],
+)
+def test_of_two_files_of_a_take_the_one_that_holds_something_counts(
+    tmp_path: Path, layout: str, first: str, second: str, hollow: bytes
+) -> None:
+    touched(tmp_path, first, second)
+    for file in (first, second):
+        (tmp_path / file).write_bytes(b"a video")
+    assert [clip.source for clip in read_source(layout, tmp_path).clips] == [first]
+    (tmp_path / first).write_bytes(hollow)
+    assert [clip.source for clip in read_source(layout, tmp_path).clips] == [second]
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("crema-d", "VideoFlash/1001_DFA_ANG_XX.flv"),
+        ("ravdess", "Actor_01/01-01-03-01-01-01-01.mp4"),
+        ("mead", "M003/video/front/angry/level_1/001.mp4"),
+    ],
+)
+def test_what_a_mac_packed_beside_the_files_is_passed_over(tmp_path: Path, layout: str, file: str) -> None:
+    touched(tmp_path / "__MACOSX", file, f"{Path(file).parent}/._{Path(file).name}")
+    with pytest.raises(DataError, match=f"not the {layout} layout"):
+        read_source(layout, tmp_path)
 
 
 # RAVDESS
@@ -376,9 +410,10 @@ def test_folds_of_a_csv(tmp_path: Path) -> None:
 def test_folds_of_other_names_are_numbered(tmp_path: Path) -> None:
     source = read_source("csv", write_list(tmp_path, "a.mp4,Joy,p1,10", "b.mp4,Fury,P2,0", "c.mp4,Joy,p-2,2"))
     assert [clip.fold for clip in source.clips] == [3, 1, 2]
-    assert source.notes[:2] == (
+    assert source.notes == (
         'folds "0", "2", "10": numbered 1 to 3',
-        'persons "p-2" are in several folds: they are trained on and tested on',
+        'persons "P2", "p-2": taken for one, P2',
+        'persons "P2" are in several folds: they are trained on and tested on',
     )
 
 
@@ -392,6 +427,72 @@ def test_folds_of_other_names_are_numbered(tmp_path: Path) -> None:
 def test_folds_of_a_csv_that_cannot_be(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_source("csv", write_list(tmp_path, *rows))
+
+
+# Folds of persons
+
+
+@pytest.mark.parametrize(
+    ("layout", "persons", "folds", "note"),
+    [
+        ("ravdess", 1, None, "no folds, as there is one person alone"),
+        ("ravdess", 2, 2, "2 folds, as there are no more persons"),
+        ("ravdess", 6, 6, None),
+        ("ravdess", 9, 6, None),
+        ("crema-d", 1, None, "no folds, as there is one person alone"),
+        ("crema-d", 4, 4, "4 folds, as there are no more persons"),
+        ("csv", 1, None, "no folds, as there is one person alone"),
+        ("csv", 3, 3, "3 folds, as there are no more persons"),
+        ("csv", 7, 5, None),
+    ],
+)
+def test_a_copy_of_few_persons_has_as_many_folds(
+    tmp_path: Path, layout: str, persons: int, folds: int | None, note: str | None
+) -> None:
+    """People fetch one archive of many first."""
+    numbers = range(1, persons + 1)
+    if layout == "csv":
+        rows = [f"{n}.mp4,{label},p{n}" for n, label in zip(numbers, "ABABABA", strict=False)]
+        source = read_source("csv", write_list(tmp_path, *rows, header="video,label,subject"))
+    else:
+        pattern = "01-01-03-01-01-01-0{}.mp4" if layout == "ravdess" else "100{}_DFA_ANG_XX.flv"
+        source = read_source(layout, touched(tmp_path, *(pattern.format(n) for n in numbers)))
+    assert source.folds == folds
+    assert {clip.fold for clip in source.clips} == ({None} if folds is None else set(range(1, folds + 1)))
+    assert [line for line in source.notes if "folds" in line] == ([] if note is None else [note])
+
+
+def test_a_csv_with_splits_or_without_all_persons_gets_no_folds(tmp_path: Path) -> None:
+    for header, rows in (
+        ("video,label,subject,split", ("a.mp4,Joy,p1,train", "b.mp4,Fury,p2,test")),
+        ("video,label,subject", ("a.mp4,Joy,p1", "b.mp4,Fury,")),
+        ("video,label", ("a.mp4,Joy", "b.mp4,Fury")),
+    ):
+        assert read_source("csv", write_list(tmp_path, *rows, header=header)).folds is None
+
+
+def test_who_is_trained_on_and_tested_on_is_told(tmp_path: Path) -> None:
+    told = r'persons "P1" are in several {}: they are trained on and tested on'
+    split = write_list(
+        tmp_path,
+        *("a.mp4,Joy,P1,train", "b.mp4,Fury,p-1,test", "c.mp4,Joy,p2,val", "d.mp4,Joy,p2,test"),
+        header="video,label,subject,split",
+    )
+    assert read_source("csv", split).notes[-1] == told.format("splits")
+    fold = write_list(tmp_path, "a.mp4,Joy,P1,1", "b.mp4,Fury,P1,2", "c.mp4,Joy,p2,1")
+    assert read_source("csv", fold).notes[-1] == told.format("folds")
+    both = write_list(tmp_path, "a.mp4,Joy,p1,1,train", "b.mp4,Fury,p2,2,test", header="video,label,subject,fold,split")
+    assert read_source("csv", both).notes == ("train, val and test are not heeded, as there are folds",)
+
+
+def test_a_set_is_divided_otherwise_in_place(tmp_path: Path) -> None:
+    source = draw_ravdess(tmp_path / "source", actors=3)
+    assert prepared("ravdess", source, tmp_path / "set").folds == 3
+    preparation = prepare("ravdess", source, tmp_path / "set", size=CROP, detector=DrawnFaces(), folds=2)
+    assert preparation.found_done == 24
+    made = open_prepared(tmp_path / "set")
+    assert {clip.subject: clip.fold for clip in made.clips} == {"01": 1, "02": 2, "03": 1}
+    assert len(made.partitions()) == made.folds == 2
 
 
 # Classes
@@ -411,6 +512,22 @@ def test_classes_are_picked_and_put_together(tmp_path: Path) -> None:
     assert all(whole[clip.name] == clip.fold for clip in source.clips)
     named = read_source("ravdess", root, 2, "Happy=Joy,Calm=Joy,Sad")
     assert named.classes == ("Joy", "Sad")
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("Happy,Calm=Neutral", {"Happy": 2, "Neutral": 4}),
+        ("Sad,Disgust=anger,Angry=anger", {"Sad": 2, "anger": 4}),
+        ("Calm=Neutral,Fear=Surprise,Sad", {"Neutral": 4, "Surprise": 4, "Sad": 2}),
+        ("Happy,Calm=Neutral,Neutral=-", {"Happy": 2, "Neutral": 2}),
+    ],
+)
+def test_a_class_that_others_are_put_into_keeps_its_own_clips(
+    tmp_path: Path, text: str, counts: dict[str, int]
+) -> None:
+    root = touched(tmp_path, *(f"Actor_0{a}/01-01-0{code}-01-01-01-0{a}.mp4" for a in (1, 2) for code in range(1, 9)))
+    assert Counter(clip.label for clip in read_source("ravdess", root, 2, text).clips) == counts
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.transforms import Bbox
 
-from fan_fer.attention.poolings.registry import PAPER, SHIPPED
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError
 from fan_fer.evaluation.metrics import Scores, score
 from fan_fer.evaluation.pictures import plot_confusion, write_confusion
 from fan_fer.output.colors import BLUE, ORANGE
 from fan_fer.paper.picture import plot_table, write_table_plot
-from fan_fer.paper.table import Table, VariantResult
+from fan_fer.paper.table import TITLES, Table, VariantResult
 
 from ..fakes import names
 
@@ -90,16 +90,36 @@ def test_every_table_makes_a_picture(
     assert cv2.imread(str(tmp_path / "t.png")).shape[1] > 1500
 
 
-def test_all_names_of_variants_lie_in_the_picture() -> None:
-    figure = plot_table(table((*PAPER, *SHIPPED)))
-    figure.canvas.draw()
-    points, curves = figure.axes
-    texts = [*points.get_yticklabels(), *points.get_legend().get_texts(), *curves.get_legend().get_texts()]
-    assert len(texts) > 2 * len(SHIPPED)
-    for text in texts:
-        box = text.get_window_extent()
-        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text.get_text()
-        assert figure.bbox.y0 <= box.y0, text.get_text()
+@pytest.mark.parametrize(
+    "variants",
+    [
+        ("score-fusion", "self", "fan"),
+        ("mean", "abmil"),
+        ("fan", "mean", "top-k", "softmax"),
+        ("score-fusion", "self", "fan", "mean", "max", "softmax", "abmil", "top-k", "gru"),
+        ("fan", "words"),
+        ("fan", "word", "words", "mean"),
+    ],
+)
+def test_every_name_is_within_the_picture_and_apart_from_the_others(
+    monkeypatch: pytest.MonkeyPatch, variants: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(TITLES, "words", "a pooling of our own with a title that goes on and on over several lines")
+    monkeypatch.setitem(TITLES, "word", "Pooling" * 9)
+    figure = plot_table(table(variants))
+    figure.draw_without_rendering()
+    page = figure.bbox
+    texts = [*figure.texts, *figure.axes[0].get_yticklabels()]
+    for axes in figure.axes:
+        texts += [axes.xaxis.label, *axes.get_legend().get_texts()]
+    boxes = {text: text.get_window_extent() for text in texts}
+    for text, box in boxes.items():
+        assert page.x0 <= box.x0 < box.x1 <= page.x1, text.get_text()
+        assert page.y0 <= box.y0 < box.y1 <= page.y1, text.get_text()
+    shown = [(text.get_text(), box) for text, box in boxes.items()]
+    for place, (name, box) in enumerate(shown):
+        for other, another in shown[:place]:
+            assert not Bbox.intersection(box.padded(-1), another.padded(-1)), (name, other)
 
 
 def test_other_suffixes_are_refused(tmp_path: Path) -> None:

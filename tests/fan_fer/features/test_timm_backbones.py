@@ -154,7 +154,7 @@ def test_pretrained_weights_that_cannot_be_had(
     monkeypatch.setattr(timm, "create_model", create)
     arguments = ["train", afew.folder, "--backbone", SMALL, "--init", "pretrained", "--out", tmp_path / "run"]
     code = main(list(map(str, arguments)))
-    message = r"timm:test_resnet: the weights that timm publishes cannot be had \(cannot find\); --init none, or a file"
+    message = r"timm:test_resnet: the weights that timm publishes cannot be had \(cannot find\); --init FILE takes"
     assert_one_error((code, *capsys.readouterr()), message)
     assert not (tmp_path / "run").exists()
 
@@ -165,7 +165,7 @@ def test_pretrained_weights_that_cannot_be_had(
         (["--backbone", "timm:vgg99", "--init", "none"], r"'timm:vgg99', which timm .* does not have"),
         (["--backbone", "timm:hf-hub:a/b", "--init", "none"], r"which timm .* does not have"),
         (["--backbone", "timm:resnet18.nope", "--init", "none"], r"cannot be made \(Invalid pretrained tag"),
-        (["--backbone", SMALL], r"timm:test_resnet: no network with it ships; --init pretrained, none or a file is"),
+        (["--backbone", SMALL], r"timm:test_resnet: no network with it ships; --init pretrained or a file is wanted"),
         (["--backbone", SMALL, "--init", "none", "--freeze-backbone"], r"a frozen backbone of random weights"),
     ],
 )

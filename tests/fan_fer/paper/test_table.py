@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,15 @@ def test_more_seeds_add_to_a_table(make, afew: Path, tmp_path: Path) -> None:
     assert read(tmp_path)["seeds"] == 2
 
 
+def test_every_backbone_that_is_asked_for_has_a_table_of_its_own(make, afew: Path) -> None:
+    for backbone, below in ((None, "tiny"), ("resnet18", "tiny-resnet18")):
+        options = () if backbone is None else ("--backbone", backbone)
+        code, out, err = make(afew, *options, "--seeds", 1, "--variants", "mean")
+        assert code == DONE, err
+        assert "Recipe tiny, backbone resnet18, validation clips" in out
+        assert read(afew / "runs" / below)["backbone"] == "resnet18"
+
+
 def test_other_poolings_under_the_same_protocol(make, ckplus: Path, tmp_path: Path) -> None:
     code, out, _ = make(ckplus, "--seeds", 1, "--variants", "abmil,fan,mean", "--out", tmp_path)
     assert code == DONE
@@ -301,7 +311,7 @@ def test_a_table_across_two_sets(make, ravdess: Path, crema_d: Path) -> None:
     folder = crema_d / "runs" / "tiny-from-ravdess"
     values, markdown = read(folder), (folder / "table.md").read_text()
     assert (values["trained_on"], values["set"], values["clips"]) == ("ravdess", "crema", 36)
-    assert "recipe tiny, trained on ravdess, 1 seed, 36 test clips" in markdown.lower()
+    assert "recipe tiny, backbone resnet18, trained on ravdess, 1 seed, 36 test clips" in markdown.lower()
     assert "95 % bootstrap intervals over the 6 subjects" in markdown
     assert (
         "Published: 60.6 %, unweighted average recall by EMO-AffectNet's networks, trained on five other sets"
@@ -330,6 +340,53 @@ def test_sets_that_cannot_be_crossed(make, ravdess: Path, crema_d: Path, ckplus:
         ((), r"either DST, a prepared set, or --cross with two of them is wanted"),
     ):
         assert_one_error(make(*options), message)
+
+
+def prepared_copies(folder: Path, layout: str, first: list[Path], second: list[Path]) -> list[Path]:
+    """Two prepared sets, each of a folder with copies of the files."""
+    made = []
+    for name, files in (("a", first), ("b", second)):
+        for file in files:
+            (folder / f"source-{name}" / file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / f"source-{name}" / file.parent.name)
+        prepare(layout, folder / f"source-{name}", folder / name, size=CROP, detector=DrawnFaces())
+        made.append(folder / name)
+    return made
+
+
+def test_sets_that_share_clips_are_not_crossed(make, tmp_path: Path) -> None:
+    files = sorted(draw_crema_d(tmp_path / "crema", actors=3).rglob("*.avi"))
+    for number, layout in enumerate(("crema-d", "ravdess", "folders")):
+        if layout == "ravdess":
+            files = sorted(draw_ravdess(tmp_path / "ravdess", actors=3).rglob("01-*.avi"))
+        both = prepared_copies(tmp_path / str(number), layout, files[:-3], files[6:])
+        assert_one_error(
+            make("--cross", *both), r"b: \d+ of its clips are in .*a too, such as .*; sets that share no clip"
+        )
+
+
+def test_persons_who_are_in_both_sets_are_told(make, tmp_path: Path) -> None:
+    files = sorted(draw_crema_d(tmp_path / "source", actors=4).rglob("*.avi"))
+    both = prepared_copies(tmp_path, "crema-d", files[::2], [*files[1:12:2], *files[19::2]])
+    code, out, err = make("--cross", *both, "--seeds", 1, "--variants", "fan", "--no-validation")
+    assert code == DONE, err
+    assert "3 of the subjects are both trained on and tested on: the scores are optimistic." in out
+    prepared = open_prepared(both[0])
+    assert prepared.shared_people == 0
+    with_val, without = ["train", "test", "val", "train", "test"], ["train", "test", "train", "train", "test"]
+    for parts, people, shared in (
+        (with_val, "aabbb", 1),
+        (with_val, "abcba", 0),
+        (with_val, "abcde", 0),
+        (without, "abbab", 1),
+        (without, "abcba", 2),
+        (without, "abcdb", 0),
+    ):
+        clips = [
+            replace(clip, split=split, subject=person)
+            for clip, split, person in zip(prepared.clips, parts, people, strict=False)
+        ]
+        assert replace(prepared, clips=tuple(clips), folds=None).shared_people == shared, people
 
 
 # The table itself, from runs that are made up
@@ -401,6 +458,20 @@ def test_a_layout_the_paper_does_not_have_has_no_published_figures(ckplus: Path)
     table = make_table(prepared.__class__(**{**vars(prepared), "layout": "folders"}), "tiny", runs)
     assert "ublished" not in table_markdown(table)
     assert table.to_dict()["published"] is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "classes", "percent"),
+    [("crema-d", 6, [58.2]), ("crema-d", 5, []), ("crema-d", 2, []), ("ravdess", 7, []), ("ckplus", 6, [])],
+)
+def test_published_figures_stand_beside_as_many_classes_with_clips(
+    ckplus: Path, layout: str, classes: int, percent: list[float]
+) -> None:
+    """A copy may lack all clips of a class that its layout has."""
+    clips, labels = [f"c{place}" for place in range(8)], [place % classes for place in range(8)]
+    runs = {("fan", "val", 0): MadeUpRun(clips, labels, labels, labels, ckplus)}
+    table = make_table(replace(open_prepared(ckplus), layout=layout), "tiny", runs)
+    assert [anchor.percent for anchor in table.anchors] == percent
 
 
 def test_the_part_that_is_tested_on_is_named(ckplus: Path) -> None:

@@ -113,6 +113,16 @@ def test_mistakes_in_a_recipe(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("table", ["", "[layout.afew]\n", "[variant.fan]\n", "[layout.afew.variant.fan]\n"])
+def test_a_file_that_a_recipe_names_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    (tmp_path / "recipes").mkdir()
+    path = tmp_path / "recipes" / "own.toml"
+    monkeypatch.chdir(tmp_path)
+    for written, wanted in (("votes.csv", "recipes/votes.csv"), ("/data/votes.csv", "/data/votes.csv")):
+        path.write_text(f'epochs = 5\nlr = 1\n{table}soft_labels = "{written}"\n')
+        assert Path(load_recipe("recipes/own.toml").settings("afew", "fan").soft_labels) == Path(wanted)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_a_recipe_is_read_whatever_wrote_it(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "own.toml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,10 @@ def write(path: Path, prepared: PreparedSet, *rows: str) -> Path:
 
 def test_votes_become_shares(afew: PreparedSet, tmp_path: Path) -> None:
     name = afew.clips[0].name
-    shares = read_soft_labels(write(tmp_path / "a.csv", afew, f"{name},1,0,0,3,,0,0", "other,1,1,1,1,1,1,1"), afew)
+    shares, told = read_soft_labels(
+        write(tmp_path / "a.csv", afew, f"{name},1,0,0,3,,0,0", "other,1,1,1,1,1,1,1"), afew
+    )
+    assert told == 1
     assert shares[0].tolist() == [0.25, 0, 0, 0.75, 0, 0, 0]
     for clip, own in zip(afew.clips[1:], shares[1:], strict=True):
         assert own.tolist() == [float(label == clip.label) for label in afew.classes]
@@ -45,9 +49,10 @@ def test_votes_become_shares(afew: PreparedSet, tmp_path: Path) -> None:
 
 def test_of_two_sets_it_names_clips_of_the_one_to_train_on(afew: PreparedSet, tmp_path: Path) -> None:
     other = open_prepared(prepared_afew(tmp_path, train=1, val=1, frames=1))
+    other = replace(other, clips=tuple(replace(clip, name=f"other/{clip.name}") for clip in other.clips))
     both = cross_sets(afew, other)
-    shares = read_soft_labels(write(tmp_path / "a.csv", afew, f"{afew.clips[2].name},1,0,0,3,,0,0"), both)
-    assert shares.shape == (len(afew.clips) + len(other.clips), 7)
+    shares, told = read_soft_labels(write(tmp_path / "a.csv", afew, f"{afew.clips[2].name},1,0,0,3,,0,0"), both)
+    assert (shares.shape, told) == ((len(afew.clips) + len(other.clips), 7), 1)
     changed = [place for place, row in enumerate(shares) if row.max() < 1]
     assert [both.clips[place].name for place in changed] == [f"train/{afew.clips[2].name}"]
     with pytest.raises(DataError, match=f"names no clip of {re.escape(str(afew.folder))}; "):
@@ -92,7 +97,9 @@ def test_a_run_learns_what_the_file_says(afew: PreparedSet, tmp_path: Path) -> N
     rows = [f"{clip.name},1,0,0,0,0,0,0" for clip in afew.clips]  # all are the first class
     values = VALUES | {"soft_labels": str(write(tmp_path / "a.csv", afew, *rows))}
     spec = RunSpec("mean", "val", 0, Recipe("test", "test", values), init)
-    result = train_run(afew, spec, tmp_path / "run", "cpu")
+    lines: list[str] = []
+    result = train_run(afew, spec, tmp_path / "run", "cpu", report=lines.append)
+    assert f"soft labels for {len(rows)} clips; the others keep their label" in lines
     assert {int(clip.probabilities.argmax()) for clip in result.scores("last")} == {0}
     identity = spec.identity(afew)
     write(tmp_path / "a.csv", afew, *rows[:3])

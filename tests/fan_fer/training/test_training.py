@@ -297,6 +297,16 @@ def test_networks_of_a_run_that_was_made_without(
     assert_same_run(tmp_path / "at once", tmp_path / "later")
 
 
+def test_one_class_alone_is_nothing_to_learn(afew: PreparedSet, ckplus: PreparedSet, backbone: Path) -> None:
+    for prepared, partition in ((afew, "val"), (ckplus, "fold-1")):
+        (part,) = (part for part in prepared.partitions() if part.name == partition)
+        clips = [
+            replace(clip, label="Happy") if index in part.train else clip for index, clip in enumerate(prepared.clips)
+        ]
+        with pytest.raises(TrainingError, match="all clips to train on are of one class, Happy; two or more are want"):
+            train_run(replace(prepared, clips=tuple(clips)), spec("fan", backbone, partition), Path("unused"), "cpu")
+
+
 def test_test_clips_do_not_touch_the_training(ckplus: PreparedSet, backbone: Path) -> None:
     """Folds are of persons: nobody who is tested on is trained on."""
     subjects = {partition.name: {ckplus.clips[i].subject for i in partition.test} for partition in ckplus.partitions()}
@@ -569,3 +579,6 @@ def test_command_explosion(train: Command, afew: PreparedSet, tmp_path: Path) ->
 def test_default_folder_of_a_run() -> None:
     run = RunSpec("self", "fold-2", 7, Recipe("fast", "fast", {}))
     assert run_folder(Path("set"), run) == Path("set/runs/fast/self/fold-2/seed-7")
+    for backbone, below in (("face29", "fast-face29"), ("timm:resnet18.a1_in1k", "fast-timm-resnet18.a1_in1k")):
+        folder = run_folder(Path("set"), replace(run, backbone=backbone))
+        assert folder == Path("set/runs") / below / "self/fold-2/seed-7"

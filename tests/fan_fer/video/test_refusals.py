@@ -192,6 +192,15 @@ def test_what_is_something_else(tmp_path: Path) -> None:
             Video(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.flv", "clip", "face.png", "face.webp"])
+def test_what_git_lfs_did_not_fetch(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        VideoError, match=rf"{name}: is a pointer of Git LFS; `git lfs pull` fetches what it stands for"
+    ):
+        next(iter(open_clip(tmp_path / name)))
+
+
 def test_a_picture_in_tiles(tmp_path: Path) -> None:
     """As telephones write them; a small picture of the whole is beside it, and is not taken for it."""
     tiles = [np.full((64, 64, 3), value, np.uint8) for value in (10, 90, 170, 250)]

@@ -19,7 +19,7 @@ from fan_fer.base.errors import VideoError, one_line
 from fan_fer.video.containers import ENCRYPTED, codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import HEAD, count_images, decode_images, is_image
-from fan_fer.video.paths import Readable, open_file, read_bytes
+from fan_fer.video.paths import Readable, open_container, open_file, read_bytes
 from fan_fer.video.streams import MP4, Undecodable, picture_streams, refuse
 from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
@@ -122,7 +122,7 @@ class Video:
         file = None if self.name is not None and self.path is None else self._file()
         try:
             source, timeout = (self.name, TIMEOUT) if file is None else (Readable(file), None)
-            with av.open(source, metadata_errors="replace", timeout=timeout) as container:
+            with open_container(source, timeout) as container:
                 yield _Decoding(container, self._shown, file, self._stream)
         except Undecodable:
             codec = None if file is None else codec_name(file)

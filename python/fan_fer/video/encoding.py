@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.opencv import cv2
-from fan_fer.video.paths import Readable, open_file
+from fan_fer.video.paths import Readable, open_container, open_file
 
 TIME_BASE = Fraction(1, 90_000)  # of a frame's time, in seconds
 QUALITY = {"crf": "20", "preset": "veryfast"}
@@ -88,7 +88,7 @@ class Sound:
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None
         try:
-            self._input = av.open(Readable(self._file), metadata_errors="replace")
+            self._input = open_container(Readable(self._file))
             if self._input.streams.audio:
                 self._packets = self._read(output)
                 self._next = next(self._packets, None)

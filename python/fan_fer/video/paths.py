@@ -56,5 +56,5 @@ class Readable:
 
 
 def open_container(source: Any, timeout: tuple[float, float] | None = None) -> Any:
-    """What PyAV opens: an address or a Readable. timeout: seconds to open and to read. Raises av.FFmpegError, OSError."""
+    """An address or a Readable, opened by PyAV. timeout: seconds to open and to read. Raises av.FFmpegError, OSError."""
     return av.open(source, timeout=timeout, **ANY_TAGS)

@@ -56,5 +56,5 @@ class Readable:
 
 
 def open_container(source: Any, timeout: tuple[float, float] | None = None) -> Any:
-    """An address or a Readable, opened by PyAV. timeout: seconds to open and to read. Raises av.FFmpegError, OSError."""
+    """Opens an address or a Readable with PyAV. timeout: seconds to open and to read. Raises FFmpegError, OSError."""
     return av.open(source, timeout=timeout, **ANY_TAGS)

@@ -89,7 +89,8 @@ class Sound:
         self._next: Any = None
         try:
             self._input = open_container(Readable(self._file))
-            if self._input.streams.audio:
+            sounds = self._input.streams.audio
+            if sounds and sounds[0].codec_context is not None:  # None where no decoder is there for it
                 self._packets = self._read(output)
                 self._next = next(self._packets, None)
         except av.FFmpegError:

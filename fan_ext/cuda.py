@@ -34,7 +34,7 @@ def cuda_launch_plan(
         total_frames: frames T of all packed clips together; None for dense ones.
 
     Returns:
-        ``regime`` ("warp per clip", "resident", "cluster" or "split", see docs/cuda.md), ``launches``, and for each,
+        ``regime`` ("registers", "resident", "cluster" or "split", see docs/cuda.md), ``launches``, and for each,
         in order, in ``kernels``: its ``name``, ``grid`` and ``block`` (blocks, and threads of each), ``shared_bytes``
         of a block; these of the first also directly. ``cluster`` (blocks that share a clip), ``clips_per_block``,
         ``rows_in_shared`` (of a clip, or of a block's part of one), ``part_frames`` (of a part of a split clip, else 0;

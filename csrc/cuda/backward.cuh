@@ -141,50 +141,58 @@ class ParameterSums {
 
   // step: pieces of a row that the block's threads take at a time.
   FAN_DEVICE ParameterSums(const BackwardCall<T>& call, int step)
-      : layout_(call.layout),
-        partial_(call.partial() + blockIdx.x * partial_width(call.dim(), kRelation)),
-        dim_(call.dim()),
-        step_(step) {
+      : call_(call), layout_(call.layout), dim_(call.dim()), step_(step) {
     if (!in_shared()) {
       for (int i = threadIdx.x; i < K * dim_; i += blockDim.x)
-        partial_[i] = A(0);  // there before the first clip's sums
+        partial()[i] = A(0);  // there before the first clip's sums
     } else {
       const int rounds = (dim_ + step_ * W - 1) / (step_ * W);
-      for (int i = 0; i < rounds * K * W; ++i) shared(i)[threadIdx.x] = A(0);
+      for (int i = 0; i < rounds * K * kParts; ++i) shared(i)[threadIdx.x] = {};
     }
   }
   FAN_DEVICE bool in_shared() const { return layout_.at[kSums] < layout_.at[kSums + 1]; }
 
   // k: of which parameter. piece: of a row, this thread's.
   FAN_DEVICE void add(int k, int piece, const Piece<T>& values) const {
+    if (in_shared()) return add_at(k, piece / step_, values);
     for (int e = 0; e < W; ++e) {
-      if (in_shared()) {
-        shared((piece / step_ * K + k) * W + e)[threadIdx.x] += values.at[e];
-      } else if (piece * W + e < dim_) {
-        partial_[k * dim_ + piece * W + e] += values.at[e];
-      }
+      if (piece * W + e < dim_) partial()[k * dim_ + piece * W + e] += values.at[e];
+    }
+  }
+  // round: the piece over the step. In shared memory.
+  FAN_DEVICE void add_at(int k, int round, const Piece<T>& values) const {
+    for (int part = 0; part < kParts; ++part) {
+      auto& to = shared((round * K + k) * kParts + part)[threadIdx.x];
+      auto sums = to;
+      for (int e = 0; e < kPart; ++e) sums.at[e] += values.at[part * kPart + e];
+      to = sums;
     }
   }
   // Leaves the block's sums in its row of global memory.
   FAN_DEVICE void finish() {
     A biases[2] = {b0, b1};
     Team<A>(layout_, 1).reduce(biases, Add());
-    if (threadIdx.x == 0) partial_[K * dim_] = biases[0];
-    if (kRelation && threadIdx.x == 0) partial_[K * dim_ + 1] = biases[1];
+    if (threadIdx.x == 0) partial()[K * dim_] = biases[0];
+    if (kRelation && threadIdx.x == 0) partial()[K * dim_ + 1] = biases[1];
     for (int i = threadIdx.x; in_shared() && i < K * dim_; i += blockDim.x) {
-      const int d = i % dim_, piece = d / W;
-      const A* const sums = shared((piece / step_ * K + i / dim_) * W + d % W) + piece % step_;
+      const int d = i % dim_, piece = d / W, part = d % W / kPart;
+      const auto* const sums = shared((piece / step_ * K + i / dim_) * kParts + part) + piece % step_;
       A sum = 0;
-      for (int group = 0; group < static_cast<int>(blockDim.x) / step_; ++group) sum += sums[group * step_];
-      partial_[i] = sum;
+      for (int group = 0; group < static_cast<int>(blockDim.x) / step_; ++group)
+        sum += sums[group * step_].at[d % kPart];
+      partial()[i] = sum;
     }
   }
 
  private:
-  FAN_DEVICE A* shared(int i) const { return area<A>(layout_, kSums) + i * blockDim.x; }
+  static constexpr int kPart = 16 / sizeof(A), kParts = W / kPart;  // 16 bytes of a piece: lanes do not meet in a bank
 
+  FAN_DEVICE Values<A, kPart>* shared(int i) const { return area<Values<A, kPart>>(layout_, kSums) + i * blockDim.x; }
+
+  FAN_DEVICE A* partial() const { return call_.partial() + blockIdx.x * partial_width(dim_, kRelation); }
+
+  const BackwardCall<T>& call_;
   const Layout& layout_;
-  A* partial_;
   int dim_, step_;
 };
 
@@ -203,7 +211,7 @@ struct GradientColumns {
       add_product(dg, C, q(2));
     }
   }
-  FAN_DEVICE void write(T* to, const Values<Accumulator<T>, kFactors>& factors, int count, bool aligned) const {
+  FAN_DEVICE Piece<T> of(const Values<Accumulator<T>, kFactors>& factors) const {
     Piece<T> df = {};
     if (!(factors.at[kP] < 0)) {
       add_product(df, factors.at[kP], dg);
@@ -213,7 +221,7 @@ struct GradientColumns {
         add_product(df, factors.at[kDz], q1a);
       }
     }
-    store(to, df, count, aligned);
+    return df;
   }
 };
 
@@ -241,7 +249,7 @@ FAN_DEVICE void write_gradients(const BackwardCall<T>& call, const Rows<T>& rows
       add_product(dq0, factor.at[kDs], x);
       if constexpr (kRelation) add_product(dq1a, factor.at[kDz], x);
       if (call.to.features == nullptr) continue;
-      gradient.write(call.to.features + (rows.frames.first + rows.first + i) * dim + d, factor, count, aligned);
+      store(call.to.features + (rows.frames.first + rows.first + i) * dim + d, gradient.of(factor), count, aligned);
     }
     const int of_row = rows.first_column / kWidth<T> + piece;
     sums.add(0, of_row, dq0);
@@ -271,33 +279,54 @@ FAN_DEVICE Accumulator<T>* scratch_of(const BackwardCall<T>& call) {
   return slot_scalar(call, kBackwardScalars, 0);
 }
 
-// Of the frames of a part, in shared memory: f.G and f.V, and their factors.
-template <typename T, bool kRelation>
-struct PartFrames {
+// Of so many of a clip's frames, in shared memory: f.G and f.V, and their factors. A team has some each.
+template <typename T, bool kRelation, typename Team>
+struct FrameGradients {
   using A = Accumulator<T>;
   const BackwardCall<T>& call;
-  const Part<T>& part;
-  Team<A>& team;
-  A* const fG = area<A>(call.layout, kFrames);
-  A* const fV = fG + call.layout.frames;
-  Values<A, kFactors>* const factors = reinterpret_cast<Values<A, kFactors>*>(fV + call.layout.frames);
+  const Clip<T>& frames;
+  Team& team;
+  A *const fG, *const fV;
+  Values<A, kFactors>* const factors;
+
+  // first: of those that the block's shared memory has room for.
+  FAN_DEVICE FrameGradients(const BackwardCall<T>& call, const Clip<T>& frames, Team& team, int first = 0)
+      : call(call),
+        frames(frames),
+        team(team),
+        fG(area<A>(call.layout, kFrames) + first),
+        fV(fG + call.layout.frames),
+        factors(reinterpret_cast<Values<A, kFactors>*>(area<A>(call.layout, kFrames) + 2 * call.layout.frames) +
+                first) {}
 
   // body(i, frame), for those of this thread.
   template <typename Body>
   FAN_DEVICE void for_each(const Body& body) const {
-    for (int i = team.rank; i < part.frames.length; i += team.size) {
-      body(i,
-           Frame<T, kRelation>(call, part.frames.first + i, part.frames.present(i), fG[i], kRelation ? fV[i] : A(0)));
+    for (int i = team.rank; i < frames.length; i += team.size) {
+      body(i, Frame<T, kRelation>(call, frames.first + i, frames.present(i), fG[i], kRelation ? fV[i] : A(0)));
     }
   }
   FAN_DEVICE FrameSums<A> sums() const {
-    for_each_tile(call, part.frames,
-                  [&](const Rows<T>& rows) { compute_frame_gradients<kRelation>(call, rows, team, part.b, fG, fV); });
-    __syncthreads();
     return sum_frames<kRelation, A>(team,
                                     [&](const auto& body) { for_each([&](int, const auto& frame) { body(frame); }); });
   }
+  // Adds the frames' part to the gradient of the bias.
+  FAN_DEVICE void compute_factors(const ClipSums<A>& clip, A& b0) const {
+    for_each([&](int i, const auto& frame) { factors[i] = frame.factors(clip, b0); });
+  }
 };
+
+// f.G and f.V of a part's frames, and their sums.
+template <bool kRelation, typename T>
+FAN_DEVICE FrameSums<Accumulator<T>> sum_part(const BackwardCall<T>& call, Team<Accumulator<T>>& team,
+                                              const Part<T>& part,
+                                              const FrameGradients<T, kRelation, Team<Accumulator<T>>>& frames) {
+  for_each_tile(call, part.frames, [&](const Rows<T>& rows) {
+    compute_frame_gradients<kRelation>(call, rows, team, part.b, frames.fG, frames.fV);
+  });
+  __syncthreads();
+  return frames.sums();
+}
 
 template <typename T, bool kRelation>
 __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
@@ -307,8 +336,8 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
   if (!Part<T>::may_exist(call, blockIdx.x)) return;
   const Part<T> part(call, team, blockIdx.x);
   if (!part.exists || part.whole) return;
-  const PartFrames<T, kRelation> frames{call, part, team};
-  const FrameSums<A> sums = frames.sums();
+  const FrameGradients<T, kRelation, Team<A>> frames(call, part.frames, team);
+  const FrameSums<A> sums = sum_part(call, team, part, frames);
 #pragma unroll
   for (int k = 0; k < kBackwardScalars; ++k) {
     if (team.rank == 0) *slot_scalar(call, k, part.slot) = sums.at[k];
@@ -345,10 +374,10 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
     const Part<T> part(call, team, slot);
     if (!part.exists) continue;
     __syncthreads();  // all are done with the part before
-    const PartFrames<T, kRelation> frames{call, part, team};
+    const FrameGradients<T, kRelation, Team<A>> frames(call, part.frames, team);
     ClipSums<A> clip;
     if (part.whole) {
-      clip = frames.sums().of_clip();
+      clip = sum_part(call, team, part, frames).of_clip();
     } else {
       clip = combine<kRelation, A>(team, part.count, [&](int64_t i) {
         FrameSums<A> sums;
@@ -361,7 +390,7 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks<T>)
       }
     }
     if (kRelation && part.number == 0 && team.rank == 0) sums.b1 += clip.C;
-    frames.for_each([&](int i, const auto& frame) { frames.factors[i] = frame.factors(clip, sums.b0); });
+    frames.compute_factors(clip, sums.b0);
     __syncthreads();
     for_each_tile(call, part.frames, [&](const Rows<T>& rows) {
       if (!part.whole) copy_rows(rows, team);
@@ -399,72 +428,6 @@ __global__ void __launch_bounds__(kReduceThreads) reduce_kernel(const __grid_con
   } else {
     store(column == weights ? call.to.self_bias : call.to.relation_bias, 0, sum);
   }
-}
-
-// Clips of a few frames are kept in registers.
-template <typename T, bool kRelation>
-__global__ void __launch_bounds__(kWarpThreads, 2) warp_backward_kernel(const __grid_constant__ BackwardCall<T> call) {
-  using A = Accumulator<T>;
-  constexpr int R = kWarpRows<T>, P = kWarpPieces<T>, W = kWidth<T>, K = kRelation ? 2 : 1;
-  const int lanes = call.layout.lanes, dim = call.dim();
-  const bool aligned = call.layout.aligned;
-  clear_idle_rows(call);
-  const Vectors<T> vectors(area<A>(call.layout, kVectors), P * lanes);
-  put_parameters<kRelation>(vectors, call, 0, P * lanes);
-  ParameterSums<T, kRelation> sums(call, lanes);
-  __syncthreads();
-
-  for (Lanes<T> own(call.clips, lanes); !own.done(); own.next()) {
-    uint4 rows[R][P];
-    load_rows(rows, call, own);
-    const T *const V = grad_out_of<kRelation>(call, own.b), *const G = V + (kRelation ? dim : 0);
-    const auto load_at = [&](const T* from, int d) { return load<T>(from + d, own.exists ? dim - d : 0, aligned); };
-    A dots[R][K] = {};
-#pragma unroll
-    for (int v = 0; v < P; ++v) {
-      const int d = own.piece(v) * W;
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        const auto vector = load_at(k == 0 ? G : V, d);
-#pragma unroll
-        for (int j = 0; j < R; ++j) add_dot(dots[j][k], vector, widen<T>(rows[j][v]));
-      }
-    }
-    sum_over_lanes(dots, lanes);
-
-    const bool present = own.rank < own.clip.length && own.clip.present(own.rank);
-    const Frame<T, kRelation> frame(call, own.clip.first + own.rank, present, dots[0][0], dots[0][K - 1]);
-    const ClipSums<A> clip = sum_frames<kRelation, A>(own, [&](const auto& body) { body(frame); }).of_clip();
-    A ds = 0;
-    const auto mine = frame.factors(clip, ds);
-    if (own.writes) sums.b0 += ds;
-    if (own.lane == 0) sums.b1 += clip.C;
-#pragma unroll
-    for (int v = 0; v < P; ++v) {
-      const int d = own.piece(v) * W;
-      const GradientColumns<T, kRelation> gradient(load_at(G, d), load_at(V, d), clip.C,
-                                                   [&](int k) { return vectors.get(k, own.piece(v)); });
-      Piece<T> dq0 = {}, dq1a = {}, dq1b = {};
-      if constexpr (kRelation) add_product(dq1b, clip.C, load_at(call.in.out + (own.b * 2 + 1) * dim, d));
-#pragma unroll
-      for (int j = 0; j < R; ++j) {
-        const auto x = widen<T>(rows[j][v]);
-        Values<A, kFactors> factors;  // not of all rows at once: there are not so many registers
-        for (int k = 0; k < kFactors; ++k) factors.at[k] = own.of_row(mine.at[k], j);
-        add_product(dq0, factors.at[kDs], x);
-        if constexpr (kRelation) add_product(dq1a, factors.at[kDz], x);
-        if (call.to.features == nullptr || j >= own.clip.length || d >= dim) continue;
-        gradient.write(call.to.features + (own.clip.first + j) * dim + d, factors, dim - d, aligned);
-      }
-      if (d >= dim) continue;
-      sums.add(0, own.piece(v), dq0);
-      if constexpr (kRelation) {
-        sums.add(1, own.piece(v), dq1a);
-        sums.add(2, own.piece(v), dq1b);
-      }
-    }
-  }
-  sums.finish();
 }
 
 }  // namespace fan::cuda

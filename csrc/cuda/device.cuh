@@ -63,6 +63,29 @@ FAN_DEVICE void copy_async(void* to_shared, const void* from_global) {
 #endif
 }
 
+// 16 bytes of global memory that the kernel does not write, or zeros: read once, or again soon.
+enum class Use { kOnce, kAgain };
+template <Use use>
+FAN_DEVICE uint4 load_piece(const void* from_global, bool wanted) {
+  uint4 bits;
+  const auto from = __cvta_generic_to_global(from_global);
+  const int read = wanted;
+  if constexpr (use == Use::kOnce) {
+    asm("{\n.reg .pred read;\nsetp.ne.s32 read, %5, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, "
+        "0;\n"
+        "@read ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+        : "=&r"(bits.x), "=&r"(bits.y), "=&r"(bits.z), "=&r"(bits.w)
+        : "l"(from), "r"(read));
+  } else {
+    asm("{\n.reg .pred read;\nsetp.ne.s32 read, %5, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, "
+        "0;\n"
+        "@read ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+        : "=&r"(bits.x), "=&r"(bits.y), "=&r"(bits.z), "=&r"(bits.w)
+        : "l"(from), "r"(read));
+  }
+  return bits;
+}
+
 // Writes 16 bytes to global memory at once, where the kernel does not read them. As plain C++, nvcc cuts it in four
 // where another branch writes the same elements one by one.
 FAN_DEVICE void store_piece(void* to_global, uint4 bits) {

@@ -28,29 +28,19 @@ FAN_DEVICE void write_idle_frames(const ForwardCall<T>& call) {
   for_each_idle_frame<1>(call.clips, [&](int64_t frame) { write_frame<kRelation>(call, frame, false, 0, 0, 0, 0, 0); });
 }
 
-// What is known of frames: s, z (before and after what g adds to it), u, and the weights p and r.
+// What is known of frames, in shared memory: s, z (before and after what g adds to it), u, and the weights p and r.
 template <typename T>
-struct Frames {  // of a block's, in shared memory
+struct Frames {
   using A = Accumulator<T>;
   A *s, *z, *u;
   Values<A, 2>* weights;
 
-  FAN_DEVICE explicit Frames(const Layout& layout)
-      : s(area<A>(layout, kFrames)),
+  // first: of those that the block's shared memory has room for.
+  FAN_DEVICE explicit Frames(const Layout& layout, int first = 0)
+      : s(area<A>(layout, kFrames) + first),
         z(s + layout.frames),
         u(z + layout.frames),
-        weights(reinterpret_cast<Values<A, 2>*>(u + layout.frames)) {}
-};
-template <typename T>
-struct OneFrame {  // a lane's
-  template <typename U>
-  struct One {
-    U value;
-    FAN_DEVICE U& operator[](int64_t) { return value; }
-  };
-  using A = Accumulator<T>;
-  One<A> s, z, u;
-  One<Values<A, 2>> weights{};
+        weights(reinterpret_cast<Values<A, 2>*>(area<A>(layout, kFrames) + 3 * layout.frames) + first) {}
 };
 
 // Of so many pieces from a column on, zeros behind the last column.
@@ -85,16 +75,16 @@ FAN_DEVICE void compute_logits(const Call<T>& call, const Rows<T>& rows, const T
   });
 }
 
-// write(column, sums) with the sums of the rows, weighted with p and, of K = 2, with r.
+// write(k, column, sums) with the sums of the rows, of k = 0 weighted with p and of k = 1, if K = 2, with r.
 template <int K, typename T, typename Write>
 FAN_DEVICE void sum_rows(const Rows<T>& rows, const Team<Accumulator<T>>& team,
                          const Values<Accumulator<T>, 2>* weights, const Layout& layout, const Write& write) {
   using A = Accumulator<T>;
-  constexpr int W = kWidth<T>;
   const Columns columns(rows.pieces, team);
-  const int n = rows.count;
-  A* const groups = area<A>(layout, kVectors);  // the sums of row groups and blocks
-  for (int round = 0; round < rows.pieces; round += columns.step) {
+  const int n = rows.count, step = columns.step;
+  A* const memory = area<A>(layout, kVectors);
+  const Vectors<T> of_groups(memory, step);
+  for (int round = 0; round < rows.pieces; round += step) {
     const int piece = round + columns.first;
     const bool active = piece < rows.pieces && columns.group < columns.groups;
     Piece<T> sums[K] = {};
@@ -106,31 +96,44 @@ FAN_DEVICE void sum_rows(const Rows<T>& rows, const Team<Accumulator<T>>& team,
         for (int k = 0; k < K; ++k) add_product(sums[k], weight.at[k], x);
       }
     }
-    bool writes = active && columns.group == 0;
-    if (team.blocks > 1 || columns.groups > 1) {
-      if (round > 0) team.sync();  // all have read the sums of the round before
-      for (int e = 0; active && e < K * W; ++e) groups[e * team.size + team.rank] = sums[e / W].at[e % W];
-      team.sync();
-      const auto add_groups = [&](const A* theirs, int first) {
-        for (int group = first; group < columns.groups; ++group) {
-          const A* const at = theirs + group * columns.step + columns.first;
-          for (int e = 0; e < K * W; ++e) sums[e / W].at[e % W] += at[e * team.size];
-        }
-      };
-      writes = writes && piece % team.blocks == team.block;
-      if (writes && team.blocks == 1) add_groups(groups, 1);
-      if (kHaveClusters && writes && team.blocks > 1) {
-        for (int k = 0; k < K; ++k) sums[k] = {};
-        for (int block = 0; block < team.blocks; ++block) add_groups(of_block(groups, block), 0);
+    const auto write_at = [&](int k, int at, const Piece<T>& total) {
+      if (round + at < rows.pieces) write(k, rows.first_column + (round + at) * kWidth<T>, total);
+    };
+    if (team.blocks == 1 && columns.groups == 1) {
+      for (int k = 0; k < K && active; ++k) write_at(k, columns.first, sums[k]);
+      continue;
+    }
+    if (round > 0) team.sync();  // all have read the sums of the round before
+    for (int k = 0; k < K && columns.group < columns.groups; ++k) {
+      of_groups.put(columns.group * K + k, columns.first, sums[k]);
+    }
+    __syncthreads();
+    for (int i = team.rank; i < K * step; i += team.size) {
+      const int k = i < step ? 0 : 1, at = i - k * step;
+      auto total = of_groups.get(k, at);
+      for (int group = 1; group < columns.groups; ++group) add_product(total, A(1), of_groups.get(group * K + k, at));
+      if (team.blocks == 1) {
+        write_at(k, at, total);
+      } else {
+        of_groups.put(k, at, total);
       }
     }
-    if (writes) write(rows.first_column + piece * W, sums);
+    if (!kHaveClusters || team.blocks == 1) continue;
+    sync_cluster();
+    for (int i = team.rank * team.blocks + team.block; i < K * step; i += team.size * team.blocks) {
+      const int k = i < step ? 0 : 1, at = i - k * step;
+      Piece<T> total = {};
+      for (int block = 0; block < team.blocks; ++block) {
+        add_product(total, A(1), Vectors<T>(const_cast<A*>(of_block(memory, block)), step).get(k, at));
+      }
+      write_at(k, at, total);
+    }
   }
   if (kHaveClusters && team.blocks > 1) sync_cluster();  // nobody reads on when a block's end takes its memory away
 }
 
-template <bool kRelation, typename T, typename Team, typename AnyFrames>
-FAN_DEVICE Softmax<Accumulator<T>> softmax_of_s(Team& team, const Clip<T>& clip, AnyFrames& frames) {
+template <bool kRelation, typename T, typename Team>
+FAN_DEVICE Softmax<Accumulator<T>> softmax_of_s(Team& team, const Clip<T>& clip, const Frames<T>& frames) {
   using A = Accumulator<T>;
   return Softmax<A>::over(team, clip.length, [&](int64_t i, Softmax<A>& own) {
     if (clip.present(i)) own.add(Weight<A>(frames.s[i]), kRelation ? frames.u[i] : A(0));
@@ -139,9 +142,9 @@ FAN_DEVICE Softmax<Accumulator<T>> softmax_of_s(Team& team, const Clip<T>& clip,
 
 // The frames' weights, of which the last, r with relation-attention, else p, are normalised within these frames; gives
 // what they are normalised by. self: of the whole clip.
-template <bool kRelation, typename T, typename Team, typename AnyFrames>
-FAN_DEVICE Softmax<Accumulator<T>> weigh(const ForwardCall<T>& call, Team& team, const Clip<T>& clip, AnyFrames& frames,
-                                         const Softmax<Accumulator<T>>& self) {
+template <bool kRelation, typename T, typename Team>
+FAN_DEVICE Softmax<Accumulator<T>> weigh(const ForwardCall<T>& call, Team& team, const Clip<T>& clip,
+                                         const Frames<T>& frames, const Softmax<Accumulator<T>>& self) {
   using A = Accumulator<T>;
   Softmax<A> last = self;
   if constexpr (kRelation) {
@@ -156,7 +159,7 @@ FAN_DEVICE Softmax<Accumulator<T>> weigh(const ForwardCall<T>& call, Team& team,
     const A s = frames.s[i], z = kRelation ? frames.z[i] : A(0), u = kRelation ? frames.u[i] : A(0);
     const A p = present ? self.normalised(Weight<A>(s)) : A(0);
     const A r = kRelation && present ? last.normalised(Weight<A>(s, z)) : A(0);
-    if (team.writes) write_frame<kRelation>(call, clip.first + i, present, s, p, z, u, r);
+    write_frame<kRelation>(call, clip.first + i, present, s, p, z, u, r);
     frames.weights[i] = {{p, r}};
   }
   return last;
@@ -196,18 +199,13 @@ FAN_DEVICE void weigh_and_sum(const ForwardCall<T>& call, Team<Accumulator<T>>& 
   const int dim = call.dim();
   for_each_tile(call, part.frames, [&](const Rows<T>& rows) {
     if (!there) copy_rows(rows, team);
-    sum_rows<K>(rows, team, frames.weights + rows.first, call.layout, [&](int d, const auto& sums) {
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        if (part.whole) {
-          store(call.to.out + (part.b * K + K - 1 - k) * dim + d, sums[k], dim - d, call.layout.aligned);
-          continue;
-        }
-        auto* const to = reinterpret_cast<Piece<T>*>(slot_row(call, k, part.slot) + d);
-        auto total = sums[k];
-        if (rows.first > 0) add_product(total, Accumulator<T>(1), *to);
-        *to = total;
+    sum_rows<K>(rows, team, frames.weights + rows.first, call.layout, [&](int k, int d, auto sums) {
+      if (part.whole) {
+        return store(call.to.out + (part.b * K + K - 1 - k) * dim + d, sums, dim - d, call.layout.aligned);
       }
+      auto* const to = reinterpret_cast<Piece<T>*>(slot_row(call, k, part.slot) + d);
+      if (rows.first > 0) add_product(sums, Accumulator<T>(1), *to);
+      *to = sums;
     });
   });
 }
@@ -261,6 +259,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2) combine_kernel(const __grid_co
   using A = Accumulator<T>;
   Team<A> team(call.layout, 1);
   A* const of_warps = area<A>(call.layout, kVectors);
+  A* const weights = of_warps + kMaxThreads;  // of kCombinedParts parts
   const int shares = call.layout.shares, share = blockIdx.x % shares, dim = call.dim(),
             width = (kRelation ? 2 : 1) * dim;
   for (int64_t b = blockIdx.x / shares; b < call.clips.clips; b += gridDim.x / shares) {
@@ -276,11 +275,17 @@ __global__ void __launch_bounds__(kMaxThreads, 2) combine_kernel(const __grid_co
     for (int begin = share * kWarpSize; begin < width; begin += shares * kWarpSize) {
       const int column = begin + team.lane;
       const bool of_last = !kRelation || column < dim;  // the sums with p are to be added only
+      const A* const rows = slot_row(call, kRelation && of_last, parts.first_slot) + column % dim;
       A sum = 0;
-#pragma unroll 4
-      for (int64_t i = team.warp; column < width && i < parts.count; i += team.warps) {
-        const A weight = of_last ? weight_of(i) : A(1);
-        sum += weight * slot_row(call, kRelation && of_last, parts.first_slot + i)[column % dim];
+      for (int64_t first = 0; first < parts.count; first += kCombinedParts) {
+        const int count = static_cast<int>(clamp(parts.count - first, 0, kCombinedParts));
+        __syncthreads();  // all have read the weights before
+        for (int i = team.rank; i < count; i += team.size) weights[i] = weight_of(first + i);
+        __syncthreads();
+#pragma unroll 8
+        for (int i = team.warp; i < count; i += team.warps) {
+          if (column < width) sum += (of_last ? weights[i] : A(1)) * rows[(first + i) * padded_dim(dim)];
+        }
       }
       __syncthreads();  // all have read the sums before
       of_warps[team.rank] = sum;
@@ -290,122 +295,13 @@ __global__ void __launch_bounds__(kMaxThreads, 2) combine_kernel(const __grid_co
       call.to.out[b * width + column] = narrow_one<T>(sum);
     }
 
+#pragma unroll 4
     for (int64_t i = share * team.size + team.rank; i < parts.clip.length; i += shares * team.size) {
       if (!parts.clip.present(i)) continue;
       const int64_t frame = parts.clip.first + i;
       A& last = call.to.saved[(kRelation ? kSavedR : kSavedP) * call.clips.total_frames + frame];
       last *= weight_of(i / parts.rows);
       if (call.to.final != nullptr) call.to.final[frame] = last;
-    }
-  }
-}
-
-// Clips of a few frames are kept in registers. Frames of a clip, and pieces of a row for each lane, of 4 registers.
-template <typename T>
-inline constexpr int kWarpRows = kWidth<T>;
-template <typename T>
-inline constexpr int kWarpPieces = warp_pieces_of(kWidth<T>);
-
-// The lanes that share a clip, of whom all warps of the grid have some, and the clip, the first of several. A team, of
-// as many as there are rows: in other lanes there are its members again.
-template <typename T>
-struct Lanes {
-  const Clips<T>& clips;
-  const int lanes;
-  const int lane = threadIdx.x % lanes;
-  const int leader = threadIdx.x % kWarpSize - lane;  // their first one
-  const int rank = threadIdx.x % kWarpRows<T>;        // the row of which this lane has the numbers
-  static constexpr int size = kWarpRows<T>;
-  const bool writes = lane < size;
-  int64_t b = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
-  Clip<T> clip{};  // without frames behind the last one: a warp's lanes stay together
-  bool exists;
-
-  FAN_DEVICE Lanes(const Clips<T>& clips, int lanes) : clips(clips), lanes(lanes) { find(); }
-
-  FAN_DEVICE bool done() const { return b - leader / lanes >= clips.clips; }
-  FAN_DEVICE void next() {
-    b += static_cast<int64_t>(gridDim.x) * blockDim.x / lanes;
-    find();
-  }
-  FAN_DEVICE int piece(int v) const { return v * lanes + lane; }
-  template <int K, typename A, typename Op>
-  FAN_DEVICE void reduce(A (&values)[K], const Op& op) const {
-    reduce_lanes(values, size, op);
-  }
-  template <typename A>
-  FAN_DEVICE A of_row(A value, int row) const {  // what the lane with this row has
-    return __shfl_sync(0xffffffffu, value, leader + row);
-  }
-
- private:
-  FAN_DEVICE void find() {
-    exists = b < clips.clips;
-    clip = exists ? find_clip(clips, b) : Clip<T>{};
-  }
-};
-
-// rows[j][v] is piece v of row j as it lies in memory, zeros of an absent one.
-template <typename T>
-FAN_DEVICE void load_rows(uint4 (&rows)[kWarpRows<T>][kWarpPieces<T>], const Call<T>& call, const Lanes<T>& own) {
-#pragma unroll
-  for (int j = 0; j < kWarpRows<T>; ++j) {
-    const bool present = j < own.clip.length && own.clip.present(j);
-#pragma unroll
-    for (int v = 0; v < kWarpPieces<T>; ++v) {
-      const int d = own.piece(v) * kWidth<T>, count = present ? call.dim() - d : 0;
-      const T* const from = own.clip.features + j * call.clips.frame_stride + d;
-      rows[j][v] = count > 0 ? load_bits(from, count, call.layout.copy_bytes == 16) : uint4{0, 0, 0, 0};
-    }
-  }
-}
-
-template <typename T, bool kRelation>
-__global__ void __launch_bounds__(kWarpThreads, 2) warp_forward_kernel(const __grid_constant__ ForwardCall<T> call) {
-  using A = Accumulator<T>;
-  constexpr int R = kWarpRows<T>, P = kWarpPieces<T>, K = kRelation ? 3 : 1;
-  const int lanes = call.layout.lanes, dim = call.dim();
-  write_idle_frames<kRelation>(call);
-  const Vectors<T> vectors(area<A>(call.layout, kVectors), P * lanes);
-  put_parameters<kRelation>(vectors, call, 0, P * lanes);
-  __syncthreads();
-
-  for (Lanes<T> own(call.clips, lanes); !own.done(); own.next()) {
-    uint4 rows[R][P];
-    load_rows(rows, call, own);
-    A dots[R][K] = {};
-#pragma unroll
-    for (int v = 0; v < P; ++v) {
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        const auto vector = vectors.get(k, own.piece(v));
-#pragma unroll
-        for (int j = 0; j < R; ++j) add_dot(dots[j][k], vector, widen<T>(rows[j][v]));
-      }
-    }
-    sum_over_lanes(dots, lanes);
-
-    OneFrame<T> frame{{dots[0][0] + value_of(call.q.self_bias)}, {dots[0][K / 2]}, {dots[0][K - 1]}};
-    const auto self = softmax_of_s<kRelation>(own, own.clip, frame);
-    weigh<kRelation>(call, own, own.clip, frame, self);
-    Values<A, 2> weights[R];
-#pragma unroll
-    for (int j = 0; j < R; ++j) {
-      for (int k = 0; k < (kRelation ? 2 : 1); ++k) weights[j].at[k] = own.of_row(frame.weights.value.at[k], j);
-    }
-    T* const out = call.to.out + own.b * (kRelation ? 2 : 1) * dim;
-#pragma unroll
-    for (int v = 0; v < P; ++v) {
-      const int d = own.piece(v) * kWidth<T>;
-      Piece<T> sums[2] = {};
-#pragma unroll
-      for (int j = 0; j < R; ++j) {
-        const auto x = widen<T>(rows[j][v]);
-        for (int k = 0; k < (kRelation ? 2 : 1); ++k) add_product(sums[k], weights[j].at[k], x);
-      }
-      if (!own.exists || d >= dim) continue;
-      store(out + (kRelation ? dim : 0) + d, sums[0], dim - d, call.layout.aligned);
-      if constexpr (kRelation) store(out + d, sums[1], dim - d, call.layout.aligned);
     }
   }
 }

@@ -1,7 +1,7 @@
 // Which kernels serve a call, in which order.
 #pragma once
 
-#include "backward.cuh"
+#include "registers.cuh"
 
 namespace fan::cuda {
 
@@ -36,7 +36,7 @@ Request make_request(const BackwardCall<T>& call, Target target) {
 // launch: the plan's next.
 template <bool kRelation, typename T, typename Run>
 void run_kernels(const ForwardCall<T>& call, Regime regime, const Launch* launch, const Run& run) {
-  if (regime == Regime::kWarp) return run(warp_forward_kernel<T, kRelation>, *launch, call);
+  if (regime == Regime::kRegisters) return run(register_forward_kernel<T, kRelation>, *launch, call);
   run(forward_kernel<T, kRelation>, *launch++, call);
   if (regime != Regime::kSplit) return;
   if constexpr (kRelation) run(sums_kernel<T>, *launch++, call);
@@ -45,7 +45,8 @@ void run_kernels(const ForwardCall<T>& call, Regime regime, const Launch* launch
 template <bool kRelation, typename T, typename Run>
 void run_kernels(const BackwardCall<T>& call, Regime regime, const Launch* launch, const Run& run) {
   if (regime == Regime::kSplit) run(gradient_sums_kernel<T, kRelation>, *launch++, call);
-  run(regime == Regime::kWarp ? warp_backward_kernel<T, kRelation> : backward_kernel<T, kRelation>, *launch++, call);
+  run(regime == Regime::kRegisters ? register_backward_kernel<T, kRelation> : backward_kernel<T, kRelation>, *launch++,
+      call);
   run(reduce_kernel<T>, *launch, call);
 }
 

@@ -21,6 +21,11 @@ constexpr int64_t kPartRows = kMaxWarps * kQuantum;
 // Of so few packed clips each may be as long as all of them: even clusters of the most blocks run at once.
 constexpr int64_t kFewClips = 16;
 constexpr int64_t kFewFrames = 16;
+// The longest clips in registers. In half precision shared memory is quicker sooner (docs/cuda.md, section 4).
+constexpr int64_t kMaxRegisterFrames = 32;
+constexpr int64_t kMaxHalfRegisterFrames = 8;
+// The least lanes that share a row in registers: one for each of their rows.
+constexpr int64_t kRegisterRowLanes = 4;
 // Of blocks that combine parts: several times as many as run at once.
 constexpr int64_t kManyBlocks = 1024;
 
@@ -53,7 +58,7 @@ struct Planner {
   const Request& request;
   const Device device = find_device(request);
   const int64_t width = 16 / element_size(request.type);  // elements of a piece
-  const int64_t warp_pieces = warp_pieces_of(width);
+  const int64_t register_pieces = register_pieces_of(element_size(request.type));
   const int64_t accumulator = accumulator_size(request.type);
   const int64_t weights = request.relation ? 3 : 1;  // vectors of parameters
   const int64_t pieces = ceil_div(request.dim, width);
@@ -64,17 +69,25 @@ struct Planner {
   // frames: whose numbers are kept, of which rows are there at a time, and of these so many columns. Whether they fit.
   bool lay_out(int64_t frames, int64_t rows, int64_t columns) {
     Layout& layout = plan.layout;
-    const bool warp = plan.regime == Regime::kWarp;
+    const bool in_registers = plan.regime == Regime::kRegisters;
     const int64_t row = ceil_div(columns, width);  // pieces
-    const int64_t step = warp ? lanes_for(row, warp_pieces, width) : std::min<int64_t>(row, threads);
-    const int64_t sums = ceil_div(row, step) * weights * width * threads;
-    const bool keeps_sums =
-        request.backward && (warp || (columns == request.dim && sums * accumulator <= kMaxSumsBytes));
-    int64_t vectors = weights * width * (warp ? step * warp_pieces : row);
-    if (!request.backward && !warp && (threads >= 2 * step || plan.regime == Regime::kCluster)) {
-      vectors = std::max(vectors, std::min<int64_t>(weights, 2) * width * threads);
+    const int64_t step =
+        in_registers ? lanes_for(row, register_pieces, kRegisterRowLanes) : std::min<int64_t>(row, threads);
+    int64_t sums = ceil_div(row, step) * weights * width * threads;
+    bool keeps_sums =
+        request.backward && (in_registers || (columns == request.dim && sums * accumulator <= kMaxSumsBytes));
+    int64_t vectors = weights * width * (in_registers ? step * register_pieces : row);
+    if (!request.backward) {
+      const int64_t of_groups = std::min<int64_t>(weights, 2) * width * threads;
+      if (in_registers) {
+        sums = of_groups * register_pieces;
+        keeps_sums = layout.team > step;
+      } else if (threads >= 2 * step || plan.regime == Regime::kCluster) {
+        vectors = std::max(vectors, of_groups);
+      }
     }
-    layout.lanes = warp ? static_cast<int>(step) : lanes_for(row, 1, rows_per_step(element_size(request.type)));
+    layout.lanes =
+        static_cast<int32_t>(in_registers ? step : lanes_for(row, 1, rows_per_step(element_size(request.type))));
     layout.frames = static_cast<int32_t>(round_up(frames, 4));
     layout.rows = static_cast<int32_t>(rows);
     layout.columns = static_cast<int32_t>(columns);
@@ -99,11 +112,22 @@ struct Planner {
     return count;
   }
 
-  bool fits_warp(int64_t frames) {
-    plan.regime = Regime::kWarp;
-    threads = kWarpThreads;
-    if (frames > width || pieces > kWarpSize * warp_pieces || !lay_out(0, 0, request.dim)) return false;
-    plan.clips_per_block = threads / plan.layout.lanes;
+  bool fits_registers(int64_t frames) {
+    plan.regime = Regime::kRegisters;
+    const bool half = element_size(request.type) == 2;
+    if (frames > (half ? kMaxHalfRegisterFrames : kMaxRegisterFrames) || pieces > kWarpSize * register_pieces ||
+        request.copy_bytes < 16 || !request.aligned) {
+      return false;
+    }
+    int team = lanes_for(pieces, register_pieces, kRegisterRowLanes);
+    int64_t rows = register_rows_of(element_size(request.type));
+    for (; rows < frames && team <= kMaxThreads; rows *= 2) team *= 2;
+    if (team > kMaxThreads) return false;
+    threads = team > kWarpSize ? team : kRegisterThreads;
+    plan.layout.team = team;
+    plan.layout.teams = threads / team;
+    if (!lay_out(plan.layout.teams * rows, 0, request.dim)) return false;
+    plan.clips_per_block = plan.layout.teams;
     return true;
   }
 
@@ -172,9 +196,9 @@ struct Planner {
 
   void add_forward_launches() {
     Layout& layout = plan.layout;
-    if (plan.regime == Regime::kWarp) {
+    if (plan.regime == Regime::kRegisters) {
       const int64_t blocks = std::min(ceil_div(request.clips, plan.clips_per_block), resident_blocks());
-      return add_launch("warp_forward_kernel", blocks, threads, bytes);
+      return add_launch("register_forward_kernel", blocks, threads, bytes);
     }
     add_launch("forward_kernel", layout.slots * plan.cluster, threads, bytes, plan.cluster);
     if (plan.regime != Regime::kSplit) return;
@@ -182,7 +206,8 @@ struct Planner {
     const int64_t results = request.relation ? 2 : 1, clips = std::clamp<int64_t>(request.clips, 1, kManyBlocks);
     layout.shares =
         static_cast<int32_t>(std::clamp<int64_t>(kManyBlocks / clips, 1, ceil_div(results * request.dim, kWarpSize)));
-    add_launch("combine_kernel", clips * layout.shares, kMaxThreads, layout.at[kVectors] + kMaxThreads * accumulator);
+    add_launch("combine_kernel", clips * layout.shares, kMaxThreads,
+               layout.at[kVectors] + (kMaxThreads + kCombinedParts) * accumulator);
     plan.workspace = kForwardScalars * padded_slots(layout.slots) + results * layout.slots * padded_dim(request.dim);
   }
 
@@ -200,8 +225,8 @@ struct Planner {
     layout.partial_at = plan.workspace;
     const int64_t sums = partial_width(request.dim, request.relation);
     plan.workspace += layout.partial_rows * sums;
-    add_launch(plan.regime == Regime::kWarp ? "warp_backward_kernel" : "backward_kernel", layout.partial_rows, threads,
-               bytes, plan.cluster);
+    add_launch(plan.regime == Regime::kRegisters ? "register_backward_kernel" : "backward_kernel", layout.partial_rows,
+               threads, bytes, plan.cluster);
     add_launch("reduce_kernel", ceil_div(sums, kWarpSize), kReduceThreads, kReduceThreads * accumulator);
   }
 };
@@ -219,7 +244,7 @@ Plan make_plan(const Request& request) {
   plan.layout.slots = request.clips;
   const bool few = request.clips <= kFewClips || request.total_frames <= kFewFrames;
   const int64_t frames = request.frames >= 0 || !few ? request.frames : request.total_frames;
-  if (frames < 0 || !(planner.fits_warp(frames) || planner.fits_block(frames) || planner.fits_cluster(frames))) {
+  if (frames < 0 || !(planner.fits_registers(frames) || planner.fits_block(frames) || planner.fits_cluster(frames))) {
     planner.split();
   }
   if (request.backward) {
@@ -231,7 +256,7 @@ Plan make_plan(const Request& request) {
 }
 
 const char* name_of(Regime regime) {
-  constexpr const char* kNames[] = {"warp per clip", "resident", "cluster", "split"};
+  constexpr const char* kNames[] = {"registers", "resident", "cluster", "split"};
   return kNames[static_cast<int>(regime)];
 }
 

@@ -10,10 +10,10 @@ namespace fan::cuda {
 enum class DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3 };
 
 enum class Regime : int {
-  kWarp,     // few frames: a warp, or a part of one, keeps a clip in its registers
-  kBlock,    // a block takes a clip, which fits in its shared memory
-  kCluster,  // a cluster of blocks takes a clip, which fits in their shared memory together
-  kSplit,    // a block takes a part of a clip, several kernels one step; clips of several parts are read twice
+  kRegisters,  // few frames: a block, a warp or a part of one keeps a clip in its registers
+  kBlock,      // a block takes a clip, which fits in its shared memory
+  kCluster,    // a cluster of blocks takes a clip, which fits in their shared memory together
+  kSplit,      // a block takes a part of a clip, several kernels one step; clips of several parts are read twice
 };
 
 constexpr int kWarpSize = 32;
@@ -28,19 +28,24 @@ constexpr int kQuantum = 4;
 constexpr int kMaxReduced = 4;
 constexpr int kMaxClusterBlocks = 8;  // what every device with clusters can run
 constexpr int kMaxPartRows = 256;
-constexpr int kWarpThreads = 128;  // of a block whose warps take clips
-// Of a row, for a lane that keeps rows in registers: as many rows as a piece has elements.
-constexpr int warp_pieces_of(int64_t width) {
-  return width == 8 ? 2 : 4;
+// Clips in registers: the rows that some lanes share, the pieces of a row that each of them has, and the threads of a
+// block whose warps take a clip or several.
+constexpr int register_rows_of(int64_t element_size) {
+  return element_size == 8 ? 2 : 4;
 }
+constexpr int register_pieces_of(int64_t element_size) {
+  return element_size == 2 ? 2 : 4;
+}
+constexpr int kRegisterThreads = 128;
 constexpr int kReduceThreads = 1024;
+constexpr int kCombinedParts = 1024;  // of a clip, whose weights are in shared memory at a time
 
 // What lies in a block's shared memory, in this order.
 enum Area {
   kReduced,  // partial results of reductions
   kFrames,   // kFrameArrays numbers of each frame
-  kVectors,  // what rows are multiplied with; later, the sums of row groups (forward)
-  kSums,     // each thread's part of the parameters' gradients (backward)
+  kVectors,  // what rows are multiplied with; later, the sums of row groups (forward, but for clips in registers)
+  kSums,     // each thread's part of the parameters' gradients (backward); the sums of row groups (clips in registers)
   kRows,     // the features
   kAreas
 };
@@ -53,6 +58,7 @@ struct Layout {
   int32_t rows;            // of features in shared memory at a time
   int32_t columns;         // of these: all, unless so few rows would fit that the columns of split clips come in turn
   int32_t lanes;           // of a warp that share a row
+  int32_t team, teams;     // threads that share a clip in registers, and how many of these teams a block has
   int32_t copy_bytes;      // rows of features start at multiples of it: 16, 8, 4 or 2
   bool aligned;            // all other rows, of results and parameters, start and end at multiples of 16 bytes
   int32_t shares;          // split, forward: blocks that combine the parts of a clip

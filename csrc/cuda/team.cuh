@@ -5,6 +5,12 @@
 
 namespace fan::cuda {
 
+struct Largest {
+  template <typename A, int K>
+  FAN_DEVICE void operator()(A (&largest)[K], const A (&others)[K]) const {
+    for (int k = 0; k < K; ++k) largest[k] = largest[k] < others[k] ? others[k] : largest[k];
+  }
+};
 struct Add {
   template <typename A, int K>
   FAN_DEVICE void operator()(A (&sums)[K], const A (&others)[K]) const {
@@ -51,7 +57,7 @@ class Team {
   const int warps = blockDim.x / kWarpSize;
   const int blocks;  // of the team
   const int block = kHaveClusters && blocks > 1 ? cluster_rank() : 0;
-  static constexpr bool writes = true;
+  static constexpr int lanes = kWarpSize;  // that combine their values first
 
   FAN_DEVICE explicit Team(const Layout& layout, int blocks = kHaveClusters ? cluster_size() : 1)
       : blocks(blocks), reduced_(area<A>(layout, kReduced)) {}
@@ -69,8 +75,13 @@ class Team {
   // block, like __syncthreads.
   template <int K, typename Op>
   FAN_DEVICE void reduce(A (&values)[K], const Op& op) {
+    reduce_lanes(values, lanes, op);
+    reduce_warps(values, op);
+  }
+  // The same of values that all lanes of a warp have.
+  template <int K, typename Op>
+  FAN_DEVICE void reduce_warps(A (&values)[K], const Op& op) {
     static_assert(K <= kMaxReduced);
-    reduce_lanes(values, kWarpSize, op);
     // Two buffers in turn: by the next barrier everyone has read this one.
     A* const buffer = reduced_ + turn_ * (kMaxWarps + 1) * kMaxReduced;
     turn_ ^= 1;

@@ -158,7 +158,11 @@ class Vectors {
   FAN_DEVICE Vectors(A* memory, int pieces) : memory_(memory), pieces_(pieces) {}
 
   FAN_DEVICE void put(int vector, int piece, const Piece<T>& values) const {
-    for (int k = 0; k < kWidth<T>; ++k) at(vector, k / kPart, piece)[k % kPart] = values.at[k];
+    for (int part = 0; part < kWidth<T> / kPart; ++part) {
+      Values<A, kPart> of_part;
+      for (int k = 0; k < kPart; ++k) of_part.at[k] = values.at[part * kPart + k];
+      *reinterpret_cast<Values<A, kPart>*>(at(vector, part, piece)) = of_part;
+    }
   }
   FAN_DEVICE Piece<T> get(int vector, int piece) const {
     Piece<T> result;

@@ -68,11 +68,18 @@ struct Softmax {
     Merge()(at, {weight.exponent, weight.factor, weight.factor * value});
   }
   // Over so many items that a team shares: add(i, softmax) adds the i-th.
-  template <typename Team, typename Add>
-  static FAN_DEVICE Softmax over(Team& team, int64_t count, const Add& add) {
+  template <typename Team, typename AddItem>
+  static FAN_DEVICE Softmax over(Team& team, int64_t count, const AddItem& add) {
     Softmax own;
     for (int64_t i = team.rank; i < count; i += team.size) add(i, own);
-    team.reduce(own.at, Merge());
+    // Of lanes the largest exponent first: an exponential each, in place of one for each exchange.
+    A largest[1] = {own.at[0]};
+    reduce_lanes(largest, team.lanes, Largest());
+    const A scale = rescale(own.at[0], largest[0]);
+    A sums[2] = {scale * own.at[1], scale * own.at[2]};
+    reduce_lanes(sums, team.lanes, Add());
+    own = {{largest[0], sums[0], sums[1]}};
+    team.reduce_warps(own.at, Merge());
     return own;
   }
 

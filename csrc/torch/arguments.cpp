@@ -11,26 +11,24 @@ namespace {
 
 std::string device_of(const Tensor& tensor) {
   if (tensor.is_cpu()) return "cpu";
-  std::ostringstream name;
-  name << (tensor.is_cuda() ? "cuda:" : "another device, index ") << static_cast<int>(tensor.get_device_index());
-  return name.str();
+  return (tensor.is_cuda() ? "cuda:" : "another device, index ") + text_of(tensor.get_device_index());
 }
 
 using Sizes = std::initializer_list<int64_t>;
 
 template <typename Range>
-std::string text_of(const Range& sizes) {
-  std::ostringstream text;
-  text << "(";
-  for (auto size = sizes.begin(); size != sizes.end(); ++size) text << (size == sizes.begin() ? "" : ", ") << *size;
-  text << (sizes.size() == 1 ? ",)" : ")");
-  return text.str();
+std::string shape_text(const Range& sizes) {
+  std::string text = "(";
+  for (auto size = sizes.begin(); size != sizes.end(); ++size) {
+    text += (size == sizes.begin() ? "" : ", ") + text_of(*size);
+  }
+  return text + (sizes.size() == 1 ? ",)" : ")");
 }
 
 void check_shape(const char* name, const Tensor& tensor, Sizes wanted, const Tensor& features) {
   const auto sizes = tensor.sizes();
   if (!std::equal(sizes.begin(), sizes.end(), wanted.begin(), wanted.end())) {
-    fail(name, " has shape ", shape_of(tensor), ", expected ", text_of(wanted), " for features of shape ",
+    fail(name, " has shape ", shape_of(tensor), ", expected ", shape_text(wanted), " for features of shape ",
          shape_of(features));
   }
 }
@@ -66,7 +64,7 @@ void check_dtype(const char* name, const Tensor& tensor, ScalarType wanted) {
 }  // namespace
 
 std::string shape_of(const Tensor& tensor) {
-  return text_of(tensor.sizes());
+  return shape_text(tensor.sizes());
 }
 
 const char* name_of(ScalarType type) {

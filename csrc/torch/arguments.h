@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -15,12 +14,18 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
+// No streams: where the compiler's C++ library is not the one torch was built with (seen: GCC 13 with torch 2.11), a
+// number put into one ends the process.
+inline std::string text_of(const std::string& text) {
+  return text;
+}
+inline std::string text_of(int64_t number) {
+  return std::to_string(number);
+}
+
 template <typename... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  std::ostringstream message;
-  message << "fan_ext.frame_attention: ";
-  (message << ... << parts);
-  throw std::runtime_error(message.str());
+  throw std::runtime_error((std::string("fan_ext.frame_attention: ") + ... + text_of(parts)));
 }
 
 std::string shape_of(const Tensor& tensor);

@@ -85,16 +85,16 @@ def test_report_of_a_gpu_names_card_and_kernels(tmp_path: Path) -> None:
     run |= {"as_found": {"clocks.sm": "1980 MHz"}, "at_the_end": {"clocks.sm": "1755 MHz"}, "again": 12.34}
     rows = _rows(tmp_path)
     for row in rows:
-        row |= {"kernels": ["forward_kernel"], "launches": 1, "regime": "warp per clip", "user_us": 8.24}
+        row |= {"kernels": ["forward_kernel"], "launches": 1, "regime": "registers", "user_us": 8.24}
     text = gpu_report.markdown(run, rows)
     assert text.startswith("# Frame attention on a card\n\ntorch 2.11, CUDA 13.0, compute capability 9.0, commit c.\n")
     assert "The card as found: clocks.sm 1980 MHz." in text
     assert "The card at the end: clocks.sm 1755 MHz." in text
     assert "The first forward pass again, at the end: 12.3 us." in text
     assert "CPU" not in text
-    assert "| 3 x 2 x 16 | float32 | backward | warp per clip | forward_kernel |" in text
+    assert "| 3 x 2 x 16 | float32 | backward | registers | forward_kernel |" in text
     (line,) = [line for line in text.partition("## Backward")[0].splitlines() if line.startswith("| 3 x 2 x 16 |")]
-    assert line.startswith("| 3 x 2 x 16 | warp per clip |")
+    assert line.startswith("| 3 x 2 x 16 | registers |")
     assert " | 8.2 | " in line
     assert line.endswith("| 1 / 1 / 1 |")
 

@@ -11,10 +11,11 @@ import fan_ext
 @pytest.mark.parametrize(
     ("frames", "dtype", "capability", "regime"),
     [
-        (3, "float32", (8, 0), "warp per clip"),
-        (4, "float32", (8, 0), "warp per clip"),
-        (5, "float32", (8, 0), "resident"),
-        (8, torch.bfloat16, (9, 0), "warp per clip"),
+        (3, "float32", (8, 0), "registers"),
+        (4, "float32", (8, 0), "registers"),
+        (32, "float32", (8, 0), "registers"),
+        (33, "float32", (8, 0), "resident"),
+        (8, torch.bfloat16, (9, 0), "registers"),
         (9, torch.bfloat16, (9, 0), "resident"),
         (60, torch.float32, (9, 0), "resident"),
         (300, torch.float32, (9, 0), "cluster"),
@@ -58,8 +59,8 @@ def test_parts_of_a_clip_depend_on_its_length_alone(backward) -> None:
         (16, 300, "cluster"),  # T bounds what few clips may be
         (17, 300, "split"),
         (16, 60, "resident"),
-        (5000, 4, "warp per clip"),
-        (5000, 16, "resident"),
+        (5000, 4, "registers"),
+        (5000, 16, "registers"),
         (5000, 20_000, "split"),
     ],
 )

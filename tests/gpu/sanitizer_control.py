@@ -26,11 +26,11 @@ from gpu.sanitizer_check import run_tool
 from native.mutation_check import REPOSITORY, Mutation, find_mutations
 
 _SOURCES = ("CMakeLists.txt", "LICENSE", "README.md", "cmake", "csrc", "fan_ext", "pyproject.toml", "python")
-FRAMES, DIM = 20, 512
+FRAMES, DIM = 20, 509  # rows that do not start at 16 bytes: not in registers
 
 
 class Control(NamedTuple):
-    """What is taken out, the first code of a file that looks so, and what the tool then says of the forward kernel."""
+    """What is taken out, the first code of a file that looks so, and what the tool then says of the forward pass."""
 
     file: str
     code: str
@@ -106,7 +106,7 @@ def make_call(name: str, device: str, folder: Path) -> None:
 def check(name: str, site: Path) -> str | None:
     """What is wrong with the tool, or None."""
     wrong = run_tool(name, __file__, str(site.parent), "--call", name, PYTHONPATH=str(site))
-    if wrong is None or not re.search(CONTROLS[name].says, wrong) or "forward_kernel" not in wrong:
+    if wrong is None or not re.search(CONTROLS[name].says, wrong) or "forward.cuh" not in wrong:
         return f"{name} does not report what it must of {CONTROLS[name].file}"
     return None
 

@@ -14,7 +14,7 @@ from operator_cases import DTYPES, Case, make_case
 import fan_ext
 
 LAYOUTS = ("dense", "masked", "packed", "packed, longest unknown", "self-only")
-SHAPES = ((2, 256), (20, 512), (20, 31), (300, 512), (1000, 1024), (3000, 512))
+SHAPES = ((2, 256), (20, 512), (40, 64), (20, 31), (300, 512), (1000, 1024), (3000, 512))
 
 
 @dataclass
@@ -110,7 +110,7 @@ def test_launches_have_every_regime() -> None:
                 every = {
                     planned(passes, clips, longest, dim, dtype, capability, total_frames=total)[0]
                     for clips, longest, total in (*dense, *unknown)
-                    for dim in (31, 512, 1024)
+                    for dim in (31, 64, 512, 1024)
                 }
                 mine = [launch for launch in make_launches() if launch.dtype == dtype]
                 assert {launch.planned(passes, capability)[0] for launch in mine} == every

@@ -31,7 +31,7 @@ def _run(folder: Path, *arguments: str, tool: str | None) -> subprocess.Complete
 def test_calls_are_right(tmp_path: Path) -> None:
     result = _run(tmp_path, "--device", "cpu", "--calls-only", tool=None)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "124 calls on cpu are right" in result.stdout
+    assert "140 calls on cpu are right" in result.stdout
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)])
@@ -42,7 +42,9 @@ def test_calls_have_every_regime(capability: tuple[int, int], dtype: torch.dtype
         return fan_ext.cuda_launch_plan(4, frames, dim, dtype, capability, backward, **total)
 
     # As many as there are for clips of whatever length.
-    every = {plan(frames, dim)["regime"] for frames in (*range(1, 120), 500, 1000, 10_000) for dim in (31, 512, 1024)}
+    every = {
+        plan(frames, dim)["regime"] for frames in (*range(1, 120), 500, 1000, 10_000) for dim in (31, 64, 512, 1024)
+    }
     assert {plan(*size)["regime"] for size in SIZES} == every
     assert len({plan(*size)["regime"] for size in NARROW}) == len(NARROW)
     longest, dim = max(UNKNOWN)

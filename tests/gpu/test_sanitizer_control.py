@@ -42,8 +42,8 @@ def _tool(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str, code: int) -
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
-_RACE = "Error: Race reported between Write access at fan::cuda::forward_kernel<float>+0x10"
-_BOUND = "Invalid __global__ read of size 16 bytes at fan::cuda::forward_kernel<float>+0x10"
+_RACE = "Error: Race reported between Write access at fan::cuda::weigh<true, float>+0x10 in forward.cuh:160"
+_BOUND = "Invalid __global__ read of size 16 bytes at fan::cuda::weigh<true, float>+0x10 in forward.cuh:160"
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ _BOUND = "Invalid __global__ read of size 16 bytes at fan::cuda::forward_kernel<
         # Right words that fail nothing; nothing to say; of another kernel; of something else.
         ("racecheck", _RACE + "\n========= RACECHECK SUMMARY: 0 hazards displayed", 0, False),
         ("memcheck", "ERROR SUMMARY: 0 errors", 0, False),
-        ("memcheck", _BOUND.replace("forward_kernel", "other"), 9, False),
-        ("racecheck", "Program hit cudaErrorInvalidValue on forward_kernel", 9, False),
+        ("memcheck", _BOUND.replace("forward.cuh", "other.cuh"), 9, False),
+        ("racecheck", "Program hit cudaErrorInvalidValue in forward.cuh:160", 9, False),
     ],
 )
 def test_a_tool_must_report_it(

@@ -21,7 +21,7 @@ RUNNER = REPOSITORY / "tests" / "native" / "cuda_runner"
 CUDA = REPOSITORY / "csrc" / "cuda"
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-REGIMES = ("warp per clip", "resident", "cluster", "split")
+REGIMES = ("registers", "resident", "cluster", "split")
 # In this order in cuda_on_cpu.h.
 ORDERS = ("ahead ascending", "ahead descending", "ahead random", "steps ascending", "steps random")
 _FLAGS = (

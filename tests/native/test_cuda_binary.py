@@ -18,11 +18,11 @@ import fan_ext
 # For each dtype, by their other template argument: with relation-attention or without.
 _BOTH = ("Lb0", "Lb1")
 _KERNELS = {
-    "warp_forward_kernel": _BOTH,
+    "register_forward_kernel": _BOTH,
     "forward_kernel": _BOTH,
     "sums_kernel": ("",),
     "combine_kernel": _BOTH,
-    "warp_backward_kernel": _BOTH,
+    "register_backward_kernel": _BOTH,
     "gradient_sums_kernel": _BOTH,
     "backward_kernel": _BOTH,
     "reduce_kernel": ("",),
@@ -111,9 +111,9 @@ def code(library: Path) -> dict[str, list[tuple[int, str]]]:
 
 
 def test_features_are_read_and_written_16_bytes_at_a_time(code: dict[str, list[tuple[int, str]]]) -> None:
-    # To shared memory, but for a warp's clips; what is written are results and, of parts, the sums of rows.
+    # To shared memory, but for clips in registers; what is written are results and, of parts, the sums of rows.
     copies = "LDGSTS" if max(_architectures()) >= 80 else "LDG"
-    reads = {name: "LDG" if "warp" in name else copies for name in _KERNELS}
+    reads = {name: "LDG" if "register" in name else copies for name in _KERNELS}
     del reads["combine_kernel"], reads["reduce_kernel"]
     for function, instructions in code.items():
         name, _ = _parse(function)

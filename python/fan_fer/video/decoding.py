@@ -19,7 +19,7 @@ from fan_fer.base.errors import VideoError, one_line
 from fan_fer.video.containers import ENCRYPTED, codec_name, ends_early
 from fan_fer.video.frame import FALLBACK_FPS, Frame, read_frames
 from fan_fer.video.images import HEAD, count_images, decode_images, is_image
-from fan_fer.video.paths import Readable, check_pointer, open_file, read_bytes
+from fan_fer.video.paths import Readable, check_pointer, open_container, open_file, read_bytes
 from fan_fer.video.streams import MP4, Undecodable, picture_streams, refuse
 from fan_fer.video.times import increasing
 from fan_fer.video.upright import Converter
@@ -123,7 +123,7 @@ class Video:
         file = None if self.name is not None and self.path is None else self._file()
         try:
             source, timeout = (self.name, TIMEOUT) if file is None else (Readable(file), None)
-            with av.open(source, metadata_errors="replace", timeout=timeout) as container:
+            with open_container(source, timeout) as container:
                 yield _Decoding(container, self._shown, file, self._stream)
         except Undecodable:
             codec = None if file is None else codec_name(file)
@@ -161,6 +161,7 @@ class _Decoding:
         self._pictures = picture_streams(container, shown)
         self._stream = self._pictures[0] if stream is None else container.streams[stream]
         self._codec = self._stream.codec_context
+        self._codec_name = self._codec.name  # asked later, PyAV 19 dies where the decoder has failed to begin
         self._stream.thread_type = "AUTO"
         # Of the container, or else of the codec; what the codec says later takes the place of what it said first.
         self._aspect = self._stream.sample_aspect_ratio
@@ -247,7 +248,7 @@ class _Decoding:
                     raise Undecodable from error
                 self._damage += 1
                 continue
-            except av.FFmpegError:
+            except (av.FFmpegError, ValueError):  # ValueError: PyAV 19's, where the decoder has failed to begin
                 # A recording that was cut out of another begins with pictures that lack those before.
                 self._damage += decoded > 0
                 continue
@@ -288,7 +289,7 @@ class _Decoding:
     def _decode(self, packet: Any) -> list[Any]:
         """The frames that come of a packet, which need not be those in it."""
         held: list[Any] = []
-        if self._codec.name in ("mpeg1video", "mpeg2video") and packet.is_keyframe:
+        if self._codec_name in ("mpeg1video", "mpeg2video") and packet.is_keyframe:
             # Their decoder drops the pictures it still holds where the size changes.
             start = bytes(packet)[:7]
             if start[:4] == SEQUENCE:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.opencv import cv2
-from fan_fer.video.paths import Readable, open_file
+from fan_fer.video.paths import Readable, open_container, open_file
 
 TIME_BASE = Fraction(1, 90_000)  # of a frame's time, in seconds
 QUALITY = {"crf": "20", "preset": "veryfast"}
@@ -88,8 +88,9 @@ class Sound:
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None
         try:
-            self._input = av.open(Readable(self._file), metadata_errors="replace")
-            if self._input.streams.audio:
+            self._input = open_container(Readable(self._file))
+            sounds = self._input.streams.audio
+            if sounds and sounds[0].codec_context is not None:  # None where no decoder is there for it
                 self._packets = self._read(output)
                 self._next = next(self._packets, None)
         except av.FFmpegError:

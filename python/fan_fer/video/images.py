@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fan_fer.base.errors import VideoError, one_line
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.video.frame import FALLBACK_FPS, Frame
-from fan_fer.video.paths import Readable, check_pointer, read_bytes
+from fan_fer.video.paths import Readable, check_pointer, open_container, read_bytes
 from fan_fer.video.streams import Undecodable, picture_streams
 from fan_fer.video.upright import Converter
 
@@ -124,7 +124,7 @@ def _decode(data: bytes, shown: str) -> Image:
 
 def _decode_with_av(data: bytes, shown: str) -> Image:
     try:
-        with av.open(Readable(io.BytesIO(data)), metadata_errors="replace") as container:
+        with open_container(Readable(io.BytesIO(data))) as container:
             for frame in container.decode(picture_streams(container, shown)[0]):
                 return Converter().image(frame, 1.0)
     except (av.FFmpegError, Undecodable):

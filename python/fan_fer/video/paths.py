@@ -6,11 +6,15 @@ from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any
 
+import av
+
 from fan_fer.base.errors import VideoError
 from fan_fer.base.files import exists, is_file
 from fan_fer.base.files import open_file as open_any
 
 POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a file begins with
+# Tags that are not UTF-8 are no error: from PyAV 19 on they never are, and it no longer takes the argument.
+ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if hasattr(av.container.Container, "metadata_errors") else {}
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -56,3 +60,8 @@ class Readable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+def open_container(source: Any, timeout: tuple[float, float] | None = None) -> Any:
+    """Opens an address or a Readable with PyAV. timeout: seconds to open and to read. Raises FFmpegError, OSError."""
+    return av.open(source, timeout=timeout, **ANY_TAGS)

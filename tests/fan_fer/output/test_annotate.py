@@ -147,6 +147,15 @@ def test_sound_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
     assert len(list(Video(tmp_path / "out.mp4"))) == 25
 
 
+def test_sound_that_no_decoder_is_there_for_is_left_out(tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "silent.mp4", [[]] * 4, SIZE)
+    source = write_sound(tmp_path / "clip.mkv", silent, "mp3", seconds=0.2)
+    source.write_bytes(source.read_bytes().replace(b"A_MPEG/L3", b"A_XYZ9/L3"))
+    annotate_video(clip_of(source, [(20, 20, 60, 60)] * 4), tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
 def test_a_browser_plays_it(chromium: str, tmp_path: Path) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     silent = write_video(tmp_path / "silent.mp4", [[(20, 20, 60)]] * 25, SIZE)

@@ -138,6 +138,20 @@ def with_sound(data: bytes, kind: str, seconds: float, codec: str = "aac") -> by
     return file.getvalue()
 
 
+def with_tags(data: bytes, kind: str, tag: bytes) -> bytes:
+    """A file with a title of the whole and of each stream, of bytes in any encoding."""
+    file, letters = io.BytesIO(), "t" * len(tag)
+    with av.open(io.BytesIO(data)) as source, av.open(file, "w", format=kind) as output:
+        streams = [output.add_stream_from_template(stream) for stream in source.streams]
+        for tags in [output.metadata, *(stream.metadata for stream in streams)]:
+            tags["title"] = letters
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    return file.getvalue().replace(letters.encode(), tag)
+
+
 def joined(
     kind: str, parts: Sequence[bytes], matrix: Sequence[int] | None = None, bitstream_filter: str | None = None
 ) -> bytes:

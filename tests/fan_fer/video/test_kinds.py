@@ -12,8 +12,22 @@ import numpy as np
 import pytest
 
 from fan_fer.video.decoding import Video
+from fan_fer.video.encoding import Mp4Writer
 
-from .made import BLUE, GREEN, GREY, RED, corner_pixels, corners, joined, quadrants, video, with_matrix, with_sound
+from .made import (
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    corner_pixels,
+    corners,
+    joined,
+    quadrants,
+    video,
+    with_matrix,
+    with_sound,
+    with_tags,
+)
 
 LYING = {  # the eight ways a picture can lie, and what is then at its corners
     (1, 0, 0, 1): [RED, GREEN, BLUE, GREY],
@@ -277,3 +291,17 @@ def test_every_frame_of_an_animated_image_is_read(tmp_path: Path, suffix: str) -
     frames = list(Video(tmp_path / f"moving{suffix}"))
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.3, 0.4])
     assert [frame.image.mean() for frame in frames] == pytest.approx([0, 80, 160, 240], abs=20)
+
+
+@pytest.mark.parametrize("kind", ["matroska", "mov", "mp4"])
+def test_tags_that_are_no_utf_8_keep_neither_pictures_nor_sound_from_being_read(kind: str, tmp_path: Path) -> None:
+    tag = "Die schönsten Gefühle".encode("latin-1")
+    source, copy = tmp_path / "source", tmp_path / "copy.mp4"
+    source.write_bytes(with_tags(with_sound(video(), "mp4", 0.2), kind, tag))
+    assert source.read_bytes().count(tag) == 3
+    with Mp4Writer(copy, (160, 96), 25.0, source) as writer:
+        for frame in Video(source):
+            writer.write(frame.image, frame.time)
+    assert [corners(frame.image) for frame in Video(copy)] == [[RED, GREEN, BLUE, GREY]] * 5
+    with av.open(str(copy)) as written:
+        assert len(written.streams.audio) == 1

@@ -174,6 +174,13 @@ def test_av1_where_only_a_graphics_card_could_decode_it(
         Video(data)
 
 
+def test_pictures_that_their_decoder_does_not_begin_with() -> None:
+    data = video("avi", "huffyuv", "yuv422p")
+    with av.open(io.BytesIO(data)) as container:
+        tables = container.streams.video[0].codec_context.extradata
+    assert refusal(data.replace(tables, b"\xff" * len(tables))) == "no frame of this video can be decoded"
+
+
 def test_what_is_encrypted() -> None:
     for code in (b"encv", b"drmi"):
         assert refusal(video().replace(b"avc1", code)) == "its pictures are encrypted"

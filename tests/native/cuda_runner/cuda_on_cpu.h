@@ -122,6 +122,11 @@ template <int kBytes>
 FAN_INLINE void copy_async(void* to, const void* from) {
   cuda_on_cpu::copy_async(to, from, kBytes);
 }
+enum class Use { kOnce, kAgain };
+template <Use>
+uint4 load_piece(const void* from, bool wanted) {
+  return wanted ? *static_cast<const uint4*>(from) : uint4{0, 0, 0, 0};
+}
 inline void store_piece(void* to, uint4 bits) {
   *static_cast<uint4*>(to) = bits;
 }

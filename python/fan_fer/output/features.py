@@ -139,8 +139,10 @@ def _write_parquet(file: Any, features: FeatureSet) -> None:
         columns |= {f"{name}_{axis}": floats(made["landmarks"][:, place, at]) for at, axis in enumerate("xy")}
     columns["weight"] = floats(made["weight"])
     embedding = made["embedding"]
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(embedding.reshape(-1)), embedding.shape[1], mask=pa.array(absent)
+    starts = np.concatenate([[0], np.cumsum(~absent)]) * embedding.shape[1]
+    # Not of a fixed size: pyarrow up to 25 cannot read such a column where a row is empty.
+    columns["embedding"] = pa.LargeListArray.from_arrays(
+        pa.array(starts), pa.array(embedding[~absent].reshape(-1)), mask=pa.array(absent)
     )
     table = pa.table(columns).replace_schema_metadata({"fan_fer": features.network()})
     pq.write_table(table, file)

@@ -63,7 +63,8 @@ def register_pooling(name: str, title: str | None = None) -> Callable[[Make], Ma
     def register(make: Make) -> Make:
         before = _registered.get(name)
         # A module that is loaded anew registers anew.
-        if name in PAPER or (before is not None and _place(before.make) != _place(make)):
+        taken = before is not None and _place(before.make) != _place(make)
+        if name in PAPER or taken or (name in SHIPPED and _place(make)[0] != _home(name)):
             raise ValueError(f"pooling: got {name!r}, which is taken; another name is wanted")
         _registered[name] = Pooling(title or name, make)
         return make
@@ -84,7 +85,7 @@ def variant_names() -> tuple[str, ...]:
 def find_pooling(name: str) -> Pooling:
     """Raises ValueError for a name that is unknown, or is that of a package that cannot be loaded."""
     if name in SHIPPED:
-        import_module(f"fan_fer.attention.poolings.{name.replace('-', '_')}")
+        import_module(_home(name))
     elif name not in _registered:
         for point in _installed().select(name=name):
             try:
@@ -94,6 +95,11 @@ def find_pooling(name: str) -> Pooling:
     if name not in _registered:
         raise ValueError(f"variant: got {name!r}; wanted one of {', '.join(variant_names())}")
     return _registered[name]
+
+
+def _home(name: str) -> str:
+    """The module of a pooling that ships, which is loaded when it is wanted."""
+    return f"fan_fer.attention.poolings.{name.replace('-', '_')}"
 
 
 def _installed() -> EntryPoints:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ import torch
 from fan_fer.base.errors import FanFerError, OutputError, first_line
 from fan_fer.base.files import atomic_write, exists, open_file
 from fan_fer.base.finite import not_finite
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -25,8 +29,8 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         torch.save(checkpoint, temporary)
 
 
-def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The checkpoint a run with the same settings left at ``path``; None where there is none."""
+def load_checkpoint(path: Path, settings: dict[str, Any], defaults: Mapping[str, Any] = EMPTY) -> dict[str, Any] | None:
+    """The checkpoint a run with the same settings left at ``path``; None where there is none. See check_settings."""
     if not exists(path):
         return None
     try:
@@ -39,12 +43,21 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | No
     broken = not_finite(checkpoint)
     if broken is not None:
         raise FanFerError(f"{path}: {broken} is not finite; delete it to begin anew")
-    check_settings(path, found, settings)
+    check_settings(path, found, settings, defaults)
     return checkpoint
 
 
-def check_settings(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises FanFerError that names the settings in which what lies at ``path`` differs."""
-    changed = [f"{name} {found.get(name)} -> {value}" for name, value in wanted.items() if found.get(name) != value]
+def check_settings(
+    path: Path, found: dict[str, Any], wanted: dict[str, Any], defaults: Mapping[str, Any] = EMPTY
+) -> None:
+    """Raises FanFerError that names the settings in which what lies at ``path`` differs.
+
+    defaults: what a setting was before there was a choice, for what an earlier version left.
+    """
+    found = {**defaults, **found}
+    names = [*wanted, *(name for name in found if name not in wanted and name not in defaults)]
+    changed = [
+        f"{name} {found.get(name)} -> {wanted.get(name)}" for name in names if found.get(name) != wanted.get(name)
+    ]
     if changed:
         raise FanFerError(f"{path}: made with other settings ({', '.join(changed)}); use those, or another --out")

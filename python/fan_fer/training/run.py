@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from fan_fer.base.threads import one_thread
 from fan_fer.datasets.prepared import PreparedSet
 from fan_fer.features.timm_backbones import PREFIX, timm_license
 from fan_fer.training.fabric import make_fabric
-from fan_fer.training.recipe import Recipe
+from fan_fer.training.recipe import Recipe, TrainingSettings
 from fan_fer.training.result import CHOSEN, KEPT_EPOCHS, RESULT_FILE, RunResult
 from fan_fer.training.spec import RunSpec
 from fan_fer.training.start import Start, start_network
 from fan_fer.training.trainer import Trainer
 
 CHECKPOINT_FILE = "last.pt"
+# What a run that knew no such key was trained with.
+DEFAULTS = {field.name: field.default for field in fields(TrainingSettings) if field.default is not MISSING}
 NETWORKS = {which: f"{which}.safetensors" for which in KEPT_EPOCHS}
 
 
@@ -48,10 +51,10 @@ def train_run(
     identity = spec.identity(prepared)
     if exists(out / RESULT_FILE):
         result = RunResult.load(out)
-        check_settings(out, result.values["settings"], identity)
+        check_settings(out, result.values["settings"], identity, DEFAULTS)
         if not keep_networks or all(exists(out / name) for name in NETWORKS.values()):
             return result
-    checkpoint = load_checkpoint(out / CHECKPOINT_FILE, identity)
+    checkpoint = load_checkpoint(out / CHECKPOINT_FILE, identity, DEFAULTS)
     fabric = make_fabric(device, spec.settings(prepared).precision)
     start = start_network(prepared, spec)
     tell = report if report is not None and fabric.is_global_zero else _say_nothing

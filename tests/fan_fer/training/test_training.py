@@ -259,6 +259,33 @@ def test_another_run_in_the_folder_is_refused(
         train_run(afew, spec("fan", backbone, seed=1, epochs=1, lr=0.1), tmp_path, "cpu")
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_from_before_a_key_was_known_goes_on(
+    afew: PreparedSet, backbone: Path, tmp_path: Path, finished: bool
+) -> None:
+    """It was trained with what is the key's default now; with another value it is another run."""
+    train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")
+    new = ("class_weights", "sampling", "soft_labels")
+    checkpoint = torch.load(tmp_path / "last.pt", weights_only=True)
+    values = json.loads((tmp_path / "result.json").read_text())
+    for key in new:
+        del checkpoint["settings"][key], values["settings"][key]
+    torch.save(checkpoint, tmp_path / "last.pt")
+    (tmp_path / "result.json").write_text(json.dumps(values))
+    if not finished:
+        (tmp_path / "result.json").unlink()
+    assert train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu").values["epochs"] == values["epochs"]
+    with pytest.raises(FanFerError, match=r"made with other settings \(sampling all -> balanced\)"):
+        train_run(afew, spec("fan", backbone, epochs=1, sampling="balanced"), tmp_path, "cpu")
+
+
+def test_a_run_with_persons_kept_back_is_another_one(afew: PreparedSet, backbone: Path, tmp_path: Path) -> None:
+    kept_back = replace(spec("fan", backbone, epochs=1), validation=True)
+    train_run(afew, kept_back, tmp_path, "cpu")
+    with pytest.raises(FanFerError, match=r"made with other settings \(validation .* -> None\)"):
+        train_run(afew, replace(kept_back, validation=False), tmp_path, "cpu")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "text", "cut off"])
 def test_a_damaged_checkpoint(afew: PreparedSet, backbone: Path, tmp_path: Path, content: bytes | None) -> None:
     train_run(afew, spec("fan", backbone, epochs=1), tmp_path, "cpu")

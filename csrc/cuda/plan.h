@@ -38,7 +38,7 @@ constexpr int register_pieces_of(int64_t element_size) {
 }
 constexpr int kRegisterThreads = 128;
 constexpr int kReduceThreads = 1024;
-constexpr int kCombinedParts = 1024;  // of a clip, whose weights are in shared memory at a time
+constexpr int kCombinedParts = 256;  // of a clip, whose weights are in shared memory at a time
 
 // What lies in a block's shared memory, in this order.
 enum Area {

@@ -227,6 +227,7 @@ SPLITS = [
     replace(SPLIT, self_bias=-200.0),
     replace(SPLIT, dim=37),
     replace(SPLIT, dim=1, frames=1500),
+    replace(SPLIT, frames=1040, clips=1, shared_per_block=8_100),  # of so many parts that their weights come in turn
     replace(SPLIT, dim=1200, frames=11, shared_per_block=20_000),  # three rows of columns a thread; no row fits
     replace(SPLIT, frames=(70, 0, 33, 3), max_frames=70),
     replace(SPLIT, frames=(0, 150, 0, 1), max_frames=66, stray=37),  # longer than announced

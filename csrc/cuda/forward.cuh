@@ -103,7 +103,8 @@ FAN_DEVICE void sum_rows(const Rows<T>& rows, const Team<Accumulator<T>>& team,
       for (int k = 0; k < K && active; ++k) write_at(k, columns.first, sums[k]);
       continue;
     }
-    if (round > 0) team.sync();  // all have read the sums of the round before
+    // Of a block alone a second round has no groups. Of a cluster all have read the sums of the round before.
+    if (kHaveClusters && round > 0) sync_cluster();
     for (int k = 0; k < K && columns.group < columns.groups; ++k) {
       of_groups.put(columns.group * K + k, columns.first, sums[k]);
     }

@@ -62,15 +62,6 @@ class Team {
   FAN_DEVICE explicit Team(const Layout& layout, int blocks = kHaveClusters ? cluster_size() : 1)
       : blocks(blocks), reduced_(area<A>(layout, kReduced)) {}
 
-  // A barrier of all threads in all blocks.
-  FAN_DEVICE void sync() const {
-    if (kHaveClusters && blocks > 1) {
-      sync_cluster();
-    } else {
-      __syncthreads();
-    }
-  }
-
   // Combines the threads' values by op(mine, others), in a fixed order; all threads get the results. A barrier of the
   // block, like __syncthreads.
   template <int K, typename Op>

@@ -240,6 +240,7 @@ SPLITS = [
     replace(SPLIT, frames=(70,) + (3,) * 20, scale=40.0, gradients="parameters"),
     replace(SPLIT, frames=(0,) * 40 + (30, 9), self_bias=-200.0, max_blocks=2),
     replace(SPLIT, frames=(5,) * 1100, dim=2, stray=1),  # more than a warp looks at twice
+    replace(SPLIT, frames=(0,) * 40 + (1,) * 1000 + (9,)),  # a block combines 48 columns of no frames
     replace(SPLIT, clips=0),
     Case(frames=120, dim=512, clips=1, capability=86),
     Case(frames=1100, dim=512, clips=1),  # beyond a cluster, too

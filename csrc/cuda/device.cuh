@@ -70,19 +70,18 @@ FAN_DEVICE uint4 load_piece(const void* from_global, bool wanted) {
   uint4 bits;
   const auto from = __cvta_generic_to_global(from_global);
   const int read = wanted;
+#define FAN_LOAD_PIECE(cached)                                           \
+  asm("{\n.reg .pred read;\nsetp.ne.s32 read, %5, 0;\n"                  \
+      "mov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, 0;\n" \
+      "@read ld.global.nc" cached ".v4.u32 {%0, %1, %2, %3}, [%4];\n}"   \
+      : "=&r"(bits.x), "=&r"(bits.y), "=&r"(bits.z), "=&r"(bits.w)       \
+      : "l"(from), "r"(read))
   if constexpr (use == Use::kOnce) {
-    asm("{\n.reg .pred read;\nsetp.ne.s32 read, %5, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, "
-        "0;\n"
-        "@read ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
-        : "=&r"(bits.x), "=&r"(bits.y), "=&r"(bits.z), "=&r"(bits.w)
-        : "l"(from), "r"(read));
+    FAN_LOAD_PIECE(".L1::no_allocate");
   } else {
-    asm("{\n.reg .pred read;\nsetp.ne.s32 read, %5, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, "
-        "0;\n"
-        "@read ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
-        : "=&r"(bits.x), "=&r"(bits.y), "=&r"(bits.z), "=&r"(bits.w)
-        : "l"(from), "r"(read));
+    FAN_LOAD_PIECE("");
   }
+#undef FAN_LOAD_PIECE
   return bits;
 }
 

@@ -16,11 +16,14 @@ constexpr int64_t kKiB = 1024;
 constexpr int64_t kRegisters = 65536;  // of a multiprocessor
 // Beyond this a block's gradient sums stay in global memory.
 constexpr int64_t kMaxSumsBytes = 32 * kKiB;
-// Frames of a part of a split clip: some for each of a block's warps.
-constexpr int64_t kPartRows = kMaxWarps * kQuantum;
+// Frames of a part of a split clip: twice as many as a block's warps take at a time.
+constexpr int64_t kPartRows = 2 * kMaxWarps * kQuantum;
 // Of so few packed clips each may be as long as all of them: even clusters of the most blocks run at once.
 constexpr int64_t kFewClips = 16;
 constexpr int64_t kFewFrames = 16;
+// The most blocks of a cluster. Of more, parts of the clip are quicker, though they are read twice (docs/cuda.md,
+// section 5).
+constexpr int kMaxForwardCluster = 4, kMaxBackwardCluster = 2;
 // The longest clips in registers. In half precision shared memory is quicker sooner (docs/cuda.md, section 4).
 constexpr int64_t kMaxRegisterFrames = 32;
 constexpr int64_t kMaxHalfRegisterFrames = 8;
@@ -141,9 +144,9 @@ struct Planner {
   bool fits_cluster(int64_t frames) {
     if (!request.target.clusters) return false;
     plan.regime = Regime::kCluster;
-    threads = block_threads(rows_of_block(frames, kMaxClusterBlocks));
-    for (int blocks = 2; blocks <= kMaxClusterBlocks; blocks *= 2) {
+    for (int blocks = 2; blocks <= (request.backward ? kMaxBackwardCluster : kMaxForwardCluster); blocks *= 2) {
       const int64_t rows = rows_of_block(frames, blocks);
+      threads = block_threads(rows);
       plan.cluster = blocks;
       if (lay_out(rows, rows, request.dim)) return true;
     }

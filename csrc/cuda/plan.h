@@ -26,7 +26,6 @@ constexpr int rows_per_step(int64_t element_size) {
 // Blocks and parts share out a clip's frames by multiples of it.
 constexpr int kQuantum = 4;
 constexpr int kMaxReduced = 4;
-constexpr int kMaxClusterBlocks = 8;  // what every device with clusters can run
 constexpr int kMaxPartRows = 256;
 // Clips in registers: the rows that some lanes share, the pieces of a row that each of them has, and the threads of a
 // block whose warps take a clip or several.

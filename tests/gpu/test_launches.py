@@ -14,7 +14,7 @@ from operator_cases import DTYPES, Case, make_case
 import fan_ext
 
 LAYOUTS = ("dense", "masked", "packed", "packed, longest unknown", "self-only")
-SHAPES = ((2, 256), (20, 512), (40, 64), (20, 31), (300, 512), (1000, 1024), (3000, 512))
+SHAPES = ((2, 256), (20, 512), (40, 64), (20, 31), (90, 512), (200, 512), (300, 512), (1000, 1024), (3000, 512))
 
 
 @dataclass

@@ -31,7 +31,7 @@ def _run(folder: Path, *arguments: str, tool: str | None) -> subprocess.Complete
 def test_calls_are_right(tmp_path: Path) -> None:
     result = _run(tmp_path, "--device", "cpu", "--calls-only", tool=None)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "140 calls on cpu are right" in result.stdout
+    assert "172 calls on cpu are right" in result.stdout
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fan_fer.base.errors import DataError, WeightsError, one_line
 from fan_fer.base.extras import need
 from fan_fer.cli import options
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.options import add_aligned, add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="for videos: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_aligned(evaluate)
     add_time_limit(evaluate)
     evaluate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 

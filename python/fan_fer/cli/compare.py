@@ -117,6 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         make_folder(arguments.out)
         write_comparison(arguments.out, found)
     _print(found, arguments.out)
+    for warning in (line for lines in found.warnings.values() for line in lines):
+        warn(warning)
     return SOME_FAILED if any(found.failures.values()) else DONE
 
 

@@ -133,6 +133,14 @@ class Comparison:
     notes: tuple[str, ...]
 
     @property
+    def warnings(self) -> dict[str, list[str]]:
+        """What was wrong with clips that were read, by side."""
+        return {
+            "real": list(dict.fromkeys(line for row in self.rows for line in row.real.warnings)),
+            "generated": [line for row in self.rows for line in row.generated.warnings],
+        }
+
+    @property
     def failures(self) -> dict[str, dict[str, str]]:
         """By side, then by the name of the clip."""
         real = {row.pair.real.name: row.real.error for row in self.rows if row.real.error}
@@ -157,6 +165,7 @@ class Comparison:
             "notes": list(self.notes),
             "unpaired": unpaired,
             "failed": failed,
+            "warnings": [{"side": side, "warning": line} for side, lines in self.warnings.items() for line in lines],
             "overall": self.overall.to_dict(),
             "groups": {by: {name: group.to_dict() for name, group in own.items()} for by, own in self.groups.items()},
             "between": [one.to_dict() for one in self.between],
@@ -311,11 +320,13 @@ def _longer(rows: Sequence[Row]) -> Estimate | None:
 
 def _fid(rows: Sequence[Row]) -> EmoFid | None:
     real: dict[str, NDArray[np.float32]] = {}
+    kinds: dict[str, int] = {}
     made: dict[str, list[NDArray[np.float32]]] = {}
     for row in rows:
         real[row.pair.real.name] = row.real.features[row.real.has_face]
+        kinds[row.pair.real.name] = row.real.predicted or 0
         made.setdefault(row.pair.real.name, []).append(row.generated.features[row.generated.has_face])
-    return emo_fid(list(real.values()), list(made.values()))
+    return emo_fid(list(real.values()), list(made.values()), list(kinds.values()))
 
 
 def _mean(rows: Sequence[Row], values: Sequence[float] | Floats) -> Estimate | None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fan_fer.base.errors import one_line
 from fan_fer.evaluation.comparison import Comparison, Estimate, Group
 from fan_fer.evaluation.comparison_text import groups_of
-from fan_fer.output.colors import BLUE, FAINT, GAP, INK
+from fan_fer.output.colors import BLUE, GAP, INK
 from fan_fer.output.figure import HEAD, save_figure, style_axes
 from fan_fer.output.fonts import shorten
 
@@ -82,7 +82,7 @@ def _draw_shares(axes: Axes, rows: Sequence[tuple[str, Group | None]]) -> None:
 def _draw_distance(axes: Axes, rows: Sequence[tuple[str, Group | None]], name: str, label: str) -> None:
     _points(axes, rows, name, "from the real clip", 0, "o", BLUE, BLUE)
     _points(axes, rows, f"unrelated_{name}", "real clips from each other", 0, "|", INK, INK, bars=False)
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=-0.03 * axes.get_xlim()[1])
     axes.set_xlabel(label, color=INK, fontsize=9)
 
 
@@ -91,7 +91,8 @@ def _draw_fid(axes: Axes, rows: Sequence[tuple[str, Group | None]]) -> None:
     axes.plot([fid.halves for _, fid in fids], [at for at, _ in fids], "o", ms=6, color=BLUE, label="generated, half")
     floors, places = [fid.floor for _, fid in fids], [at for at, _ in fids]
     axes.plot(floors, places, "|", ms=11, mew=2, color=INK, label="real halves: the floor")
-    axes.set_xlim(0, 1.15 * max([*(fid.halves for _, fid in fids), *floors], default=1) or 1)
+    most = max([*(fid.halves for _, fid in fids), *floors], default=1) or 1
+    axes.set_xlim(-0.05 * most, 1.15 * most)
     axes.set_xlabel("emo-FID of halves", color=INK, fontsize=9)
 
 
@@ -130,4 +131,4 @@ def _style(axes: Axes, rows: Sequence[tuple[str, Group | None]], first: bool) ->
         if group is None:
             axes.axhline(row - 0.5, color=GAP, lw=1)
             if first:
-                axes.get_yticklabels()[row].set(color=FAINT, fontstyle="italic")
+                axes.get_yticklabels()[row].set_fontstyle("italic")

@@ -146,7 +146,8 @@ def _fids(found: Comparison) -> str:
         "Frechet distance of the frames' features. It is biased upwards, the more the fewer frames there are, and "
         "differently for each generator: compare none with a figure of other clips, frames or networks. Half: of the "
         "clips generated for half of the real clips, to the other half of these; floor: of the two halves of the real "
-        f"clips; means of {settings['splits']} divisions. What half has above floor is the generator's."
+        f"clips; each half with as many of each reading, means of {settings['splits']} divisions. What half has above "
+        "floor is the generator's."
     ]
     fids = [group.emo_fid for group in (found.overall, *found.groups.get(GENERATOR, {}).values())]
     if any(fid and fid.rank_deficient for fid in fids):

@@ -20,7 +20,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Moments:
-    """count: n. mean: (D,). root: (D, D), its square, root^T root, is the covariance of the n rows."""
+    """count: n. mean: (D,). root: (min(n, D), D), whose square, root^T root, is the covariance of the n rows."""
 
     count: int
     mean: Floats
@@ -31,11 +31,10 @@ class Moments:
         """Of the rows of all clips (n_k, D); two rows at least."""
         count = sum(map(len, clips))
         mean = np.sum([rows.sum(0, dtype=np.float64) for rows in clips], axis=0) / count
-        scatter = np.zeros((len(mean), len(mean)))
-        for rows in clips:
-            centred = rows - mean
-            scatter += centred.T @ centred
-        values, vectors = np.linalg.eigh(scatter / (count - 1))
+        centred = [(rows - mean) / np.sqrt(count - 1) for rows in clips]
+        if count <= len(mean):  # the rows are a root themselves
+            return cls(count, mean, np.concatenate(centred))
+        values, vectors = np.linalg.eigh(sum((rows.T @ rows for rows in centred), np.zeros((len(mean), len(mean)))))
         return cls(count, mean, np.sqrt(values.clip(min=0))[:, None] * vectors.T)
 
 
@@ -76,9 +75,10 @@ class EmoFid:
         return asdict(self)
 
 
-def emo_fid(real: Sequence[Features], generated: Sequence[Sequence[Features]]) -> EmoFid | None:
+def emo_fid(real: Sequence[Features], generated: Sequence[Sequence[Features]], kinds: Sequence[int]) -> EmoFid | None:
     """real: the features (n, D) of each real clip's frames; generated: those of the clips made for each of them.
 
+    kinds: of each real clip; the halves have as many clips of each kind, to within one.
     None for fewer than FEWEST real clips: a half would be one clip.
     """
     if len(real) < FEWEST or any(not clips for clips in generated):
@@ -89,7 +89,8 @@ def emo_fid(real: Sequence[Features], generated: Sequence[Sequence[Features]]) -
     halves, floors, frames = [], [], []
     for _ in range(SPLITS):
         order = rng.permutation(len(real))
-        sides = order[: len(order) // 2], order[len(order) // 2 :]
+        order = order[np.argsort(np.take(kinds, order), kind="stable")]
+        sides = order[::2], order[1::2]
         own = [Moments.of([real[row] for row in side]) for side in sides]
         others = [Moments.of([made[row] for row in side]) for side in sides]
         floors.append(frechet_distance(*own))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fan_fer.attention.scoring import Floats
 from fan_fer.base.errors import FanFerError, fault_line
-from fan_fer.base.files import atomic_write, is_folder, make_folder, read_file
+from fan_fer.base.files import atomic_write, is_folder, make_folder, read_file, readable
 from fan_fer.base.opencv import cv2
 from fan_fer.base.processes import cpus
 from fan_fer.base.workers import TIME_LIMIT, Lost, Report, results_kept, run_tasks
@@ -34,18 +34,19 @@ class Reading:
     """What is known of the n decoded frames of a clip, NaN for those without the face; all empty beside an error.
 
     times: (n,) seconds. features: (n, D) float32. own: (n, C), probabilities of each frame on its own.
-    probabilities: (C,), of the clip.
+    probabilities: (C,), of the clip. warnings: what was wrong and did not stop the work, a line each.
     """
 
     times: Floats
     features: NDArray[np.float32]
     own: Floats
     probabilities: Floats
+    warnings: tuple[str, ...] = ()
     error: str = ""
 
     @classmethod
     def failed(cls, why: str) -> Reading:
-        return cls(np.zeros(0), np.zeros((0, 0), np.float32), np.zeros((0, 0)), np.zeros(0), why)
+        return cls(np.zeros(0), np.zeros((0, 0), np.float32), np.zeros((0, 0)), np.zeros(0), error=why)
 
     @property
     def has_face(self) -> NDArray[np.bool_]:
@@ -74,8 +75,6 @@ def read_clips(
     """
     found: dict[Path, Reading] = {}
     names: dict[Path, Path] = {}
-    if cache is not None:
-        make_folder(cache)
     for path in dict.fromkeys(paths):
         if cache is not None and (key := _key(path, settings)) is not None:
             names[path] = cache / f"{key}.npz"
@@ -113,9 +112,8 @@ class _Read:
         classes = list(clip.prediction.probabilities)
         nothing = dict.fromkeys(classes, np.nan)
         own = [[(frame.probabilities or nothing)[name] for name in classes] for frame in clip.prediction.frames]
-        return Reading(
-            clip.times, clip.embeddings, np.array(own), np.array(list(clip.prediction.probabilities.values()))
-        )
+        whole = np.array(list(clip.prediction.probabilities.values()))
+        return Reading(clip.times, clip.embeddings, np.array(own), whole, clip.prediction.warnings)
 
 
 def _key(path: Path, settings: str) -> str | None:
@@ -133,11 +131,14 @@ def _load(path: Path) -> Reading | None:
     """None where there is none, or a damaged one: it is read again."""
     try:
         with np.load(io.BytesIO(read_file(path))) as arrays:
-            return Reading(*(arrays[name] for name in ARRAYS))
+            times, features, own, probabilities = (arrays[name] for name in ARRAYS)
+            return Reading(times, features, own, probabilities, tuple(arrays["warnings"].tolist()))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 
 def _save(path: Path, reading: Reading) -> None:
+    make_folder(path.parent)
+    arrays = {name: getattr(reading, name) for name in ARRAYS}
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: getattr(reading, name) for name in ARRAYS})
+        np.savez(file, **arrays, warnings=np.array([readable(line) for line in reading.warnings], np.str_))

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.workers import check_time_limit
     from fan_fer.evaluation.clips import with_truths
     from fan_fer.evaluation.comparison import check_columns, compare
-    from fan_fer.evaluation.comparison_text import FILES, write_comparison
+    from fan_fer.evaluation.comparison_files import FILES, write_comparison
     from fan_fer.evaluation.labels import parse_label_map
     from fan_fer.evaluation.pairs import make_pairs, read_side
     from fan_fer.evaluation.pins import pins
@@ -159,7 +159,8 @@ def _print(found: Comparison, out: Path | None) -> None:
     from rich.text import Text
 
     from fan_fer.base.terminal import console, show
-    from fan_fer.evaluation.comparison_text import FILES, comparison_markdown
+    from fan_fer.evaluation.comparison_files import FILES
+    from fan_fer.evaluation.comparison_text import comparison_markdown
 
     markdown = comparison_markdown(found)
     show(Markdown(markdown) if console().is_terminal else Text(markdown))

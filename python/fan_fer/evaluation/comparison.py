@@ -21,6 +21,7 @@ from fan_fer.evaluation.pairs import GENERATOR, INTENSITY, Pair, Pairing
 from fan_fer.evaluation.readings import Reading
 
 SCHEMA_VERSION = 1
+EVERYTHING = "all pairs"
 EMOTION = "emotion"  # groups by the class that a clip is to show
 
 
@@ -131,6 +132,11 @@ class Comparison:
     groups: Mapping[str, Mapping[str, Group]]
     between: tuple[Between, ...]
     notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, Mapping[str, Group]]:
+        """All pairs under "", then what each column divides them into."""
+        return {"": {EVERYTHING: self.overall}, **self.groups}
 
     @property
     def warnings(self) -> dict[str, list[str]]:

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from fan_fer.base.errors import one_line
 from fan_fer.evaluation.comparison import Comparison, Estimate, Group
-from fan_fer.evaluation.comparison_text import groups_of
 from fan_fer.output.colors import BLUE, GAP, INK
 from fan_fer.output.figure import HEAD, save_figure, style_axes
 from fan_fer.output.fonts import shorten
@@ -35,7 +34,7 @@ LEGEND: dict[str, Any] = {
 def plot_comparison(found: Comparison) -> Figure:
     """A row for all pairs, each generator, emotion and so on; of more than MOST the first."""
     rows: list[tuple[str, Group | None]] = []
-    for by, groups in groups_of(found).items():
+    for by, groups in found.parts.items():
         if by:
             rows.append((by, None))
         rows += groups.items()

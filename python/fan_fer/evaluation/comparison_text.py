@@ -1,39 +1,17 @@
-"""A comparison as Markdown, which the terminal shows too, and as the files of its folder."""
+"""A comparison as Markdown, which the terminal shows too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import one_line
-from fan_fer.base.files import write_text
-from fan_fer.base.names import name_key
-from fan_fer.base.texts import write_json
-from fan_fer.evaluation.comparison import Comparison, Estimate, Group
+from fan_fer.evaluation.comparison import EVERYTHING, Comparison, Estimate
 from fan_fer.evaluation.pairs import GENERATOR
 from fan_fer.evaluation.text import interval_text, markdown_table
 
-REPORT_FILE, JSON_FILE, PAIRS_FILE, PICTURE_FILE = "report.md", "report.json", "pairs.csv", "report.png"
-FILES = (REPORT_FILE, JSON_FILE, PAIRS_FILE, PICTURE_FILE)
+JSON_FILE, PICTURE_FILE = "report.json", "report.png"  # that lie beside it
 LISTED = 20  # clips named in the Markdown
-EVERYTHING = "all pairs"
-
-
-def write_comparison(folder: Path, found: Comparison) -> None:
-    """report.md, report.json, pairs.csv and report.png. Raises OutputError."""
-    from fan_fer.evaluation.comparison_picture import write_comparison_plot
-
-    _write_pairs(folder / PAIRS_FILE, found)
-    write_json(folder / JSON_FILE, found.to_dict(), indent=2, errors="backslashreplace")
-    write_text(folder / REPORT_FILE, comparison_markdown(found, picture=True), errors="backslashreplace")
-    write_comparison_plot(folder / PICTURE_FILE, found)
-
-
-def groups_of(found: Comparison) -> dict[str, dict[str, Group]]:
-    """All pairs, and below what each column divides them into."""
-    return {"": {EVERYTHING: found.overall}, **{by: dict(own) for by, own in found.groups.items()}}
 
 
 def comparison_markdown(found: Comparison, picture: bool = False) -> str:
@@ -65,7 +43,7 @@ def comparison_markdown(found: Comparison, picture: bool = False) -> str:
 def _accuracy(found: Comparison) -> str:
     headings = ["%", "pairs", "right", "real clips", "difference", "mean recall", "real clips", "as the real clip"]
     tables = []
-    for by, groups in groups_of(found).items():
+    for by, groups in found.parts.items():
         rows = [
             [
                 _text(name) or "(empty)",
@@ -100,7 +78,7 @@ def _accuracy(found: Comparison) -> str:
 def _distances(found: Comparison) -> str:
     headings = ["", "pairs", "features", "other real clips", "probabilities", "other real clips", "compared", "length"]
     rows = []
-    for by, groups in groups_of(found).items():
+    for by, groups in found.parts.items():
         for name, group in groups.items():
             rows.append(
                 [
@@ -208,60 +186,6 @@ def _pins(about: Mapping[str, Any]) -> str:
         f"versions: {', '.join(f'{name} {number}' for name, number in about['versions'].items())}",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _write_pairs(path: Path, found: Comparison) -> None:
-    """A row per pair: the columns of the clips, then ours."""
-    ours = (
-        *(
-            "real",
-            "generated",
-            "generator",
-            "class",
-            "real_class",
-            "predicted",
-            "real_predicted",
-            "right",
-            "real_right",
-        ),
-        *("agrees", *(f"p_{name}" for name in found.classes), *(f"real_p_{name}" for name in found.classes)),
-        *("frames", "real_frames", "faces", "real_faces", "seconds", "real_seconds", "points", "compared"),
-        *("without_face", "real_without_face", "features", "probabilities", "error", "real_error"),
-    )
-    taken = {name_key(name) for name in (*ours, "video")}
-    kept = [
-        name
-        for name in dict.fromkeys(name for row in found.rows for name in row.pair.about)
-        if name_key(name) not in taken
-    ]
-    rows = []
-    for row in found.rows:
-        pair, beside = row.pair, row.apart
-        cells: dict[str, Any] = {name: pair.about.get(name, "") for name in kept}
-        cells |= {"real": pair.real.name, "generated": pair.generated.name, "generator": pair.generator}
-        cells |= {"error": row.generated.error, "real_error": row.real.error}
-        if pair.truths:
-            cells |= {"class": found.classes[pair.truths[0]], "real_class": found.classes[pair.truths[1]]}
-            cells |= {"right": int(row.right), "real_right": int(row.real_right)}
-        if not row.real.error:
-            cells["agrees"] = int(row.agrees)
-        for prefix, reading in (("", row.generated), ("real_", row.real)):
-            if reading.predicted is not None:
-                cells[f"{prefix}predicted"] = found.classes[reading.predicted]
-                cells |= {f"{prefix}frames": len(reading.times), f"{prefix}faces": int(reading.has_face.sum())}
-                shares = zip(found.classes, reading.probabilities.tolist(), strict=True)
-                cells |= {f"{prefix}p_{name}": round(share, 7) for name, share in shares}
-        if beside is not None:
-            cells |= {"seconds": round(beside.generated_duration, 6), "real_seconds": round(beside.duration, 6)}
-            cells |= {"points": beside.points, "compared": beside.compared}
-            cells |= {"without_face": beside.without_generated, "real_without_face": beside.without_real}
-            cells |= {"features": _rounded(beside.features), "probabilities": _rounded(beside.probabilities)}
-        rows.append(cells)
-    write_table(path, [*kept, *ours], rows)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 7)
 
 
 def _share(value: Estimate | None) -> str:

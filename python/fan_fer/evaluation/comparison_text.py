@@ -41,20 +41,18 @@ def comparison_markdown(found: Comparison, picture: bool = False) -> str:
 
 
 def _accuracy(found: Comparison) -> str:
-    headings = ["%", "pairs", "right", "real clips", "difference", "mean recall", "real clips", "as the real clip"]
+    labelled = found.overall.accuracy is not None
+    scores = ["right", "real clips", "difference", "mean recall", "real clips"] if labelled else []
     tables = []
     for by, groups in found.parts.items():
-        rows = [
-            [
-                _text(name) or "(empty)",
-                str(group.pairs),
-                *map(_share, (group.accuracy, group.real_accuracy)),
-                _signed(group.accuracy_difference),
-                *map(_share, (group.mean_recall, group.real_mean_recall, group.agreement)),
-            ]
-            for name, group in groups.items()
-        ]
-        tables.append(markdown_table([by or headings[0], *headings[1:]], rows))
+        rows = []
+        for name, group in groups.items():
+            cells = [_text(name) or "(empty)", str(group.pairs)]
+            if labelled:
+                cells += [_share(group.accuracy), _share(group.real_accuracy), _signed(group.accuracy_difference)]
+                cells += [_share(group.mean_recall), _share(group.real_mean_recall)]
+            rows.append([*cells, _share(group.agreement)])
+        tables.append(markdown_table([by or "%", "pairs", *scores, "as the real clip"], rows))
     all_ = found.overall
     notes = [
         "Right: how often the generated clip is taken for its label. Real clips: how often the real ones are, this "
@@ -62,7 +60,7 @@ def _accuracy(found: Comparison) -> str:
         "over the real clips.",
         f"{found.about['settings']['failed_clips'].capitalize()}.",
     ]
-    if all_.accuracy is None:
+    if not labelled:
         notes.append("No pair has a label: what is right is not known, and only the reading of the real clip counts.")
     elif all_.scored < all_.pairs:
         notes.append(f"{all_.pairs - all_.scored} of {all_.pairs} pairs have no label, or one that the map leaves out.")
@@ -84,8 +82,8 @@ def _distances(found: Comparison) -> str:
                 [
                     " ".join(filter(None, (by, _text(name) or "(empty)"))),
                     str(group.read),
-                    *map(_number, (group.features, group.unrelated_features)),
-                    *map(_number, (group.probabilities, group.unrelated_probabilities)),
+                    *(_number(group.features), _plain(group.unrelated_features)),
+                    *(_number(group.probabilities), _plain(group.unrelated_probabilities)),
                     f"{group.compared / group.points:.1%} of {group.points}" if group.points else "-",
                     f"{group.longer.value:.2f}" if group.longer else "-",
                 ]
@@ -200,6 +198,11 @@ def _signed(value: Estimate | None) -> str:
 
 def _number(value: Estimate | None, sign: str = "") -> str:
     return "-" if value is None else f"{value.value:{sign}.3f}{_ends(_range(value.interval, 1, f'{sign}.3f'))}"
+
+
+def _plain(value: Estimate | None) -> str:
+    """Without the interval."""
+    return "-" if value is None else f"{value.value:.3f}"
 
 
 def _range(interval: Sequence[float] | None, scale: float, form: str) -> str:

@@ -41,7 +41,7 @@ def _write_pairs(path: Path, found: Comparison) -> None:
         ),
         *("agrees", *(f"p_{name}" for name in found.classes), *(f"real_p_{name}" for name in found.classes)),
         *("frames", "real_frames", "faces", "real_faces", "seconds", "real_seconds", "points", "compared"),
-        *("without_face", "real_without_face", "features", "probabilities", "error", "real_error"),
+        *("without_face", "real_without_face", "features", "probabilities", "farthest", "error", "real_error"),
     )
     taken = {name_key(name) for name in (*ours, "video")}
     kept = [
@@ -71,6 +71,7 @@ def _write_pairs(path: Path, found: Comparison) -> None:
             cells |= {"points": beside.points, "compared": beside.compared}
             cells |= {"without_face": beside.without_generated, "real_without_face": beside.without_real}
             cells |= {"features": _rounded(beside.features), "probabilities": _rounded(beside.probabilities)}
+            cells["farthest"] = _rounded(beside.farthest)
         rows.append(cells)
     write_table(path, [*kept, *ours], rows)
 

@@ -38,6 +38,7 @@ def plot_comparison(found: Comparison) -> Figure:
         if by:
             rows.append((by, None))
         rows += groups.items()
+    left = len(rows) - MOST
     rows = rows[:MOST]
     body = max(1.2, ROW * len(rows))
     height = body + 2.05
@@ -57,6 +58,8 @@ def plot_comparison(found: Comparison) -> Figure:
     title = f"{Path(about['generated']).name or about['generated']} beside {Path(about['real']).name or about['real']}"
     figure.text(0.012, 1 - 0.3 / height, shorten(one_line(title), 90), **HEAD)
     counts = f"{len(found.rows)} pairs of {found.overall.real_clips} real clips; bars: 95 % intervals"
+    if left > 0:
+        counts += f"; {left} more rows are in the report"
     figure.text(0.012, 1 - 0.57 / height, counts, fontsize=9, color=INK, va="center")
     return figure
 

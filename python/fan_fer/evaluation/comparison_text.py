@@ -52,7 +52,7 @@ def _accuracy(found: Comparison) -> str:
                 cells += [_share(group.accuracy), _share(group.real_accuracy), _signed(group.accuracy_difference)]
                 cells += [_share(group.mean_recall), _share(group.real_mean_recall)]
             rows.append([*cells, _share(group.agreement)])
-        tables.append(markdown_table([by or "%", "pairs", *scores, "as the real clip"], rows))
+        tables.append(markdown_table([_text(by) or "%", "pairs", *scores, "as the real clip"], rows))
     all_ = found.overall
     notes = [
         "Right: how often the generated clip is taken for its label. Real clips: how often the real ones are, this "
@@ -80,7 +80,7 @@ def _distances(found: Comparison) -> str:
         for name, group in groups.items():
             rows.append(
                 [
-                    " ".join(filter(None, (by, _text(name) or "(empty)"))),
+                    " ".join(filter(None, (_text(by), _text(name) or "(empty)"))),
                     str(group.read),
                     *(_number(group.features), _plain(group.unrelated_features)),
                     *(_number(group.probabilities), _plain(group.unrelated_probabilities)),

@@ -21,7 +21,8 @@ class Apart:
     duration, generated_duration: seconds of each clip.
     features: cosine distance of the two frames' features, 0 to 2, the mean over the points compared.
     probabilities: total variation of the two frames' probabilities, 0 to 1: what share of them is elsewhere; likewise.
-    Both are None where no point can be compared.
+    farthest: seconds from the start at which the probabilities are farthest apart.
+    These three are None where no point can be compared.
     """
 
     step: float
@@ -33,6 +34,7 @@ class Apart:
     generated_duration: float
     features: float | None
     probabilities: float | None
+    farthest: float | None
 
 
 def apart(real: Reading, generated: Reading) -> Apart:
@@ -58,6 +60,7 @@ def apart(real: Reading, generated: Reading) -> Apart:
         generated_duration=_duration(times[1]),
         features=float(features.mean()) if both.any() else None,
         probabilities=float(probabilities.mean()) if both.any() else None,
+        farthest=float(points[both][probabilities.argmax()]) if both.any() else None,
     )
 
 

@@ -28,6 +28,7 @@ def test_a_clip_is_at_no_distance_from_itself() -> None:
 
 def test_known_distances() -> None:
     found = apart(reading([0.0] * 4), reading([0.0, 0.0, np.pi / 2, np.pi]))
+    assert found.farthest == pytest.approx(2 / 25)
     assert found.features == pytest.approx((0 + 0 + 1 + 2) / 4, abs=1e-6)
     assert found.probabilities == pytest.approx(0.5)
 

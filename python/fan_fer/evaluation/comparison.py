@@ -207,12 +207,13 @@ def compare(
         )
         for pair, (real, made) in zip(pairs, readings, strict=True)
     )
-    groups, notes = _groups(rows, classes, by)
-    made = {name: [row for row in rows if row.pair.generator == name] for name in dict.fromkeys(map(_generator, rows))}
-    between = [_between(made, *names) for names in combinations(made, 2)]
-    return Comparison(
-        about, tuple(classes), pairing, rows, _group(rows, True), groups, tuple(filter(None, between)), tuple(notes)
-    )
+    groups, spellings = _groups(rows, classes, by)
+    owned: dict[str, list[Row]] = {}
+    for row in rows:
+        owned.setdefault(row.pair.generator, []).append(row)
+    between = tuple(filter(None, (_between(owned, *names) for names in combinations(owned, 2))))
+    notes = (*pairing.notes, *spellings)
+    return Comparison(about, tuple(classes), pairing, rows, _group(rows, True), groups, between, notes)
 
 
 def check_columns(pairing: Pairing, by: Sequence[str]) -> None:
@@ -221,10 +222,6 @@ def check_columns(pairing: Pairing, by: Sequence[str]) -> None:
         if all(_cell(pair, name) is None for pair in pairing.pairs):
             there = ", ".join(dict.fromkeys(column for pair in pairing.pairs for column in pair.about))
             raise DataError(f"--by {name}: there is no such column; there are {there}")
-
-
-def _generator(row: Row) -> str:
-    return row.pair.generator
 
 
 def _unrelated(pairs: Sequence[Pair], readings: Sequence[tuple[Reading, Reading]]) -> dict[str, Apart]:
@@ -269,9 +266,8 @@ def _group(rows: Sequence[Row], with_fid: bool = False) -> Group:
     known = [row for row in rows if not row.real.error]
     read = [row for row in rows if row.read]
     both = [row for row in scored if row.read]
-    right, real_right = (np.array([own(row) for row in scored], float) for own in (_right, _real_right))
-    targets = [np.array([row.pair.truths[side] for row in scored if row.pair.truths], int) for side in (0, 1)]
-    recall, real_recall = _recall(scored, right, targets[0]), _recall(scored, real_right, targets[1])
+    right, real_right = np.array([(row.right, row.real_right) for row in scored], float).reshape(-1, 2).T
+    shown, real_shown = np.array([row.pair.truths for row in scored], int).reshape(-1, 2).T
     seen = {row.pair.real.name: row for row in known}
     beside = [row for row in seen.values() if row.unrelated]
     return Group(
@@ -282,13 +278,11 @@ def _group(rows: Sequence[Row], with_fid: bool = False) -> Group:
         failed_real=len({row.pair.real.name for row in rows if row.real.error}),
         failed_generated=sum(bool(row.generated.error) for row in rows),
         accuracy=_mean(scored, right),
-        mean_recall=recall,
+        mean_recall=_recall(scored, right, shown),
         real_accuracy=_mean(scored, real_right),
-        real_mean_recall=real_recall,
+        real_mean_recall=_recall(scored, real_right, real_shown),
         accuracy_difference=_mean(scored, right - real_right),
-        mean_recall_difference=_recall(scored, right - real_right, targets[0])
-        if np.array_equal(targets[0], targets[1])
-        else None,
+        mean_recall_difference=None if (shown != real_shown).any() else _recall(scored, right - real_right, shown),
         agreement=_mean(known, [row.agrees for row in known]),
         read_accuracy=_mean(both, [row.right for row in both]),
         read_real_accuracy=_mean(both, [row.real_right for row in both]),
@@ -302,14 +296,6 @@ def _group(rows: Sequence[Row], with_fid: bool = False) -> Group:
         longer=_longer(read),
         emo_fid=_fid(read) if with_fid else None,
     )
-
-
-def _right(row: Row) -> bool:
-    return row.right
-
-
-def _real_right(row: Row) -> bool:
-    return row.real_right
 
 
 def _apart(rows: Sequence[Row], what: str, which: str = "apart") -> Estimate | None:
@@ -382,7 +368,7 @@ def _between(made: Mapping[str, Sequence[Row]], first: str, second: str) -> Betw
         first,
         second,
         len(shared),
-        accuracy=difference(_right, lambda row: row.pair.truths is not None),
+        accuracy=difference(lambda row: row.right, lambda row: row.pair.truths is not None),
         agreement=difference(lambda row: row.agrees, lambda row: not row.real.error),
         features=difference(lambda row: row.apart.features, lambda row: row.apart and row.apart.features is not None),
         probabilities=difference(

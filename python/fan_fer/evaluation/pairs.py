@@ -6,13 +6,13 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from fan_fer.base.errors import DataError
 from fan_fer.base.files import is_folder
-from fan_fer.base.names import name_key, quoted
+from fan_fer.base.names import Spellings, name_key, quoted
 from fan_fer.evaluation.clips import EvaluatedClip, column_key, find_column, read_videos
 from fan_fer.video.sources import list_videos, not_taken, open_clip, passed_over
 
@@ -80,12 +80,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The pairs, in the order of the generated clips, and why clips of either side are in none, by their names."""
+    """The pairs, in the order of the generated clips, and why clips of either side are in none, by their names.
+
+    notes: which spellings of generators were taken for one.
+    """
 
     how: str
     pairs: tuple[Pair, ...]
     real_alone: Mapping[str, str]
     generated_alone: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def read_side(path: Path) -> Side:
@@ -193,4 +197,6 @@ def _pair(real: EvaluatedClip, generated: EvaluatedClip, folders: str = "") -> P
 def _pairing(how: str, real: Side, pairs: Sequence[Pair], alone: dict[str, str], what: str) -> Pairing:
     taken = {pair.real.name for pair in pairs}
     left = {clip.name: ALONE.format("generated", what) for clip in real.clips if clip.name not in taken}
-    return Pairing(how, tuple(pairs), left, alone)
+    makers = Spellings("generators")
+    kept = [replace(pair, generator=makers.keep(pair.generator)) if pair.generator else pair for pair in pairs]
+    return Pairing(how, tuple(kept), left, alone, tuple(makers.notes()))

@@ -332,6 +332,28 @@ def test_a_clip_that_is_to_show_something_else_than_the_real_one(drawn: Set, rep
     assert found["mean_recall_difference"] is None
 
 
+def test_names_of_any_kind(drawn: Set, compare, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9 |*_[x]\n.avi")
+    for side in ("real", "made|"):
+        (tmp_path / side).mkdir()
+        shutil.copy(drawn.folder / "real" / "Sad-0.avi", tmp_path / side / odd)
+    (tmp_path / "made|" / "dust.avi").write_bytes(b"dust")
+    (tmp_path / "real" / "dust.avi").write_bytes(b"dust")
+    code, text, err = compare(tmp_path / "real", tmp_path / "made|", "--out", tmp_path / "out")
+    assert (code, err) == (SOME_FAILED, "")
+    assert "made\\| beside " in text
+    assert "2 pairs of 2 real clips" in text
+    assert names(tmp_path / "out") == ["cache", *FILES]
+
+
+def test_spellings_of_generators_are_one(drawn: Set, report, tmp_path: Path) -> None:
+    lines = [f"{drawn.folder}/made/same/{name},{maker}" for name, maker in (("Sad-0.avi", "A"), ("Fear-0.avi", "a "))]
+    (tmp_path / "made.csv").write_text("\n".join(["video,generator", *lines]))
+    found = report(drawn.folder / "real.csv", tmp_path / "made.csv")
+    assert (found["between"], found["notes"]) == ([], ['generators "A", "a": taken for one, A'])
+    assert len(found["unpaired"]) == 12
+
+
 # Kinds of clips
 
 

@@ -21,6 +21,7 @@ from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
 from fan_fer.base.threads import one_thread
 from fan_fer.base.timing import Profile
+from fan_fer.faces.aligned import Aligned, whole_frames
 from fan_fer.faces.clip_faces import find_faces, frame_times, known_faces
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector, Face
@@ -51,8 +52,8 @@ def load_recognizer(
 
     weights: a file, or the name of a network that ships, "resnet18" or "face29".
     device: "cpu" or "cuda".
-    detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``. A detector that
-        is named is loaded when a video first needs it.
+    detector: "mtcnn", "yunet:FILE", "aligned" for clips whose frames are faces already, or any object with ``name``
+        and ``detect(image) -> list[Face]``. A detector that is named is loaded when a video first needs it.
     precision: of the backbone, as for :class:`fan_fer.features.embedding.Embedder`.
     Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
     """
@@ -242,11 +243,14 @@ class Recognizer:
         clip = open_clip(source)
         if isinstance(clip, Camera):
             raise ValueError(f"{clip.name}: has no end; Recognizer.stream reads it")
-        if detector is not None:
+        if isinstance(detector, Aligned):
+            seen_frames = whole_frames(clip, settings.template, profile)
+        elif detector is not None:
             seen_frames = find_faces(clip, detector, settings.size, settings.template, profile)
         else:
             seen_frames = known_faces(clip, _check_known(faces or ()), settings.size, settings.template, profile)
         features = Features(self.embedder, profile=profile)
+        follow = faces is None and not isinstance(detector, Aligned)
         tracker = Tracker()
         known: Person = []
         times: dict[int, float] = {}
@@ -254,7 +258,7 @@ class Recognizer:
             for seen in seen_frames:
                 frame = seen.frame
                 times[frame.index] = frame.time
-                if faces is None:
+                if follow:
                     tracker.add(frame.index, frame.time, seen.faces, seen.looks, seen.change)
                 else:
                     known += [Sighting.of(frame.index, frame.time, len(features), face) for face in seen.faces]
@@ -262,7 +266,7 @@ class Recognizer:
                 if progress is not None:
                     progress("faces", len(times), clip.frame_count)
         with profile.measure("pool"):
-            people = tracker.people() if faces is None else [known] if known else []
+            people = tracker.people() if follow else [known] if known else []
         if not times and clip.damaged:
             raise VideoError(next(iter(clip.damaged.values())))
         if not people:

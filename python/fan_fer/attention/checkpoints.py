@@ -36,6 +36,7 @@ AUTO = "auto"  # stands for the backbone of the weights that a training starts w
 PUBLISHED_CLASSES = {
     "ckplus": ("Happy", "Angry", "Disgust", "Fear", "Sad", "Contempt", "Surprise"),
     "afew": ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise"),
+    "mead": ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise", "Contempt"),  # docs/compare.md
 }
 # What the published networks are fed: colour, in [0, 1].
 PUBLISHED_INPUT = Preprocessing(

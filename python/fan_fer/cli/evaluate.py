@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fan_fer.base.errors import DataError, WeightsError, one_line
+from fan_fer.base.errors import DataError
 from fan_fer.base.extras import need
 from fan_fer.cli import options
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.network import CLASSES_HELP, load_network
+from fan_fer.cli.options import add_aligned, add_time_limit
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
-    from fan_fer.attention.network import FrameAttentionNetwork
     from fan_fer.attention.weights import ModelCard
     from fan_fer.evaluation.clips import EvaluatedClip
     from fan_fer.evaluation.summary import Summary
@@ -80,17 +80,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--classes",
         metavar="NAMES",
-        help="of a published checkpoint, which does not say: ckplus, afew, or the names in the order of its outputs",
+        help=CLASSES_HELP,
     )
     evaluate.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="for videos: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_aligned(evaluate)
     add_time_limit(evaluate)
     evaluate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
     need("train", "evaluate")
+    from fan_fer.attention.checkpoints import PACKAGED
     from fan_fer.base.device import find_device
     from fan_fer.base.files import check_folder, is_folder, make_folder
     from fan_fer.base.workers import check_time_limit
@@ -116,7 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         check_folder(arguments.out, FILES)
 
-    network, card = _load(arguments, None if prepared is None else prepared.layout)
+    model = None if arguments.model == PACKAGED else arguments.model
+    network, card, _ = load_network(model, arguments.classes, None if prepared is None else prepared.layout)
     clips = with_truths(clips, card.classes, label_map)
     if truth:
         truth.check_clips(clip.name for clip in clips if clip.truth is not None and not clip.error)
@@ -149,33 +152,6 @@ def _check_video_options(arguments: argparse.Namespace) -> None:
     for option, unset in (("partition", None), ("formula", "paper")):
         if getattr(arguments, option) != unset:
             raise DataError(f"{arguments.data}: is no prepared set; --{option} needs one (fan-fer prepare makes it)")
-
-
-def _load(arguments: argparse.Namespace, layout: str | None) -> tuple[FrameAttentionNetwork, ModelCard]:
-    """The network and its card; a published checkpoint is told its classes by ``--classes`` or the set's layout."""
-    from fan_fer.attention.checkpoints import PACKAGED, PUBLISHED_CLASSES, import_network
-    from fan_fer.attention.weights import find_weights, is_safetensors, load_weights
-    from fan_fer.base.files import is_file
-    from fan_fer.base.names import name_key, tidy
-    from fan_fer.base.terminal import show, working
-
-    path = find_weights(None if arguments.model == PACKAGED else arguments.model)
-    published = is_file(path) and not is_safetensors(path)
-    if arguments.classes and not published:
-        raise WeightsError(f"{arguments.model}: --classes is for published checkpoints; this network has its own")
-    with working("loading the network"):
-        if not published:
-            return load_weights(path)
-        names = name_key(arguments.classes or layout or "")
-        if names not in PUBLISHED_CLASSES and "," not in names:
-            raise WeightsError(
-                f"{path}: does not say which classes it has; --classes ckplus, afew, or NAME,NAME,... is wanted"
-            )
-        classes = PUBLISHED_CLASSES.get(names) or tuple(map(tidy, arguments.classes.split(",")))
-        network, card, report = import_network(path, classes)
-    for line in report.lines():
-        show(one_line(line), stderr=True, style="dim", markup=False, highlight=False, soft_wrap=True)
-    return network, card
 
 
 def _predict(

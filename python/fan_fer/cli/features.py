@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import one_line
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_aligned, add_time_limit, add_weights
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     features.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_aligned(features)
     features.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 

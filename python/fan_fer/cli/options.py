@@ -19,6 +19,18 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_aligned(parser: argparse.ArgumentParser) -> None:
+    """After ``--detector``, in whose place it stands."""
+    parser.add_argument(
+        "--aligned",
+        dest="detector",
+        action="store_const",
+        const="aligned",
+        default=argparse.SUPPRESS,
+        help="every frame is a face already, cut out and upright: none is looked for",
+    )
+
+
 def add_time_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit",

@@ -16,7 +16,7 @@ from fan_fer.base.files import check_writable, distinct_names, exists, is_folder
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_aligned, add_time_limit, add_weights
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_aligned(predict)
     predict.add_argument("--profile", action="store_true", help="say where the time went")
     add_time_limit(predict)
     predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")

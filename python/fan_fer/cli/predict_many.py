@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, one_line
 from fan_fer.base.streams import note
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_aligned, add_time_limit, add_weights
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     many.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_aligned(many)
     many.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fan_fer.cli.network import CLASSES_HELP, load_network
 from fan_fer.cli.outcome import DONE
 
 
@@ -21,7 +22,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a file, or the name of a network that ships (default: resnet18)",
+        help="a file, the name of a network that ships (default: resnet18), or a trained published checkpoint",
+    )
+    weights.add_argument("--classes", metavar="NAMES", help=CLASSES_HELP)
+    weights.add_argument(
+        "--save", type=Path, metavar="OUT", help="write it as a file of fan-fer, which every command takes"
     )
 
 
@@ -30,12 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.table import Table
 
-    from fan_fer.attention.weights import find_weights, load_weights, packaged_weights
+    from fan_fer.attention.weights import packaged_weights, save_weights
     from fan_fer.base.errors import one_line
     from fan_fer.base.terminal import show
 
-    path = find_weights(arguments.file)
-    network, card = load_weights(path)
+    network, card, path = load_network(arguments.file, arguments.classes)
+    if arguments.save:
+        save_weights(arguments.save, network, card)
+        path = arguments.save
     parameters = sum(parameter.numel() for parameter in network.parameters())
     image = card.preprocessing
     rows = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import DetectorError
+from fan_fer.faces.aligned import Aligned
 from fan_fer.faces.face import Detector
 from fan_fer.faces.yunet import YuNet
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_detector(spec: str, device: str | torch.device = "cpu") -> Detector:
-    """The detector named `spec`: "mtcnn", or "yunet:FILE" with YuNet's ONNX file.
+    """The detector named `spec`: "mtcnn", "yunet:FILE" with YuNet's ONNX file, or "aligned": each frame is a face.
 
     device: where MTCNN runs, "cpu" or "cuda"; YuNet runs on the CPU.
 
@@ -24,6 +25,8 @@ def load_detector(spec: str, device: str | torch.device = "cpu") -> Detector:
         from fan_fer.faces.mtcnn import MTCNN
 
         return MTCNN(device=device)
+    if spec == Aligned.name:
+        return Aligned()
     name, _, file = spec.partition(":")
     if name == "yunet" and file:
         return YuNet(file)

@@ -68,17 +68,22 @@ def open_clip(source: Source) -> Clip:
 def list_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files as given; for a folder, the videos in it and below, in the order of names.
 
-    A folder without a video, and one that cannot be looked into, stays in the list, so that opening it tells the user.
+    Of a folder that holds neither videos nor pictures, the folders of pictures below it, each of them a clip. A folder
+    without either, and one that cannot be looked into, stays in the list, so that opening it tells the user.
     """
     videos: list[Path] = []
     for path in map(Path, paths):
-        videos += (_videos_below(path) or [path]) if is_folder(path) else [path]
+        videos += (_videos_below(path) or _picture_folders(path)) if is_folder(path) else [path]
     return videos
 
 
 def passed_over(folder: Path) -> list[str]:
     """Names of the files in a folder, and below, that :func:`list_videos` leaves out."""
-    return sorted(str(file.relative_to(folder)) for file in {*visible_files(folder)} - {*_videos_below(folder)})
+    taken = {*list_videos([folder])}
+    others = [
+        file for file in visible_files(folder) if file not in taken and not (_is_picture(file) and file.parent in taken)
+    ]
+    return sorted(str(file.relative_to(folder)) for file in others)
 
 
 def pick_videos(files: Sequence[Path]) -> list[Path]:
@@ -122,6 +127,15 @@ def _videos_below(folder: Path) -> list[Path]:
     return sorted([*videos, *(Path(error.filename) for error in unread)])
 
 
+def _picture_folders(folder: Path) -> list[Path]:
+    folders = {file.parent for file in visible_files(folder) if _is_picture(file)}
+    return sorted(folders) if folders and folder not in folders else [folder]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
 def _is_video(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix not in MOVING or suffix not in IMAGE_SUFFIXES:
@@ -140,7 +154,7 @@ def _open_path(name: str) -> Clip:
     files = [*visible_files(folder, unread)]
     if unread and not files:
         raise VideoError(f"{name}: cannot be looked into ({unread[0].strerror})")
-    images = [file for file in files if file.parent == folder and file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in files if file.parent == folder and _is_picture(file)]
     others = sorted(str(file.relative_to(folder)) for file in {*files} - {*images})
     if not images:
         held = f" ({not_taken(others)})" if others else ""

@@ -21,7 +21,7 @@ from fan_fer.base.errors import VideoError
 from fan_fer.video.ahead import ahead, latest, paced
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame, read_frames
 from fan_fer.video.images import read_image
-from fan_fer.video.sources import list_videos, open_clip
+from fan_fer.video.sources import list_videos, open_clip, passed_over
 
 from .made import BLUE, GREEN, GREY, RED, corners, quadrants, video
 
@@ -223,6 +223,18 @@ def test_list_videos_expands_folders(tmp_path: Path) -> None:
     (tmp_path / "void").mkdir()
     listed = list_videos([tmp_path, tmp_path / "notes.txt", tmp_path / "void", "missing.mp4"])
     assert [path.name for path in listed] == ["a.AVI", "b.mp4", "c.mov", "notes.txt", "void", "missing.mp4"]
+
+
+def test_folders_of_pictures_are_clips_where_there_is_nothing_else(tmp_path: Path) -> None:
+    for name in ("one/1.png", "one/2.jpg", "one/notes.txt", "two/deep/1.webp", "two/.hidden.png", "void/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_videos([tmp_path]) == [tmp_path / "one", tmp_path / "two" / "deep"]
+    assert passed_over(tmp_path) == ["one/notes.txt", "void/a.txt"]
+    assert list_videos([tmp_path / "void"]) == [tmp_path / "void"]
+    (tmp_path / "two" / "clip.mp4").touch()
+    assert list_videos([tmp_path]) == [tmp_path / "two" / "clip.mp4"]
+    assert passed_over(tmp_path) == ["one/1.png", "one/2.jpg", "one/notes.txt", "two/deep/1.webp", "void/a.txt"]
 
 
 def test_the_latest_frame_takes_the_place_of_those_before() -> None:

@@ -27,8 +27,8 @@ import fan_ext
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 LAYOUTS = ("dense", "masked", "packed", "self-only")
-# Frames and D: registers of a warp and of a block, a block, unaligned rows; a cluster or parts, which of them depends on
-# the dtype; parts in every dtype, aligned and not.
+# Frames and D: registers of a warp and of a block, a block, unaligned rows; a cluster or parts, as the dtype decides;
+# parts in every dtype, aligned and not.
 SIZES = ((2, 64), (20, 64), (40, 64), (20, 31), (90, 512), (200, 512), (300, 512), (1000, 1024), (1000, 1023))
 # Packed clips of a length that the host does not know: few, and one long one among many of a frame each.
 UNKNOWN = ((20, 31), (300, 512))
@@ -122,7 +122,7 @@ def main() -> int:
         if options.lies:
             lie(options.device)
         sys.stdout.flush()
-        os._exit(0)  # torch's threads of the backward pass may outlive the interpreter, which ends the process otherwise
+        os._exit(0)  # torch's threads of the backward pass may outlive the interpreter, and then end the process
     failed = []
     for name in options.tool or TOOLS:
         print(f"== {name}", flush=True)

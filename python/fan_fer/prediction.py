@@ -23,6 +23,8 @@ class FramePrediction:
     weight: the frame's share in the clip's prediction; the shares of a clip sum to 1.
     emotion: the most probable class when the frame is taken as a clip of its own.
     probabilities: of every class, for the frame as a clip of its own.
+    segment: the frame's place in the clip's ``segments``, from 0.
+    segment_weight: the frame's share in the segment's prediction; the shares of a segment sum to 1.
     """
 
     index: int
@@ -34,6 +36,8 @@ class FramePrediction:
     weight: float | None = None
     emotion: str | None = None
     probabilities: Mapping[str, float] | None = None
+    segment: int | None = None
+    segment_weight: float | None = None
 
     @property
     def has_face(self) -> bool:
@@ -52,6 +56,46 @@ class FramePrediction:
             "weight": _significant(self.weight, 9),
             "emotion": self.emotion,
             "probabilities": None if self.probabilities is None else _rounded(self.probabilities),
+            "segment": self.segment,
+            "segment_weight": _significant(self.segment_weight, 9),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a clip with a reading of its own, which is what the network says of its frames alone.
+
+    first, last: numbers of its first and its last frame; both show the face.
+    start, end: their times in seconds; None for faces that came without a video.
+    frames_with_face: how many of its frames show the face.
+    label: the most probable class.
+    probabilities: of every class; they sum to 1.
+    """
+
+    first: int
+    last: int
+    start: float | None
+    end: float | None
+    frames_with_face: int
+    label: str
+    probabilities: Mapping[str, float]
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the most probable class."""
+        return max(self.probabilities.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values under the names of the JSON schema."""
+        return {
+            "first": self.first,
+            "last": self.last,
+            "start": None if self.start is None else round(self.start, 6),
+            "end": None if self.end is None else round(self.end, 6),
+            "frames_with_face": self.frames_with_face,
+            "label": self.label,
+            "confidence": round(self.confidence, 7),
+            "probabilities": _rounded(self.probabilities),
         }
 
 
@@ -70,6 +114,7 @@ class ClipPrediction:
         ``license``.
     warnings: one line for each thing that was wrong with the video and did not stop the work.
     track: the person's number, from 1, where everyone in the video is read; None where only the subject is.
+    segments: its parts with a reading of their own, in order; one where the reading does not change.
     """
 
     video: str | None
@@ -83,6 +128,7 @@ class ClipPrediction:
     model: Mapping[str, str | None]
     warnings: tuple[str, ...] = ()
     track: int | None = None
+    segments: tuple[Segment, ...] = ()
 
     def __repr__(self) -> str:
         track = "" if self.track is None else f"track {self.track}, "
@@ -109,6 +155,7 @@ class ClipPrediction:
             "label": self.label,
             "probabilities": _rounded(self.probabilities),
             "fps": None if self.fps is None else round(self.fps, 6),
+            "segments": [segment.to_dict() for segment in self.segments],
             "frames": [frame.to_dict() for frame in self.frames],
             "frames_total": self.frames_total,
             "frames_with_face": self.frames_with_face,
@@ -124,7 +171,7 @@ def tracks_to_dict(tracks: Sequence[ClipPrediction]) -> dict[str, Any]:
     A track holds the frames of its span only.
     """
     video = replace(tracks[0], frames=()).to_dict()
-    for name in ("label", "probabilities", "frames", "frames_with_face"):
+    for name in ("label", "probabilities", "segments", "frames", "frames_with_face"):
         del video[name]
     return {**video, "tracks": [_track_to_dict(track) for track in tracks]}
 
@@ -138,6 +185,7 @@ def _track_to_dict(track: ClipPrediction) -> dict[str, Any]:
         "start": frames[0]["time"],
         "end": frames[-1]["time"],
         "frames_with_face": track.frames_with_face,
+        "segments": [segment.to_dict() for segment in track.segments],
         "frames": frames,
     }
 

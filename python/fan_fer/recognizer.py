@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.scoring import ClipScores, score_clip
+from fan_fer.attention.scoring import score_clip
+from fan_fer.attention.segments import SHORTEST, SegmentScores, score_segments
 from fan_fer.attention.weights import ModelCard, find_weights, load_weights
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
@@ -28,9 +29,9 @@ from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
 from fan_fer.output.features import ClipFeatures
 from fan_fer.output.prediction import Prediction
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import ClipPrediction, FramePrediction, Segment
 from fan_fer.video.camera import Camera
-from fan_fer.video.frame import Clip, Frame, Progress
+from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame, Progress
 from fan_fer.video.images import check_image
 from fan_fer.video.sources import Source, open_clip
 
@@ -86,6 +87,7 @@ class Recognizer:
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self._detector = detector
+        self.min_segment = SHORTEST  # seconds
 
     @property
     def detector(self) -> Detector:
@@ -191,8 +193,8 @@ class Recognizer:
                     continue
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
                 with one_thread():
-                    scores = score_clip(self.network, own)
-                yield frame, self._prediction(scores, frames, {seen.frame: seen for seen in people[0]})
+                    prediction = self._prediction(own, frames, {seen.frame: seen for seen in people[0]})
+                yield frame, prediction
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
@@ -214,7 +216,7 @@ class Recognizer:
         features = Features(self.embedder)
         features.add(crops[index] for index in seen)
         frames = [(index, None) for index in range(len(crops))]
-        return self._prediction(score_clip(self.network, features.all()), frames, dict.fromkeys(seen))
+        return self._prediction(features.all(), frames, dict.fromkeys(seen))
 
     def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Probabilities (N, C) of each face on its own, in the class order of ``card.classes``.
@@ -279,8 +281,8 @@ class Recognizer:
             predictions = []
             for person in people:
                 rows = [sighting.row for sighting in person]
-                scores = score_clip(self.network, watched.features.take(rows, free=person is people[-1]))
-                prediction = self._prediction(scores, watched.frames, {seen.frame: seen for seen in person})
+                own = watched.features.take(rows, free=person is people[-1])
+                prediction = self._prediction(own, watched.frames, {seen.frame: seen for seen in person})
                 predictions.append(
                     replace(
                         prediction,
@@ -293,14 +295,19 @@ class Recognizer:
             return predictions
 
     def _prediction(
-        self, scores: ClipScores, frames: Iterable[tuple[int, float | None]], seen: Mapping[int, Sighting | None]
+        self, features: Tensor, frames: Sequence[tuple[int, float | None]], seen: Mapping[int, Sighting | None]
     ) -> Prediction:
         """The prediction for a clip of ``frames``, numbers and times.
 
-        scores: of those that show the person's face, which are the keys of ``seen``, in their order.
+        features: of those that show the person's face, which are the keys of ``seen``, in their order.
         """
         classes = self.card.classes
         rows = dict(zip(seen, range(len(seen)), strict=True))
+        times = {index: time for index, time in frames if index in rows}
+        scores = score_clip(self.network, features)
+        parts = score_segments(self.network, features, scores, _rate(frames), self.min_segment)
+        place = np.repeat(np.arange(len(parts)), [part.end - part.first for part in parts])
+        shares = np.concatenate([part.scores.weights for part in parts])
 
         def tell(index: int, time: float | None) -> FramePrediction:
             if index not in rows:
@@ -317,8 +324,24 @@ class Recognizer:
                 weight=float(scores.weights[row]),
                 emotion=classes[int(np.argmax(own))],
                 probabilities=dict(zip(classes, own, strict=True)),
+                segment=int(place[row]),
+                segment_weight=float(shares[row]),
             )
 
+        def tell_part(part: SegmentScores) -> Segment:
+            first, last = numbers[part.first], numbers[part.end - 1]
+            shown = part.scores.probabilities.tolist()
+            return Segment(
+                first,
+                last,
+                start=times[first],
+                end=times[last],
+                frames_with_face=part.end - part.first,
+                label=classes[int(np.argmax(shown))],
+                probabilities=dict(zip(classes, shown, strict=True)),
+            )
+
+        numbers = list(seen)
         told = tuple(tell(index, time) for index, time in frames)
         probabilities = scores.probabilities.tolist()
         return Prediction(
@@ -337,6 +360,7 @@ class Recognizer:
                 "trained_on": self.card.trained_on,
                 "license": self.card.license,
             },
+            segments=tuple(map(tell_part, parts)),
         )
 
 
@@ -350,6 +374,13 @@ class _Watched:
     features: Features
     detector: str | None
     profile: Profile
+
+
+def _rate(frames: Sequence[tuple[int, float | None]]) -> float:
+    """Frames a second, by half of the steps between them; where no times are known, as pictures are read."""
+    times = [time for _, time in frames if time is not None]
+    steps = np.diff(times)
+    return 1 / float(np.median(steps)) if len(steps) else FALLBACK_FPS
 
 
 def faces_of(prediction: ClipPrediction) -> list[Face | None]:

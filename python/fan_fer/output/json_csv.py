@@ -63,7 +63,10 @@ def frame_rows(predictions: Iterable[ClipPrediction]) -> Iterator[dict[str, Any]
                 row |= {f"{name}_x": point[0], f"{name}_y": point[1]}
             row |= {name: frame[name] for name in ("alpha", "beta", "weight", "emotion")}
             own = frame["probabilities"] or {}
-            yield row | {f"p_{name}": own.get(name) for name in prediction.probabilities}
+            row |= {f"p_{name}": own.get(name) for name in prediction.probabilities}
+            part = None if frame["segment"] is None else prediction.segments[frame["segment"]]
+            row |= {"segment": frame["segment"], "segment_label": part and part.label}
+            yield row | {"segment_weight": frame["segment_weight"]}
 
 
 def _object_json(prediction: ClipPrediction | Sequence[ClipPrediction], indent: str) -> str:
@@ -72,11 +75,11 @@ def _object_json(prediction: ClipPrediction | Sequence[ClipPrediction], indent: 
 
 
 def _layout(members: Mapping[str, Any], indent: str) -> str:
-    """An object as JSON with a line for each member, each frame and each member of a track."""
+    """An object as JSON with a line for each member, each segment, each frame and each member of a track."""
     lines = []
     for name, value in members.items():
-        if name == "frames":
-            items = [json.dumps(frame, allow_nan=False) for frame in value]
+        if name in ("segments", "frames"):
+            items = [json.dumps(item, allow_nan=False) for item in value]
         elif name == "tracks":
             items = [_layout(track, indent + "    ") for track in value]
         else:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SCHEMA_VERSION = 1
+NOT_SURE = "not sure"  # where a label is shown and there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class FramePrediction:
     alpha: self-attention weight, 0 to 1; None for a network without attention.
     beta: relation-attention weight, 0 to 1; None for a network without relation-attention.
     weight: the frame's share in the clip's prediction; the shares of a clip sum to 1.
-    emotion: the most probable class when the frame is taken as a clip of its own.
+    emotion: the most probable class when the frame is taken as a clip of its own; None below ``abstain``.
     probabilities: of every class, for the frame as a clip of its own.
     segment: the frame's place in the clip's ``segments``, from 0.
     segment_weight: the frame's share in the segment's prediction; the shares of a segment sum to 1.
@@ -42,6 +46,11 @@ class FramePrediction:
     @property
     def has_face(self) -> bool:
         return self.weight is not None
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of the most probable class; None without a face."""
+        return None if self.probabilities is None else max(self.probabilities.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values under the names of the JSON schema, rounded to what they are good for."""
@@ -68,7 +77,7 @@ class Segment:
     first, last: numbers of its first and its last frame; both show the face.
     start, end: their times in seconds; None for faces that came without a video.
     frames_with_face: how many of its frames show the face.
-    label: the most probable class.
+    label: the most probable class; None below the clip's ``abstain``.
     probabilities: of every class; they sum to 1.
     """
 
@@ -77,7 +86,7 @@ class Segment:
     start: float | None
     end: float | None
     frames_with_face: int
-    label: str
+    label: str | None
     probabilities: Mapping[str, float]
 
     @property
@@ -104,7 +113,7 @@ class ClipPrediction:
     """One clip: its emotion, and every decoded frame.
 
     video: the path as it was given; None for faces that came without a video.
-    label: the most probable class.
+    label: the most probable class; None below ``abstain``.
     probabilities: of every class, in the network's class order; they sum to 1.
     fps: the video's frames per second; None for faces that came without a video.
     frames: one entry per decoded frame, in order.
@@ -115,10 +124,11 @@ class ClipPrediction:
     warnings: one line for each thing that was wrong with the video and did not stop the work.
     track: the person's number, from 1, where everyone in the video is read; None where only the subject is.
     segments: its parts with a reading of their own, in order; one where the reading does not change.
+    abstain: the probability below which nothing here has a label; None: everything has one.
     """
 
     video: str | None
-    label: str
+    label: str | None
     probabilities: Mapping[str, float]
     fps: float | None
     frames: tuple[FramePrediction, ...]
@@ -129,12 +139,39 @@ class ClipPrediction:
     warnings: tuple[str, ...] = ()
     track: int | None = None
     segments: tuple[Segment, ...] = ()
+    abstain: float | None = None
 
     def __repr__(self) -> str:
         track = "" if self.track is None else f"track {self.track}, "
-        probability = self.probabilities[self.label]
+        said = f"{self.label or NOT_SURE} {self.confidence:.3f}"
         faces = f"{self.frames_with_face} of {self.frames_total} frames with a face"
-        return f"<{type(self).__name__} {self.video or 'of faces'}: {track}{self.label} {probability:.3f}, {faces}>"
+        return f"<{type(self).__name__} {self.video or 'of faces'}: {track}{said}, {faces}>"
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the most probable class."""
+        return max(self.probabilities.values())
+
+    def abstaining(self, below: float | None) -> Self:
+        """The same without the labels, of the clip, its segments and its frames, that are less probable than ``below``.
+
+        None: with all of them. Raises ValueError for what is no probability.
+        """
+        check_abstain(below)
+        if below is self.abstain:
+            return self
+        return replace(
+            self,
+            label=most_probable(self.probabilities, below),
+            segments=tuple(replace(part, label=most_probable(part.probabilities, below)) for part in self.segments),
+            frames=tuple(
+                frame
+                if frame.probabilities is None
+                else replace(frame, emotion=most_probable(frame.probabilities, below))
+                for frame in self.frames
+            ),
+            abstain=below,
+        )
 
     @property
     def span(self) -> tuple[FramePrediction, ...]:
@@ -153,6 +190,7 @@ class ClipPrediction:
             "schema_version": SCHEMA_VERSION,
             "video": self.video,
             "label": self.label,
+            "abstain": self.abstain,
             "probabilities": _rounded(self.probabilities),
             "fps": None if self.fps is None else round(self.fps, 6),
             "segments": [segment.to_dict() for segment in self.segments],
@@ -163,6 +201,18 @@ class ClipPrediction:
             "model": dict(self.model),
             "warnings": list(self.warnings),
         }
+
+
+def check_abstain(below: float | None) -> None:
+    """Raises ValueError for what is no probability."""
+    if below is not None and not 0 <= below <= 1:
+        raise ValueError(f"abstain: got {below}; a probability, 0 to 1, is wanted")
+
+
+def most_probable(probabilities: Mapping[str, float], below: float | None = None) -> str | None:
+    """The class; None where it is less probable than ``below``."""
+    name, value = max(probabilities.items(), key=lambda item: item[1])
+    return None if below is not None and value < below else name
 
 
 def tracks_to_dict(tracks: Sequence[ClipPrediction]) -> dict[str, Any]:

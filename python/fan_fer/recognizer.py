@@ -29,7 +29,7 @@ from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
 from fan_fer.output.features import ClipFeatures
 from fan_fer.output.prediction import Prediction
-from fan_fer.prediction import ClipPrediction, FramePrediction, Segment
+from fan_fer.prediction import ClipPrediction, FramePrediction, Segment, check_abstain
 from fan_fer.video.camera import Camera
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame, Progress
 from fan_fer.video.images import check_image
@@ -87,7 +87,7 @@ class Recognizer:
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self._detector = detector
-        self.min_segment = SHORTEST  # seconds
+        self.min_segment = SHORTEST  # seconds; what changes for less time is no segment
 
     @property
     def detector(self) -> Detector:
@@ -104,6 +104,7 @@ class Recognizer:
         profile: Profile | None = None,
         *,
         faces: Faces | ClipPrediction | None = None,
+        abstain: float | None = None,
     ) -> Prediction:
         """The emotion of the person in a clip, and what every frame contributed: the first of :meth:`predict_faces`.
 
@@ -113,16 +114,23 @@ class Recognizer:
         profile: learns where the time went.
         faces: where they are known, the face in each frame, or None: then no face is looked for. Those of an earlier
             prediction are taken where that is given.
+        abstain: the probability below which there is no label, as :meth:`fan_fer.ClipPrediction.abstaining` says.
 
         Memory holds a few frames, a batch of face crops, and the features of every face, whatever the length. A frame
         without the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face,
         ValueError for a camera, which has no end.
         """
+        check_abstain(abstain)
         watched = self._watch(clip, faces, progress, profile)
-        return self._predictions(watched, watched.people[:1])[0]
+        return self._predictions(watched, watched.people[:1])[0].abstaining(abstain)
 
     def predict_faces(
-        self, clip: Source, progress: Progress | None = None, profile: Profile | None = None
+        self,
+        clip: Source,
+        progress: Progress | None = None,
+        profile: Profile | None = None,
+        *,
+        abstain: float | None = None,
     ) -> list[Prediction]:
         """The emotion of everyone in a clip: one prediction per person, numbered in ``track`` from 1.
 
@@ -131,9 +139,13 @@ class Recognizer:
         another shot, keeps the number if they look alike; one who comes back otherwise is given a new one. Arguments,
         memory and errors are as for :meth:`predict`.
         """
+        check_abstain(abstain)
         watched = self._watch(clip, None, progress, profile)
         predictions = self._predictions(watched, watched.people)
-        return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
+        return [
+            replace(prediction, track=number).abstaining(abstain)
+            for number, prediction in enumerate(predictions, start=1)
+        ]
 
     def features(
         self,
@@ -155,10 +167,12 @@ class Recognizer:
         embeddings[[places[sighting.frame] for sighting in person]] = found.numpy()
         return ClipFeatures(embeddings, self._predictions(watched, [person])[0])
 
-    def stream(self, clip: Source, window: float = WINDOW) -> Generator[tuple[Frame, Prediction | None], None, None]:
+    def stream(
+        self, clip: Source, window: float = WINDOW, *, abstain: float | None = None
+    ) -> Generator[tuple[Frame, Prediction | None], None, None]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
-        clip: as for :meth:`predict`; also the number of a camera.
+        clip, abstain: as for :meth:`predict`; the clip also the number of a camera.
         The prediction is None while no face is in the window. It is what :meth:`predict` says of these frames, whose
         numbers go on counting; a face is turned into features once, and memory holds those of the window alone.
         Of a camera, or an address that has no end, the newest frame is read: the numbers of those that came while
@@ -167,6 +181,7 @@ class Recognizer:
         """
         if not window > 0:
             raise ValueError(f"window: got {window}; seconds, above 0, are wanted")
+        check_abstain(abstain)
         settings, detector = self.card.preprocessing, self.detector
         tracker = Tracker()
         frames: deque[tuple[int, float]] = deque()
@@ -194,7 +209,7 @@ class Recognizer:
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
                 with one_thread():
                     prediction = self._prediction(own, frames, {seen.frame: seen for seen in people[0]})
-                yield frame, prediction
+                yield frame, prediction.abstaining(abstain)
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ from fan_fer.base.files import check_writable, distinct_names, exists, is_folder
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_abstain, add_time_limit, add_weights, check_abstain
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.add_argument(
         "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
     )
+    add_abstain(predict)
+    predict.add_argument(
+        "--min-segment",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long a reading lasts at least that is a segment of its own (default: %(default)g)",
+    )
     add_weights(predict)
     predict.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
@@ -90,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.video.sources import list_videos, not_taken, passed_over
 
     check_time_limit(arguments.time_limit)
+    check_abstain(arguments.abstain)
+    if not 0 < arguments.min_segment < math.inf:
+        raise FanFerError(f"--min-segment {arguments.min_segment:g}: seconds, above 0, are wanted")
     videos: list[Source] = []
     for clip in arguments.clips:
         found: list[Source] = [clip] if is_address(clip) else [*list_videos([clip])]
@@ -123,7 +135,8 @@ def _recognize(
     from fan_fer.base.workers import Lost, run_tasks
     from fan_fer.output.terminal import clip_progress, profile_report
 
-    work = partial(ClipWork, arguments.weights, arguments.device, arguments.detector, arguments.faces == "all")
+    network = arguments.weights, arguments.device, arguments.detector
+    work = partial(ClipWork, *network, arguments.faces == "all", arguments.abstain, arguments.min_segment)
     numbers = {task: number for number, task in enumerate(tasks, start=1)}
     left = dict.fromkeys(task.video for task in tasks)
     done: list[tuple[People, float]] = []

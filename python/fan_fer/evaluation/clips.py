@@ -54,6 +54,12 @@ class EvaluatedClip:
         """(C,)."""
         return None if self.scores is None else self.scores.probabilities
 
+    def predicted(self, below: float | None = None) -> int | None:
+        """The most probable class; None without a prediction, and where it is less probable than ``below``."""
+        if self.probabilities is None or self.probabilities.max() < (below or 0.0):
+            return None
+        return int(self.probabilities.argmax())
+
     @property
     def scored(self) -> bool:
         return self.truth is not None and self.scores is not None

@@ -33,11 +33,13 @@ def run_job(
     predict: Callable[[Sequence[str]], Outcomes],
     label_map: LabelMap | None = None,
     retry_failed: bool = False,
+    abstain: float | None = None,
 ) -> Summary:
     """Has ``predict`` make the results that are missing, then writes the table and scores it.
 
     A video that several rows name is predicted once. Results are kept in a journal beside ``out`` as they come, so a
-    job that was interrupted or killed goes on. retry_failed: videos with an error are done again.
+    job that was interrupted or killed goes on. retry_failed: videos with an error are done again. abstain: below this
+    probability nothing is predicted.
     Raises LibraryError for labels without the extra ``train``, DataError, WeightsError, DetectorError and OutputError,
     all but the last before any work is done.
     """
@@ -72,9 +74,9 @@ def run_job(
                     bars.advance(bar)
         results = [journal.results[clip.name] for clip in clips]
     clips = [_with_result(clip, result) for clip, result in zip(clips, results, strict=True)]
-    _write_table(out, clips, results, card.classes)
+    _write_table(out, clips, results, card.classes, abstain)
     about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(listing), "which": "all videos"}
-    return summarise(about, card.classes, clips)
+    return summarise(about, card.classes, clips, abstain=abstain)
 
 
 def result_columns(classes: Sequence[str]) -> tuple[str, ...]:
@@ -90,12 +92,19 @@ def _with_result(clip: EvaluatedClip, result: Result) -> EvaluatedClip:
     return replace(clip, frames=result["frames"], scores=scores)
 
 
-def _write_table(out: Path, clips: Sequence[EvaluatedClip], results: Sequence[Result], classes: Sequence[str]) -> None:
+def _write_table(
+    out: Path,
+    clips: Sequence[EvaluatedClip],
+    results: Sequence[Result],
+    classes: Sequence[str],
+    abstain: float | None,
+) -> None:
     rows = []
     for clip, result in zip(clips, results, strict=True):
         row: dict[str, Any] = {**clip.about, "error": result["error"]}
         if clip.probabilities is not None:
-            row |= {"predicted": classes[int(clip.probabilities.argmax())]}
+            predicted = clip.predicted(abstain)
+            row |= {"predicted": None if predicted is None else classes[predicted]}
             row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, result["probabilities"], strict=True)}
             row |= {"frames": result["frames"], "faces": result["faces"]}
             row |= {"heaviest": " ".join(f"{time:g}" for time in result["heaviest"])}

@@ -29,6 +29,7 @@ def live_json(frame: Frame, prediction: ClipPrediction | None) -> str:
     """One line for a frame and the prediction for the seconds that end with it, as ``Recognizer.stream`` gives them."""
     frames = [] if prediction is None else [seen.to_dict() for seen in prediction.frames]
     own = frames[-1] if frames else {}
+    part = prediction.segments[-1].to_dict() if prediction and prediction.segments else None
     members = {
         "index": frame.index,
         "time": round(frame.time, 6),
@@ -38,6 +39,7 @@ def live_json(frame: Frame, prediction: ClipPrediction | None) -> str:
         "box": own.get("box"),
         "weights": [[seen["index"], seen["weight"]] for seen in frames],
         "frames_with_face": prediction.frames_with_face if prediction else 0,
+        "segment": part and {name: part[name] for name in ("label", "confidence", "first", "start")},
     }
     return json.dumps(members, allow_nan=False)
 

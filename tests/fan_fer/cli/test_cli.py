@@ -92,6 +92,18 @@ def test_all_outputs(predict, clip: Path, tmp_path: Path) -> None:
     assert set(names(tmp_path)) - before == {"a.json", "a.csv", "a.png"}
 
 
+def test_it_abstains(predict, clip: Path, tmp_path: Path) -> None:
+    code, out, _ = predict(clip, "--abstain", 1, "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+    assert code == DONE
+    assert re.match(r"not sure  \d+\.\d%", out)
+    assert len(re.findall(r"not sure \d+\.\d%", out)) == 4
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (document["label"], document["abstain"]) == (None, 1)
+    with (tmp_path / "a.csv").open() as file:
+        assert {(row["label"], row["segment_label"], row["emotion"]) for row in csv.DictReader(file)} == {("", "", "")}
+    assert "not sure" in predict(clip, clip, "--abstain", 1)[1]
+
+
 def test_json_on_standard_output(predict, clip: Path) -> None:
     code, out, err = predict(clip, "--json", "-")
     assert code == DONE
@@ -337,6 +349,19 @@ def test_weights_of_another_variant(predict, clip: Path, weights: Path, tmp_path
 def test_unknown_detector(clip: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["predict", str(clip), "--weights", str(weights), "--detector", "eyes"])
     assert_one_error((code, *capsys.readouterr()), "eyes")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--abstain", "1.5", "a probability, 0 to 1, is wanted"),
+        ("--abstain", "nan", "a probability"),
+        ("--min-segment", "0", "seconds, above 0, are wanted"),
+        ("--min-segment", "nan", "seconds"),
+    ],
+)
+def test_numbers_that_cannot_be(predict, clip: Path, option: str, value: str, wanted: str) -> None:
+    assert_one_error(predict(clip, option, value), f"{option} {value}: {wanted}")
 
 
 def test_unknown_device(predict, clip: Path) -> None:

@@ -371,6 +371,19 @@ def test_report_without_labels_and_exit_codes(command, listing: Path, tmp_path: 
     assert len(read_rows(tmp_path / "b.csv")) == 3
 
 
+def test_it_abstains_without_doing_anything_again(command, listing: Path, tmp_path: Path) -> None:
+    write_list(listing, [(name,) for name in VIDEOS], "video")
+    command(listing, "--out", tmp_path / "out.csv")
+    whole, journal = read_rows(tmp_path / "out.csv"), (tmp_path / "out.csv.progress").read_bytes()
+    code, out, err = command(listing, "--out", tmp_path / "out.csv", "--abstain", 1)
+    assert (code, err) == (DONE, "")
+    assert re.search(r"^not sure +4 +100\.0%$", out, re.M)
+    assert read_rows(tmp_path / "out.csv") == [row | {"predicted": ""} for row in whole]
+    assert (tmp_path / "out.csv.progress").read_bytes() == journal
+    command(listing, "--out", tmp_path / "out.csv", "--abstain", 0)
+    assert read_rows(tmp_path / "out.csv") == whole
+
+
 def test_label_map(command, listing: Path, tmp_path: Path) -> None:
     write_list(listing, [("happy.avi", "joy", ""), ("sad.avi", "bored", "")])
     where = (listing, "--out", tmp_path / "a.csv")
@@ -387,6 +400,7 @@ def test_label_map(command, listing: Path, tmp_path: Path) -> None:
         (("LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
         (("LIST", "--out", "OUT", "--time-limit", "0"), "time limit 0: seconds above 0 are wanted"),
         (("LIST", "--out", "OUT", "--time-limit", "nan"), "time limit nan: seconds above 0 are wanted"),
+        (("LIST", "--out", "OUT", "--abstain", "-1"), "--abstain -1: a probability, 0 to 1, is wanted"),
         (("none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
         (("LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),
         (("LIST", "--out", "OUT", "--device", "tpu"), 'device "tpu": unknown'),

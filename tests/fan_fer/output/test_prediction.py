@@ -90,3 +90,33 @@ def test_it_is_a_table_of_its_frames(prediction: Prediction, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
         prediction.to_pandas()
+
+
+def test_it_abstains_below_a_probability(recognizer: Recognizer, prediction: Prediction) -> None:
+    share = max(prediction.probabilities.values())
+    assert prediction.abstaining(None) is prediction
+    assert prediction.abstaining(share).label == prediction.label
+    unsure = prediction.abstaining(1)
+    assert (unsure.label, unsure.abstain, unsure.confidence) == (None, 1, share)
+    assert {part.label for part in unsure.segments} == {frame.emotion for frame in unsure.frames} == {None}
+    assert unsure.probabilities == prediction.probabilities
+    assert f"not sure {share:.3f}" in repr(unsure)
+    assert unsure.abstaining(None) == prediction
+    assert recognizer.predict(prediction.video, abstain=1) == unsure
+    assert recognizer.predict_faces(prediction.video, abstain=1)[0].label is None
+    assert {p.label for _, p in recognizer.stream(prediction.video, abstain=1) if p} == {None}
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=f"^abstain: got {wrong}; a probability, 0 to 1, is wanted$"):
+            recognizer.predict("no-such-file.mp4", abstain=wrong)
+
+
+def test_what_is_not_sure_is_shown(prediction: Prediction, tmp_path: Path) -> None:
+    unsure = prediction.abstaining(1)
+    for name in ("a.json", "a.csv", "a.png", "a.mp4"):
+        unsure.save(tmp_path / name)
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (document["label"], document["abstain"], document["frames"][0]["emotion"]) == (None, 1, None)
+    header, first, *_ = (tmp_path / "a.csv").read_text().splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (cells["label"], cells["emotion"], cells["segment_label"]) == ("", "", "")
+    assert float(cells["weight"]) > 0

@@ -25,8 +25,8 @@ from fan_fer.base.errors import first_line
 from fan_fer.base.files import make_folder
 from fan_fer.base.terminal import run_main
 from fan_fer.evaluation.informative import Attention, clip_areas, load_truth
-from fan_fer.evaluation.metrics import Scores, difference, score
-from fan_fer.evaluation.pictures import write_confusion, write_reliability
+from fan_fer.evaluation.metrics import Scores, difference, score, score_answered
+from fan_fer.evaluation.pictures import write_confusion, write_coverage, write_reliability
 from fan_fer.evaluation.text import difference_texts, markdown_table, ranking_text, share_text
 from fan_fer.faces.detectors import load_detector
 from fan_fer.features.embedding import Embedder
@@ -39,6 +39,8 @@ from pretraining.pooling import Clips
 
 HEADINGS = ["", "accuracy %", "mean recall %", "calibration error", "ROC area of the weights", "of 1 - p(neutral)"]
 AGAINST_MEAN = ["mean of the frames' probabilities", "accuracy %", "mean recall %", "FAN - mean, points", "of recall"]
+ABSTAIN = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # probabilities below which no label is given
+SURE = 0.8  # of them the one that a card names
 CLIPS = 2000  # of each kind that are mixed from faces
 EVERY, EVERY_AGREED = "FER+ valid faces", "FER+ valid faces with a majority"
 FACES, AGREED = "their reporting half", "its faces with a majority"
@@ -99,6 +101,10 @@ class Figures:
             found[f"{prefix}_accuracy"] = scores.accuracy
             found[f"{prefix}_mean_recall"] = scores.mean_recall
             found[f"{prefix}_calibration_error"] = scores.calibration_error
+            sure = score_answered(measured.labels, measured.probabilities, SURE)
+            if sure.accuracy is not None:
+                found[f"{prefix}_accuracy_from_{SURE:g}_on"] = sure.accuracy
+                found[f"{prefix}_share_from_{SURE:g}_on"] = sure.answered / sure.clips
             if measured.attention.weights is not None:
                 found[f"{prefix}_roc_area"] = measured.attention.weights.mean
         return {name: round(value, 4) for name, value in found.items()}
@@ -121,6 +127,10 @@ class Figures:
                 ["recall %", *("-" if recall is None else f"{100 * recall:.1f}" for recall in recalls)],
                 ["how many", *map(str, counts)],
             ]),
+            markdown_table(
+                ["right of those with a label, % (and how many have one)", "all", *(f"from {p:g} on" for p in ABSTAIN)],
+                [_row_of_answered(name, measured) for name, measured in self.sets.items()],
+            ),
         ])  # fmt: skip
 
 
@@ -133,6 +143,17 @@ def _row(name: str, measured: Measured) -> list[str]:
         f"{scores.calibration_error:.3f}",
         ranking_text(measured.attention.weights),
         ranking_text(measured.attention.rule),
+    ]
+
+
+def _row_of_answered(name: str, measured: Measured) -> list[str]:
+    answered = [score_answered(measured.labels, measured.probabilities, abstain) for abstain in (0.0, *ABSTAIN)]
+    return [
+        f"{name}, {len(measured.labels)}",
+        *(
+            "-" if part.accuracy is None else f"{100 * part.accuracy:.1f} ({100 * part.answered / part.clips:.0f} %)"
+            for part in answered
+        ),
     ]
 
 
@@ -227,12 +248,16 @@ def informative_frames(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:
 
 
 def write_pictures(folder: Path, figures: Figures) -> None:
-    """The confusion matrix of every set, and how far the confidence in single faces can be trusted."""
+    """The confusion matrix of every set, how far its confidence can be trusted, and accuracy over coverage."""
     make_folder(folder)
     for name, measured in figures.sets.items():
         stem = re.sub(r"\W+", "-", name.replace("+", "plus")).lower()
         write_confusion(folder / f"confusion-{stem}.png", measured.scores, name)
         write_reliability(folder / f"reliability-{stem}.png", measured.labels, measured.probabilities, name)
+    drawn = {EVERY: EVERY, USUAL: "plain clips", BRIEF: "brief clips"}
+    drawn |= {name: f"rendered clips ({name})" for name in [*figures.sets][-1:]}
+    sets = {drawn[name]: (one.labels, one.probabilities) for name, one in figures.sets.items() if name in drawn}
+    write_coverage(folder / "coverage.png", sets)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
 from fan_fer.output.features import ClipFeatures
-from fan_fer.output.prediction import Prediction
+from fan_fer.output.prediction import Prediction, Tracks
 from fan_fer.prediction import ClipPrediction, FramePrediction, Segment, check_abstain
 from fan_fer.video.camera import Camera
 from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame, Progress
@@ -131,7 +131,7 @@ class Recognizer:
         profile: Profile | None = None,
         *,
         abstain: float | None = None,
-    ) -> list[Prediction]:
+    ) -> Tracks:
         """The emotion of everyone in a clip: one prediction per person, numbered in ``track`` from 1.
 
         The order is that of the faces' total area, the largest first. Each prediction has all frames of the clip; those
@@ -142,10 +142,10 @@ class Recognizer:
         check_abstain(abstain)
         watched = self._watch(clip, None, progress, profile)
         predictions = self._predictions(watched, watched.people)
-        return [
+        return Tracks(
             replace(prediction, track=number).abstaining(abstain)
             for number, prediction in enumerate(predictions, start=1)
-        ]
+        )
 
     def features(
         self,

@@ -70,6 +70,7 @@ class ClipWork:
         result = ClipResult(profile=Profile())
         try:
             start = time.perf_counter()
+            people: People
             if self._everyone:
                 people = recognizer.predict_faces(clip, report, result.profile)
             else:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import FanFerError, OutputError, one_line
+from fan_fer.base.extras import need
 from fan_fer.base.files import check_writable, distinct_names, exists, is_folder, real_path, write_text
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
@@ -59,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         '{"clips": [...], "failures": [...]}',
     )
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write a table, one row per frame and face")
+    predict.add_argument("--parquet", type=Path, metavar="FILE", help="write the same table as Parquet (needs pyarrow)")
     predict.add_argument(
         "--plot",
         type=Path,
@@ -188,7 +190,10 @@ def _plan_outputs(
 
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
-    outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
+    if arguments.parquet:
+        need("parquet", f"{arguments.parquet}: writing Parquet")
+    files = arguments.json, arguments.csv, arguments.parquet
+    outputs = [path for path in files if path and path != STDOUT] + plots + annotated
     inputs = {real_path(video) for video in videos}
     seen: set[Path] = set()
     for path in outputs:
@@ -230,17 +235,19 @@ def _write(
     Returns what was wrong with those that could not be written; the others are.
     """
     from fan_fer.base.terminal import show
-    from fan_fer.output.json_csv import batch_json, clip_json, write_csv
+    from fan_fer.output.json_csv import batch_json, clip_json, write_csv, write_frames_parquet
     from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
     everyone = arguments.faces == "all"
     clips = [people if everyone else people[0] for people, _ in done]
     unwritten = []
-    try:
-        if arguments.csv:
-            write_csv(arguments.csv, [person for people, _ in done for person in people])
-    except OutputError as error:
-        unwritten.append(str(error))
+    everybody = [person for people, _ in done for person in people]
+    for path, write in ((arguments.csv, write_csv), (arguments.parquet, write_frames_parquet)):
+        try:
+            if path:
+                write(path, everybody)
+        except OutputError as error:
+            unwritten.append(str(error))
     try:
         if arguments.json:
             text = clip_json(clips[0]) if single else batch_json(clips, failures)

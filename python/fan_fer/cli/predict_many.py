@@ -34,7 +34,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     many.set_defaults(run=run)
     many.add_argument("list", type=Path, metavar="LIST", help="a CSV with the columns video[,label,...]")
-    many.add_argument("--out", type=Path, metavar="CSV", required=True, help="write a row per video there")
+    many.add_argument(
+        "--out", type=Path, metavar="FILE", required=True, help="write a row per video there: .csv or .parquet"
+    )
     many.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     many.add_argument(
         "--ray",

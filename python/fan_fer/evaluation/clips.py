@@ -48,6 +48,7 @@ class EvaluatedClip:
     frames: int | None = None  # how many were decoded, where that is known
     scores: ClipScores | None = None
     numbers: tuple[int, ...] = ()
+    faces: int | None = None  # how many of them show the face, where ``numbers`` are not known
 
     @property
     def probabilities(self) -> Floats | None:

@@ -11,11 +11,14 @@ import numpy as np
 
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, one_line
+from fan_fer.base.extras import load_pandas
 from fan_fer.base.names import Spellings, name_key
 from fan_fer.base.texts import write_json
 from fan_fer.evaluation.clips import EvaluatedClip, column_key, find_column
 
 if TYPE_CHECKING:
+    import pandas
+
     from fan_fer.evaluation.informative import Attention, FrameTruth
     from fan_fer.evaluation.metrics import Answered, Scores
 
@@ -29,7 +32,7 @@ class Summary:
     """Scores over the clips that have a true class and a prediction; None where there is no such clip.
 
     notes: which spellings of labels, and of the values of column ``by``, were taken for one.
-    answered: how it is where nothing is predicted below a probability; None where everything is.
+    abstain: the probability below which nothing is predicted; the scores are of all clips, ``answered`` of the others.
     """
 
     about: dict[str, Any]  # the model, the data, the settings
@@ -41,6 +44,7 @@ class Summary:
     attention: Attention | None
     notes: tuple[str, ...] = ()
     answered: Answered | None = None
+    abstain: float | None = None
 
     def counts(self) -> dict[str, int]:
         """How many clips there are, and where they went; the last four add up to the first."""
@@ -52,6 +56,10 @@ class Summary:
             "without_label": sum(not clip.label for clip in predicted),
             "left_out": sum(bool(clip.label) and clip.truth is None for clip in predicted),
         }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row per clip, with the columns of predictions.csv. Raises ImportError without pandas."""
+        return load_pandas().DataFrame(prediction_rows(self.clips, self.classes, self.abstain))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -98,6 +106,7 @@ def summarise(
         attention=_attention(classes, scored, truth) if truth else None,
         notes=(*labels.notes(), *values.notes()),
         answered=None if abstain is None or not scored else _answered(scored, abstain),
+        abstain=abstain,
     )
 
 
@@ -126,11 +135,19 @@ def write_predictions(
 
     abstain: nothing is predicted where no class is as probable.
     """
+    rows = prediction_rows(clips, classes, abstain)
+    write_table(folder / PREDICTIONS_FILE, list(rows[0]), rows)
+
+
+def prediction_rows(
+    clips: Sequence[EvaluatedClip], classes: Sequence[str], abstain: float | None = None
+) -> list[dict[str, Any]]:
+    """The rows of :func:`write_predictions`, by the names of their columns."""
     ours = ("class", "predicted", "right", *(f"p_{name}" for name in classes), "frames", "faces", "error")
     kept = [name for name in clips[0].about if name_key(name) not in set(map(name_key, ours))]
     rows = []
     for clip in clips:
-        row: dict[str, Any] = {name: clip.about[name] for name in kept}
+        row: dict[str, Any] = {name: clip.about[name] for name in kept} | dict.fromkeys(ours)
         row |= {
             "class": None if clip.truth is None else classes[clip.truth],
             "frames": clip.frames,
@@ -138,13 +155,13 @@ def write_predictions(
         }
         if clip.probabilities is not None:
             predicted = clip.predicted(abstain)
-            row |= {"faces": len(clip.numbers)}
+            row |= {"faces": len(clip.numbers) or clip.faces}
             if predicted is not None:
                 row |= {"predicted": classes[predicted]}
                 row |= {"right": None if clip.truth is None else int(predicted == clip.truth)}
             row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, clip.probabilities.tolist(), strict=True)}
         rows.append(row)
-    write_table(folder / PREDICTIONS_FILE, [*kept, *ours], rows)
+    return rows
 
 
 def _answered(clips: Sequence[EvaluatedClip], abstain: float) -> Answered:

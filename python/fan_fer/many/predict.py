@@ -35,7 +35,7 @@ def predict_many(
     time_limit: float = TIME_LIMIT,
     abstain: float | None = None,
 ) -> Summary:
-    """Predicts every video of a CSV file and writes the CSV file ``out``; see docs/many-videos.md.
+    """Predicts every video of a CSV file and writes ``out``, .csv or .parquet; see docs/many-videos.md.
 
     videos: a CSV file with the column ``video``, paths relative to its folder, and perhaps ``label``.
     address: None for this machine; of a Ray cluster: "local" for one on this machine that ends with the work, "auto"

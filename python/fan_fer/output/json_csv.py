@@ -1,4 +1,4 @@
-"""A prediction as JSON and as CSV."""
+"""A prediction as JSON and as a table, in CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from fan_fer.base.csv_files import write_table
+from fan_fer.base.files import readable
+from fan_fer.base.parquet_files import write_parquet
 from fan_fer.faces.face import LANDMARKS
 from fan_fer.prediction import SCHEMA_VERSION, ClipPrediction, tracks_to_dict
 from fan_fer.video.frame import Frame
+
+# Columns of a frame's row that are no numbers with a fraction.
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("video", "label", "emotion", "segment_label"), str),
+    **dict.fromkeys(("track", "frame", "segment"), int),
+}
 
 
 def clip_json(prediction: ClipPrediction | Sequence[ClipPrediction]) -> str:
@@ -51,6 +59,23 @@ def write_csv(path: Path, predictions: Iterable[ClipPrediction]) -> None:
     """
     rows = list(frame_rows(predictions))
     write_table(path, list(rows[0]) if rows else [], rows)
+
+
+def write_frames_parquet(path: Path, predictions: Sequence[ClipPrediction]) -> None:
+    """The rows of :func:`write_csv`, numbers as numbers and null for empty cells. Raises OutputError, LibraryError."""
+    rows = list(frame_rows(predictions))
+    types = {name: TYPES.get(name, float) for name in rows[0]}
+    write_parquet(path, types, rows, about_table(predictions[0]))
+
+
+def about_table(prediction: ClipPrediction) -> dict[str, Any]:
+    """What a Parquet file says of itself: the version of its columns, and the network behind the numbers."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "weights_file": readable(prediction.weights_file),
+        **prediction.model,
+        "abstain": prediction.abstain,
+    }
 
 
 def frame_rows(predictions: Iterable[ClipPrediction]) -> Iterator[dict[str, Any]]:

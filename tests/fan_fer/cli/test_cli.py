@@ -104,6 +104,21 @@ def test_it_abstains(predict, clip: Path, tmp_path: Path) -> None:
     assert "not sure" in predict(clip, clip, "--abstain", 1)[1]
 
 
+def test_the_same_table_as_parquet(predict, clip: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow, which writes Parquet, is not installed")
+    code, _, err = predict(clip, clip, "--csv", tmp_path / "a.csv", "--parquet", tmp_path / "a.parquet")
+    assert (code, err) == (DONE, "")
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table.column_names == list(rows[0])
+    assert [str(value or "") for value in table.column("weight").to_pylist()] == [row["weight"] for row in rows]
+    assert table.column("weight").null_count == 2
+    code, _, err = predict(clip, "--csv", tmp_path / "b.csv", "--parquet", "/dev/full")
+    assert (code, err) == (BAD_INPUT, "fan-fer: error: /dev/full: cannot be written (No space left on device)\n")
+    assert (tmp_path / "b.csv").exists()
+
+
 def test_json_on_standard_output(predict, clip: Path) -> None:
     code, out, err = predict(clip, "--json", "-")
     assert code == DONE

@@ -15,6 +15,7 @@ import fan_fer
 from fan_fer import Prediction, Recognizer
 from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.output.json_csv import clip_json, write_csv
+from fan_fer.output.prediction import Tracks
 
 from ..drawn_lists import random_weights
 from ..fakes import SquareDetector, names, write_video
@@ -47,6 +48,9 @@ def test_it_is_saved_as_the_suffix_says(prediction: Prediction, tmp_path: Path) 
     assert names(out) == ["a.PNG", "a.csv", "a.json", "a.mp4", "a.svg"]
     assert (out / "a.json").read_text() == clip_json(prediction)
     assert len(json.loads((out / "a.json").read_text())["frames"]) == 5
+    pytest.importorskip("pyarrow", reason="pyarrow, which writes Parquet, is not installed")
+    prediction.save(out / "a.parquet")
+    assert (out / "a.parquet").read_bytes()[:4] == b"PAR1"
     write_csv(out / "b.csv", [prediction])
     assert (out / "a.csv").read_text() == (out / "b.csv").read_text()
     assert cv2.imread(str(out / "a.PNG")).shape[1] > 1000
@@ -78,7 +82,9 @@ def test_pictures_need_the_clip_or_its_faces(recognizer: Recognizer, prediction:
     assert not (tmp_path / "b.png").exists()
 
 
-def test_it_is_a_table_of_its_frames(prediction: Prediction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_a_table_of_its_frames(
+    recognizer: Recognizer, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pandas = pytest.importorskip("pandas")
     table = prediction.to_pandas()
     assert isinstance(table, pandas.DataFrame)
@@ -87,6 +93,9 @@ def test_it_is_a_table_of_its_frames(prediction: Prediction, monkeypatch: pytest
     assert table["weight"].isna().tolist() == [False, False, True, False, False]
     assert table.dtypes["p_Happy"].kind == "f"
     assert set(table["label"]) == {prediction.label}
+    everyone = recognizer.predict_faces(prediction.video)
+    assert isinstance(everyone, Tracks)
+    assert list(everyone.to_pandas()["track"]) == [1] * 5
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
         prediction.to_pandas()

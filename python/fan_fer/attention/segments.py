@@ -31,16 +31,21 @@ class SegmentScores:
 
 
 def score_segments(
-    network: FrameAttentionNetwork, features: Tensor, whole: ClipScores, rate: float, shortest: float = SHORTEST
+    network: FrameAttentionNetwork,
+    features: Tensor,
+    whole: ClipScores,
+    rate: float,
+    shortest: float = SHORTEST,
+    penalty: float = PENALTY,
 ) -> list[SegmentScores]:
     """The parts of a clip with a reading of their own, in order; one where the reading does not change.
 
     features: (n, D) of the clip's frames that show the face, ``rate`` a second. whole: what the network says of them.
-    shortest: seconds that a segment has at least. Neighbours of which the network says the same are one segment, and
-    all are where it overflows.
+    shortest: seconds that a segment has at least. penalty: seconds, of each segment. Neighbours of which the network
+    says the same are one segment, and all are where it overflows.
     """
     least = max(1, math.ceil(shortest * rate - 1e-9))
-    borders = change_points(whole.own, least, PENALTY * rate, math.ceil(LONGEST * rate))
+    borders = change_points(whole.own, least, penalty * rate, math.ceil(LONGEST * rate))
     while len(borders) > 2:
         packed = PackedFeatures(features, torch.tensor(borders, device="cpu"))
         scores = score_clips(network, packed, range(len(packed)))

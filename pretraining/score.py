@@ -1,7 +1,7 @@
 """Measures a weights file: single faces, video clips, clips mixed from single faces, and what attention attends to.
 
     python -m pretraining.score --data ferplus.npz --clips ict-afew/Val_AFEW --detector yunet:FILE \
-        [--weights FILE] [--pictures FOLDER] [--device cuda]
+        [--weights FILE] [--pictures FOLDER] [--answered FILE] [--device cuda]
 
 Prints Markdown tables with 95 % intervals; writes, where asked, the confusion matrices and a reliability diagram.
 """
@@ -9,6 +9,7 @@ Prints Markdown tables with 95 % intervals; writes, where asked, the confusion m
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import first_line
 from fan_fer.base.files import make_folder
 from fan_fer.base.terminal import run_main
+from fan_fer.base.texts import write_json
 from fan_fer.evaluation.informative import Attention, clip_areas, load_truth
-from fan_fer.evaluation.metrics import Scores, difference, score, score_answered
+from fan_fer.evaluation.metrics import Answered, Scores, difference, score, score_answered
 from fan_fer.evaluation.pictures import write_confusion, write_coverage, write_reliability
 from fan_fer.evaluation.text import difference_texts, markdown_table, ranking_text, share_text
 from fan_fer.faces.detectors import load_detector
@@ -109,6 +111,15 @@ class Figures:
                 found[f"{prefix}_roc_area"] = measured.attention.weights.mean
         return {name: round(value, 4) for name, value in found.items()}
 
+    def answered(self) -> dict[str, list[Answered]]:
+        """How often each set is recognised where nothing below a probability counts, by the names of the sets."""
+        return {
+            f"{name}, {len(one.labels)}": [
+                score_answered(one.labels, one.probabilities, abstain) for abstain in (0.0, *ABSTAIN)
+            ]
+            for name, one in self.sets.items()
+        }
+
     def to_markdown(self) -> str:
         clips = {name: measured for name, measured in self.sets.items() if measured.mean is not None}
         faces = self.sets[EVERY]
@@ -129,7 +140,7 @@ class Figures:
             ]),
             markdown_table(
                 ["right of those with a label, % (and how many have one)", "all", *(f"from {p:g} on" for p in ABSTAIN)],
-                [_row_of_answered(name, measured) for name, measured in self.sets.items()],
+                [[name, *map(_share_of_answered, parts)] for name, parts in self.answered().items()],
             ),
         ])  # fmt: skip
 
@@ -146,15 +157,10 @@ def _row(name: str, measured: Measured) -> list[str]:
     ]
 
 
-def _row_of_answered(name: str, measured: Measured) -> list[str]:
-    answered = [score_answered(measured.labels, measured.probabilities, abstain) for abstain in (0.0, *ABSTAIN)]
-    return [
-        f"{name}, {len(measured.labels)}",
-        *(
-            "-" if part.accuracy is None else f"{100 * part.accuracy:.1f} ({100 * part.answered / part.clips:.0f} %)"
-            for part in answered
-        ),
-    ]
+def _share_of_answered(part: Answered) -> str:
+    if part.accuracy is None:
+        return "-"
+    return f"{100 * part.accuracy:.1f} ({100 * part.answered / part.clips:.0f} %)"
 
 
 def _row_against_mean(name: str, measured: Measured) -> list[str]:
@@ -268,6 +274,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="weights file; default: the packaged one")
     parser.add_argument("--pictures", type=Path, help="folder for the confusion matrices and reliability diagrams")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    parser.add_argument("--answered", type=Path, help="JSON file for what is right above each probability")
     arguments = parser.parse_args()
     recognizer = load_recognizer(arguments.weights, arguments.device)
     detector = load_detector(arguments.detector, recognizer.device)
@@ -276,6 +283,10 @@ def main() -> None:
     figures = measure(recognizer.network.cpu(), prepared)
     if arguments.pictures is not None:
         write_pictures(arguments.pictures, figures)
+    if arguments.answered is not None:
+        digest = hashlib.sha256(Path(recognizer.weights_file).read_bytes()).hexdigest()
+        sets = {name: [part.to_dict() for part in parts] for name, parts in figures.answered().items()}
+        write_json(arguments.answered, {"sha256": digest, "sets": sets}, indent=2)
     print(figures.to_markdown())
 
 

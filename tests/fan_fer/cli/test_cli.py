@@ -399,10 +399,12 @@ def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixtu
     for part in ("variant fan", "Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise", "128 x 128, grey", "FER+"):
         assert part in own
     assert "research use" in own
+    assert re.search(r"with --abstain P: P = 0.5 P = 0.8 P = 0.95 .* FER\+ valid faces, 3485 85\.9% \(96%\) ", own)
     assert main(["weights", str(weights)]) == DONE
     other = " ".join(capsys.readouterr().out.split())
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in other.replace(" ", "")
     assert "32 x 32" in other
+    assert "--abstain" not in other
     assert "networks that ship: resnet18 (22" in other
     assert main(["weights", "none.safetensors"]) == BAD_INPUT
     assert "none.safetensors: no such file" in capsys.readouterr().err

@@ -15,9 +15,10 @@ from fan_fer.base.errors import one_line
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.timing import STAGES, Profile
 from fan_fer.output.colors import track_color
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 
 HEAVIEST = 5  # frames listed
+TOLD = 3  # segments of a clip among several
 BAR = 30  # characters of a probability of 1
 
 _STAGES = {
@@ -62,15 +63,18 @@ def profile_report(profile: Profile, prediction: ClipPrediction, seconds: float)
 def clip_report(prediction: ClipPrediction, seconds: float) -> RenderableType:
     """One clip in full: label, probabilities, the frames that weighed most, how long it took."""
     title = Text.assemble(
-        (prediction.label, "bold"),
-        f"  {prediction.probabilities[prediction.label]:.1%}   ",
+        (prediction.label or NOT_SURE, "bold"),
+        f"  {prediction.confidence:.1%}   ",
         (one_line(prediction.video), "dim"),
     )
     counts = (
         f"{prediction.frames_total} frames decoded, {prediction.frames_with_face} with a face; "
         f"{seconds:.1f} s, {prediction.frames_total / seconds:.1f} frames per second"
     )
-    return Group(title, "", _probabilities(prediction), "", _heaviest(prediction), "", Text(counts, style="dim"))
+    parts = ["", _segments(prediction)] if len(prediction.segments) > 1 else []
+    return Group(
+        title, "", _probabilities(prediction), *parts, "", _heaviest(prediction), "", Text(counts, style="dim")
+    )
 
 
 def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
@@ -80,15 +84,17 @@ def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
     table.add_column("emotion", style="bold", no_wrap=True)
     for heading in ("prob.", "frames", "faces", "seconds", "fps"):
         table.add_column(heading, justify="right", no_wrap=True)
+    changing = _add_changes(table, [prediction for prediction, _ in done])
     for prediction, seconds in done:
         table.add_row(
             Text(one_line(prediction.video)),
-            prediction.label,
-            f"{prediction.probabilities[prediction.label]:.1%}",
+            prediction.label or NOT_SURE,
+            f"{prediction.confidence:.1%}",
             str(prediction.frames_total),
             str(prediction.frames_with_face),
             f"{seconds:.1f}",
             f"{prediction.frames_total / seconds:.1f}",
+            *([_changes(prediction)] if changing else []),
         )
     return table
 
@@ -102,22 +108,38 @@ def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> Rend
     table.add_column("emotion", style="bold", no_wrap=True)
     for heading in ("prob.", "from", "to", "faces"):
         table.add_column(heading, justify="right", no_wrap=True)
+    changing = _add_changes(table, [track for tracks, _ in done for track in tracks])
     for tracks, _ in done:
         for track in tracks:
             span = track.span
             table.add_row(
                 *([Text(one_line(track.video))] if len(done) > 1 else []),
                 Text(str(track.track), style=f"bold {track_color(track.track)}"),
-                track.label,
-                f"{track.probabilities[track.label]:.1%}",
+                track.label or NOT_SURE,
+                f"{track.confidence:.1%}",
                 f"{span[0].time or 0.0:.2f} s",
                 f"{span[-1].time or 0.0:.2f} s",
                 str(track.frames_with_face),
+                *([_changes(track)] if changing else []),
             )
     frames, seconds = sum(tracks[0].frames_total for tracks, _ in done), sum(spent for _, spent in done)
     counts = f"{frames} frames decoded; {seconds:.1f} s, {frames / seconds:.1f} frames per second"
     title = [Text(one_line(done[0][0][0].video), style="dim")] if len(done) == 1 else []
     return Group(*title, table, Text(counts, style="dim"))
+
+
+def _add_changes(table: Table, predictions: Sequence[ClipPrediction]) -> bool:
+    """A column for the segments, where some clip has several; returns whether there is."""
+    if changing := any(len(prediction.segments) > 1 for prediction in predictions):
+        table.add_column("segments")
+    return changing
+
+
+def _changes(prediction: ClipPrediction) -> str:
+    told = [f"{part.label or NOT_SURE} from {part.start or 0.0:.1f} s" for part in prediction.segments]
+    if len(told) > TOLD:
+        return f"{len(told)} of them"
+    return ", ".join(told) if len(told) > 1 else ""
 
 
 def _probabilities(prediction: ClipPrediction) -> RenderableType:
@@ -131,15 +153,27 @@ def _probabilities(prediction: ClipPrediction) -> RenderableType:
     return table
 
 
-def _heaviest(prediction: ClipPrediction) -> RenderableType:
-    table = Table(
-        title="frames that weighed most",
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
+def _segments(prediction: ClipPrediction) -> RenderableType:
+    table = _titled("where the reading changes")
+    for heading in ("from", "to"):
+        table.add_column(heading, justify="right")
+    table.add_column("emotion", style="bold")
+    table.add_column("prob.", justify="right")
+    for part in prediction.segments:
+        table.add_row(
+            f"{part.start or 0.0:.2f} s", f"{part.end or 0.0:.2f} s", part.label or NOT_SURE, f"{part.confidence:.1%}"
+        )
+    return table
+
+
+def _titled(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
     )
+
+
+def _heaviest(prediction: ClipPrediction) -> RenderableType:
+    table = _titled("frames that weighed most")
     for heading in ("frame", "time", "weight", "x mean"):
         table.add_column(heading, justify="right")
     table.add_column("on its own")
@@ -149,6 +183,5 @@ def _heaviest(prediction: ClipPrediction) -> RenderableType:
 
 
 def _row(frame: FramePrediction, faces: int) -> tuple[str, ...]:
-    weight, probabilities = frame.weight or 0.0, frame.probabilities or {}
-    own = f"{frame.emotion} {probabilities.get(frame.emotion or '', 0.0):.1%}"
+    weight, own = frame.weight or 0.0, f"{frame.emotion or NOT_SURE} {frame.confidence or 0.0:.1%}"
     return str(frame.index), f"{frame.time or 0.0:.2f} s", f"{weight:.2%}", f"{weight * faces:.2f}", own

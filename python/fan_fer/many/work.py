@@ -13,7 +13,7 @@ import torch
 
 from fan_fer.attention.weights import ModelCard, find_weights, load_weights
 from fan_fer.base.errors import FanFerError, WeightsError, fault_line, one_line
-from fan_fer.base.files import read_file
+from fan_fer.base.files import is_file, read_file
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
@@ -107,8 +107,9 @@ def make_work(
     # Absolute, since workers need not be started in the same folder.
     path = str(find_weights(weights).absolute())
     folder = str(listing.parent.absolute())
-    if isinstance(detector, str) and detector.startswith("yunet:"):
-        detector = f"yunet:{Path(detector.removeprefix('yunet:')).absolute()}"
+    if isinstance(detector, str):
+        name, _, file = detector.partition(":")
+        detector = f"{name}:{Path(file).absolute()}" if file and is_file(file) else detector
     return Work(folder, path, weights_fingerprint(path), detector, device, precision, batch_size, threads)
 
 

@@ -10,6 +10,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, of_smaller: bo
 
     limit: for the shared area as a fraction of the union's, or of the smaller box's.
     """
+    if len(boxes) < 2:
+        return np.arange(len(boxes))
     order = np.argsort(-scores, kind="stable")
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     kept = []

@@ -45,23 +45,29 @@ WINDOW = 5.0  # seconds that a stream looks back
 
 def load_recognizer(
     weights: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     detector: str | Detector = "mtcnn",
     precision: str = "auto",
+    batch_size: int | None = None,
 ) -> Recognizer:
     """A recognizer with the network that ships in the package, or with ``weights``.
 
     weights: a file, or the name of a network that ships, "resnet18" or "face29".
-    device: "cpu" or "cuda".
-    detector: "mtcnn", "yunet:FILE", "aligned" for clips whose frames are faces already, or any object with ``name``
-        and ``detect(image) -> list[Face]``. A detector that is named is loaded when a video first needs it.
-    precision: of the backbone, as for :class:`fan_fer.features.embedding.Embedder`.
-    Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device.
+    device: "cpu", "cuda", "cuda:1" (the second GPU), "mps" (Apple's), or "auto": a GPU where there is one.
+    detector: "mtcnn", "yunet:FILE", "scrfd:FILE", "aligned" for clips whose frames are faces already, the name of one
+        that an installed package brings, or any object with ``name`` and ``detect(image) -> list[Face]``. A detector
+        that is named is loaded when a video first needs it.
+    precision, batch_size: of the backbone, as for :class:`fan_fer.features.embedding.Embedder`.
+    Raises WeightsError for a file that is not a complete network, FanFerError where there is no such device or it does
+    not have the precision.
     """
     target = find_device(device)
     path = find_weights(weights)
     network, card = load_weights(path)
-    return Recognizer(network, card, weights_file=path, device=target, detector=detector, precision=precision)
+    return Recognizer(
+        network, card,
+        weights_file=path, device=target, detector=detector, precision=precision, batch_size=batch_size,
+    )  # fmt: skip
 
 
 class Recognizer:
@@ -79,14 +85,17 @@ class Recognizer:
         card: ModelCard,
         *,
         weights_file: str | os.PathLike[str],
-        device: torch.device | str = "cpu",
+        device: torch.device | str = "auto",
         detector: str | Detector = "mtcnn",
         precision: str = "auto",
+        batch_size: int | None = None,
     ) -> None:
         # Stays on the CPU, for its attention and classifier: a clip's features are a few kilobytes.
         self.network = network.eval()
-        self.device = torch.device(device)
-        self.embedder = Embedder(network.backbone, network.feature_size, card.preprocessing, self.device, precision)
+        self.device = find_device(device)
+        self.embedder = Embedder(
+            network.backbone, network.feature_size, card.preprocessing, self.device, precision, batch_size
+        )
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self._detector = detector

@@ -193,7 +193,7 @@ def test_a_stream_reads_a_frame_when_it_is_asked_for_one(squares: Recognizer) ->
     stream.close()
     assert len(prediction.frames) == 25
     assert 30 <= read <= 40
-    assert not [thread for thread in threading.enumerate() if thread.name == "decoder"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
 # Threads and what is global

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,10 +232,22 @@ def test_wrong_masks_are_named(
         recognizer.classify_clip(crops, mask)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "mps", "gpu", ""])
-def test_devices_that_are_not_there(device: str) -> None:
-    with pytest.raises(FanFerError, match=rf'^device "{device}": '):
-        fan_fer.load_recognizer(device=device)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda:99"}, r'^device "cuda:99": .* finds no such GPU here; use "cpu"$'),
+        ({"device": "gpu"}, r'^device "gpu": unknown; "auto", "cpu", "cuda" or "mps" is wanted$'),
+        ({"device": "cpu", "precision": "float16"}, r'^precision "float16": is for GPUs'),
+        ({"precision": "int8"}, r'^precision "int8": unknown'),
+        ({"batch_size": 0}, r"^batch size 0: at least 1 is wanted$"),
+    ],
+)
+def test_devices_and_settings_that_are_not_there(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(FanFerError, match=message):
+        fan_fer.load_recognizer(**options)
+    network = FrameAttentionNetwork("fan")
+    with pytest.raises(FanFerError, match=message):
+        Recognizer(network, ModelCard("fan", PREPROCESSING, trained_on="", license=""), weights_file="", **options)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,10 +30,11 @@ import fan_ext.functional  # noqa: F401 (loads the operators, also for networks 
 from fan_ext import reference
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.attention.weights import ModelCard
-from fan_fer.base.errors import ExportError, first_line
+from fan_fer.base.errors import ExportError, LibraryError, first_line
 from fan_fer.base.extras import need
 from fan_fer.base.files import atomic_write
 from fan_fer.base.finite import not_finite
+from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.inference import folded
 from fan_fer.features.preprocessing import Preprocessing
 
@@ -73,6 +76,57 @@ def export_onnx(path: Path, network: FrameAttentionNetwork, card: ModelCard, fra
         return None if find_spec("onnxruntime") is None else _compare(path, module, _onnxruntime(temporary))
 
 
+def export_int8(
+    path: Path, network: FrameAttentionNetwork, card: ModelCard, faces: Sequence[NDArray[np.uint8]]
+) -> tuple[float, float]:
+    """Writes the network as :func:`export_onnx` does, with its backbone in int8; what goes in and out is the same.
+
+    faces: aligned RGB crops (S, S, 3), at least one, to which the steps of int8 are fitted: some hundred, of several
+        people in all their expressions.
+
+    Returns how many of the faces, as a fraction, get the label that they get in float32, and the mean over the faces of
+    the largest difference of a probability. Raises ExportError for another backbone than resnet18 and face29, and as
+    :func:`export_onnx` does; LibraryError without onnxruntime, too.
+    """
+    need("export", "writing ONNX")
+    if find_spec("onnxruntime") is None:
+        raise LibraryError("int8 needs onnxruntime: pip install 'fan_ext[export]'")
+    if card.backbone not in BACKBONES:
+        raise ExportError(f"{path}: int8 is for {' and '.join(BACKBONES)}; the network's backbone is {card.backbone}")
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    batches = [np.stack(faces[start : start + 8]) for start in range(0, len(faces), 8)]
+    with atomic_write(path) as temporary, tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantized = (str(Path(folder) / name) for name in ("plain", "prepared", "quantized"))
+        export_onnx(Path(plain), network, card)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        nodes = onnx.load(prepared).graph.node
+        places = [place for place, node in enumerate(nodes) if node.op_type == "Conv"]
+        # Behind the last convolution come the sum with the shortcut and its ReLU; then attention, which stays as it is.
+        others = [node.name for node in [*nodes[: places[0]], *nodes[places[-1] + 3 :]]]
+        with _quiet():
+            quantize_static(
+                prepared, quantized, _Batches(batches),
+                op_types_to_quantize=["Conv", "Relu", "Add", "MaxPool"], nodes_to_exclude=others,
+                per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            )  # fmt: skip
+        model = onnx.load(quantized)
+        del model.metadata_props[:], model.opset_import[:]  # of the tools; no node needs another domain
+        model.metadata_props.add(key="card", value=json.dumps(asdict(card)))
+        model.opset_import.add(domain="", version=OPSET)
+        temporary.write_bytes(model.SerializeToString())
+        both = []
+        for file in (Path(plain), temporary):
+            run = _onnxruntime(file)
+            logits = [run(*map(torch.from_numpy, _alone(batch)))[0] for batch in batches]
+            both.append(torch.from_numpy(np.concatenate(logits)).softmax(-1))
+        wanted, got = both
+        same = (wanted.argmax(-1) == got.argmax(-1)).float().mean()
+        return float(same), float((wanted - got).abs().amax(-1).mean())
+
+
 def export_aot(path: Path, network: FrameAttentionNetwork, card: ModelCard, frames: str = "uint8") -> float:
     """Compiles the network for this kind of processor, with AOTInductor, into a package (.pt2).
 
@@ -106,6 +160,33 @@ def export_aot(path: Path, network: FrameAttentionNetwork, card: ModelCard, fram
         difference = _compare(path, module, lambda *inputs: tuple(out.numpy() for out in compiled(*inputs)))
         shutil.copyfile(package, temporary)
         return difference
+
+
+class _Batches:
+    """Faces as onnxruntime's calibration reads them, each a clip of its own."""
+
+    def __init__(self, batches: Sequence[NDArray[np.uint8]]) -> None:
+        self._left = iter(batches)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        batch = next(self._left, None)
+        return None if batch is None else dict(zip(("frames", "mask"), _alone(batch), strict=True))
+
+
+def _alone(batch: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Faces (n, S, S, 3) as n clips of one frame."""
+    return batch[:, None], np.ones((len(batch), 1), bool)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the quantisation logs about its progress."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 class _ClipModule(nn.Module):

@@ -21,6 +21,7 @@ EXTRAS = {
     "app": ("starlette", "uvicorn"),
     "ray": ("ray", "pandas", "pyarrow"),
     "export": ("onnx", "onnxscript"),
+    "scrfd": ("onnxruntime",),
 }
 
 

@@ -13,7 +13,7 @@ STAGES = ("decode", "detect", "align", "embed", "pool")
 
 
 class Profile:
-    """Seconds of work by stage. Decoding and embedding go on beside the rest: together they may exceed the whole."""
+    """Seconds of work by stage. Decoding, detecting and embedding go on side by side: the sum may exceed the whole."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)

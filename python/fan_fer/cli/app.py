@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.extras import need
 from fan_fer.base.streams import note
+from fan_fer.cli.options import add_recognizer, recognizer_options
 from fan_fer.cli.outcome import DONE
 
 if TYPE_CHECKING:
@@ -50,10 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     app.add_argument("--max-minutes", type=float, default=5, metavar="N", help="longest clip taken (default: 5)")
     app.add_argument("--max-mb", type=float, default=500, metavar="N", help="largest file taken, in MB (default: 500)")
-    app.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
-    app.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    add_recognizer(app)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,6 +109,6 @@ def _load(arguments: argparse.Namespace) -> list[Recognizer]:
     from fan_fer.recognizer import load_recognizer
 
     paths = arguments.weights or [None]
-    recognizers = [load_recognizer(path, arguments.device, arguments.detector) for path in paths]
+    recognizers = [load_recognizer(path, **recognizer_options(arguments)) for path in paths]
     _ = recognizers[0].detector  # one that cannot be loaded is found out before the page opens
     return recognizers

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import FanFerError, fault_line
 from fan_fer.base.timing import Profile
@@ -42,19 +43,18 @@ class ClipResult:
 
 
 class ClipWork:
-    """Reads clips; the network is loaded when there is something to read."""
+    """Reads clips; the network is loaded when there is something to read, with ``load_recognizer``'s ``options``."""
 
     def __init__(
         self,
         weights: Path | None,
-        device: str,
-        detector: str,
+        options: Mapping[str, Any],
         everyone: bool,
         abstain: float | None,
         min_segment: float,
     ) -> None:
         show_warnings()
-        self._network = weights, device, detector
+        self._weights, self._options = weights, options
         self._everyone, self._abstain, self._min_segment = everyone, abstain, min_segment
         self._recognizer: Recognizer | None = None
 
@@ -92,7 +92,7 @@ class ClipWork:
 
         if self._recognizer is None:
             report("load", 0, None)
-            self._recognizer = load_recognizer(*self._network)
+            self._recognizer = load_recognizer(self._weights, **self._options)
             self._recognizer.min_segment = self._min_segment
             _ = self._recognizer.detector  # one that cannot be loaded is found out before the work begins
         return self._recognizer

@@ -12,7 +12,7 @@ from fan_fer.base.extras import need
 from fan_fer.base.streams import note
 from fan_fer.cli import options
 from fan_fer.cli.network import CLASSES_HELP, load_network
-from fan_fer.cli.options import add_aligned, add_time_limit, add_weights
+from fan_fer.cli.options import add_aligned, add_recognizer, add_time_limit, add_weights, recognizer_options
 from fan_fer.cli.outcome import DONE, SOME_FAILED, warn
 
 if TYPE_CHECKING:
@@ -63,13 +63,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_weights(compare)
     compare.add_argument("--classes", metavar="NAMES", help=CLASSES_HELP)
-    compare.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(compare)
     add_aligned(compare)
     compare.add_argument("--workers", type=int, metavar="N", help="processes that read clips (default: 1)")
     add_time_limit(compare)
-    compare.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 1:
         raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
     label_map = None if arguments.label_map is None else parse_label_map(arguments.label_map)
-    device = find_device(arguments.device)
+    find_device(arguments.device)
     if arguments.out:
         check_folder(arguments.out, FILES)
     real, generated = read_side(arguments.real), read_side(arguments.generated)
@@ -104,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     real = replace(real, clips=tuple(labelled[: len(real.clips)]))
     generated = replace(generated, clips=tuple(labelled[len(real.clips) :]))
     pairing = make_pairs(real, generated, arguments.pair)
-    recognizer = Recognizer(network, card, weights_file=path, device=device, detector=arguments.detector)
+    recognizer = Recognizer(network, card, weights_file=path, **recognizer_options(arguments))
     about = {
         "real": str(arguments.real),
         "generated": str(arguments.generated),

@@ -12,7 +12,14 @@ from fan_fer.base.errors import DataError
 from fan_fer.base.extras import need
 from fan_fer.cli import options
 from fan_fer.cli.network import CLASSES_HELP, load_network
-from fan_fer.cli.options import add_abstain, add_aligned, add_time_limit, check_abstain
+from fan_fer.cli.options import (
+    add_abstain,
+    add_aligned,
+    add_recognizer,
+    add_time_limit,
+    check_abstain,
+    recognizer_options,
+)
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -82,13 +89,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAMES",
         help=CLASSES_HELP,
     )
-    evaluate.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="for videos: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(evaluate)
     add_aligned(evaluate)
     add_abstain(evaluate)
     add_time_limit(evaluate)
-    evaluate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -116,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_abstain(arguments.abstain)
     label_map = None if arguments.label_map is None else parse_label_map(arguments.label_map)
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
-    device = find_device(arguments.device)
+    find_device(arguments.device)
     if arguments.out:
         check_folder(arguments.out, FILES)
 
@@ -125,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     clips = with_truths(clips, card.classes, label_map)
     if truth:
         truth.check_clips(clip.name for clip in clips if clip.truth is not None and not clip.error)
-    recognizer = Recognizer(network, card, weights_file=arguments.model, device=device, detector=arguments.detector)
+    recognizer = Recognizer(network, card, weights_file=arguments.model, **recognizer_options(arguments))
     interrupted = False
     if prepared is not None:
         clips = evaluate_prepared(recognizer, prepared, clips, arguments.formula.replace("-", "_"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import one_line
-from fan_fer.cli.options import add_aligned, add_time_limit, add_weights
+from fan_fer.cli.options import add_aligned, add_recognizer, add_time_limit, add_weights, recognizer_options
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -42,11 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     features.add_argument("--workers", type=int, metavar="N", help="processes that read several clips (default: 1)")
     add_time_limit(features)
     add_weights(features)
-    features.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(features)
     add_aligned(features)
-    features.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         features = extract_features(
             arguments.clips,
             weights=arguments.weights,
-            detector=arguments.detector,
-            device=arguments.device,
+            **recognizer_options(arguments),
             workers=arguments.workers,
             time_limit=arguments.time_limit,
             progress=lambda _, done, count: bars.update(bar, completed=done, total=count),

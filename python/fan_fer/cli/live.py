@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, OutputError, VideoError, one_line
 from fan_fer.base.streams import note, write_output
-from fan_fer.cli.options import add_abstain, add_weights, check_abstain
+from fan_fer.cli.options import add_abstain, add_recognizer, add_weights, check_abstain, recognizer_options
 from fan_fer.cli.outcome import DONE, warn
 
 if TYPE_CHECKING:
@@ -63,10 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_abstain(live)
     live.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds of the source")
     add_weights(live)
-    live.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
-    live.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    add_recognizer(live)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,7 +85,7 @@ def _show(arguments: argparse.Namespace) -> None:
     clip = open_clip(int(arguments.source) if arguments.source.isdecimal() else arguments.source)
     windowed = not arguments.json_lines and _windowed(arguments.show)
     with working("loading the network"):
-        recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
+        recognizer = load_recognizer(arguments.weights, **recognizer_options(arguments))
         _ = recognizer.detector
     as_it_comes = arguments.json_lines or clip.live or not clip.consecutive
     readings = recognizer.stream(clip if as_it_comes else paced(clip), arguments.window, abstain=arguments.abstain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.workers import TIME_LIMIT
@@ -20,6 +21,15 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detector",
+        default="mtcnn",
+        metavar="NAME",
+        help="face detector: mtcnn (default), yunet:FILE.onnx, scrfd:FILE.onnx, or one of an installed package",
+    )
+
+
 def add_aligned(parser: argparse.ArgumentParser) -> None:
     """After ``--detector``, in whose place it stands."""
     parser.add_argument(
@@ -30,6 +40,28 @@ def add_aligned(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="every frame is a face already, cut out and upright: none is looked for",
     )
+
+
+def add_recognizer(parser: argparse.ArgumentParser) -> None:
+    """What finds the faces, and how the backbone runs: see :func:`recognizer_options`."""
+    add_detector(parser)
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (default: a GPU where there is one), cpu, cuda or mps"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="faces that the backbone takes at a time (default: 16, on a GPU 64)"
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="NAME",
+        help="of the backbone: auto (default), float32, bfloat16 or float16",
+    )
+
+
+def recognizer_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_recognizer` as ``load_recognizer`` takes them."""
+    return {name: getattr(arguments, name) for name in ("detector", "device", "precision", "batch_size")}
 
 
 def add_time_limit(parser: argparse.ArgumentParser) -> None:

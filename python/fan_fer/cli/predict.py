@@ -18,7 +18,15 @@ from fan_fer.base.files import check_writable, distinct_names, exists, is_folder
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
-from fan_fer.cli.options import add_abstain, add_aligned, add_time_limit, add_weights, check_abstain
+from fan_fer.cli.options import (
+    add_abstain,
+    add_aligned,
+    add_recognizer,
+    add_time_limit,
+    add_weights,
+    check_abstain,
+    recognizer_options,
+)
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -87,13 +95,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="how long a reading lasts at least that is a segment of its own (default: %(default)g)",
     )
     add_weights(predict)
-    predict.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(predict)
     add_aligned(predict)
     predict.add_argument("--profile", action="store_true", help="say where the time went")
     add_time_limit(predict)
-    predict.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -138,7 +143,7 @@ def _recognize(
     from fan_fer.base.workers import Lost, run_tasks
     from fan_fer.output.terminal import clip_progress, profile_report
 
-    network = arguments.weights, arguments.device, arguments.detector
+    network = arguments.weights, recognizer_options(arguments)
     work = partial(ClipWork, *network, arguments.faces == "all", arguments.abstain, arguments.min_segment)
     numbers = {task: number for number, task in enumerate(tasks, start=1)}
     left = dict.fromkeys(task.video for task in tasks)

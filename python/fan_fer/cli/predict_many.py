@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, one_line
 from fan_fer.base.streams import note
-from fan_fer.cli.options import add_abstain, add_aligned, add_time_limit, add_weights, check_abstain
+from fan_fer.cli.options import (
+    add_abstain,
+    add_aligned,
+    add_recognizer,
+    add_time_limit,
+    add_weights,
+    check_abstain,
+    recognizer_options,
+)
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -52,11 +60,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_abstain(many)
     add_time_limit(many)
     add_weights(many)
-    many.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_recognizer(many)
     add_aligned(many)
-    many.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
 
 def from_predict(arguments: Sequence[str]) -> list[str]:
@@ -80,8 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             address=arguments.ray,
             workers=arguments.workers,
             weights=arguments.weights,
-            detector=arguments.detector,
-            device=arguments.device,
+            **recognizer_options(arguments),
             label_map=None if arguments.label_map is None else parse_label_map(arguments.label_map),
             retry_failed=arguments.retry_failed,
             time_limit=arguments.time_limit,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.processes import cpus
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.options import add_detector, add_time_limit
 from fan_fer.cli.outcome import DONE, warn
 
 LISTED = 20  # warnings on the terminal
@@ -52,9 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="side of the crops in pixels (default: 128, as the network that ships takes)",
     )
-    prepare.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
+    add_detector(prepare)
     prepare.add_argument(
         "--folds",
         type=int,

@@ -67,7 +67,7 @@ def prepare(
 
     size: side of the crops in pixels; None: that of a set that is there already, else 128, what the network that ships
         is fed. A network that is fed the very size sees what ``Recognizer.predict`` shows it.
-    detector: "mtcnn", "yunet:FILE", or any object with ``name`` and ``detect(image) -> list[Face]``.
+    detector: as for ``load_recognizer``.
     folds: how many folds of persons; None: see :func:`fan_fer.datasets.layouts.read_source`.
     workers: processes beside this one; 0: everything is done in this one. Beside it, a clip that no process survives
         is one that cannot be read; an object as detector must then be one that pickles.

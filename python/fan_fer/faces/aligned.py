@@ -24,6 +24,11 @@ class Aligned:
         return [whole_face(image, TEMPLATE)]
 
 
+def make_aligned(argument: str, device: str) -> Aligned:
+    """For ``load_detector``."""
+    return Aligned()
+
+
 def whole_face(image: np.ndarray, template: Template | np.ndarray) -> Face:
     """The face that a picture (H, W, 3) is, its landmarks where alignment puts them: nobody has looked."""
     height, width = image.shape[:2]

@@ -49,32 +49,42 @@ def find_faces(
     """Every frame that can be read, with all faces in it. Holds a few frames at a time.
 
     size, template: as for ``fan_fer.faces.align.align_face``.
-    at_once: each frame before the next one is read, even where the detector is quicker with several; and of a live clip
-        not those that a newer one has overtaken.
+    at_once: each frame before the next one is searched, even where the detector is quicker with several; and of a live
+        clip not those that a newer one has overtaken. Otherwise other threads read and search ahead.
     Raises DetectorError where the detector gives numbers that are not finite.
     """
     profile = profile or Profile()
+    places = _look_through(clip, detector, profile, at_once)
+    with closing(places if at_once else ahead(places)) as found_faces:
+        for frame, found, change in found_faces:
+            with profile.measure("align"):
+                faces, crops = _cut_out(frame.image, found, size, template)
+                looks = [appearance(frame.image, face) for face in faces]
+            yield FrameFaces(frame, faces, crops, looks, change)
+
+
+def _look_through(
+    clip: Clip, detector: Detector, profile: Profile, at_once: bool
+) -> Generator[tuple[Frame, list[Face], float], None, None]:
+    """Every frame with the faces in it, and how much the picture changed."""
     finder = FaceFinder(detector, clip.consecutive)
     beside = latest if at_once and clip.live else ahead
     with closing(beside(profile.each("decode", clip))) as frames:
-        for frame, found in _searched(frames, detector, profile, at_once):
+        for frame, searched in _searched(frames, detector, profile, at_once or finder.follows):
             with profile.measure("detect"):
-                found = finder(frame.image, frame.time, found)
+                found = finder(frame.image, frame.time, searched)
             if not all(face.is_finite for face in found):
                 raise DetectorError(
                     f"detector {detector.name}: its face in frame {frame.index} has numbers that are not finite"
                 )
-            with profile.measure("align"):
-                faces, crops = _cut_out(frame.image, found, size, template)
-                looks = [appearance(frame.image, face) for face in faces]
-            yield FrameFaces(frame, faces, crops, looks, finder.change)
+            yield frame, found, finder.change
 
 
 def _searched(
-    frames: Iterator[Frame], detector: Detector, profile: Profile, at_once: bool
+    frames: Iterator[Frame], detector: Detector, profile: Profile, singly: bool
 ) -> Iterator[tuple[Frame, list[Face] | None]]:
     """The frames, with their faces where the detector searches several together."""
-    if at_once or not isinstance(detector, Batched) or detector.together < 2:
+    if singly or not isinstance(detector, Batched) or detector.together < 2:
         yield from ((frame, None) for frame in frames)
         return
     while batch := list(islice(frames, detector.together)):

@@ -46,6 +46,7 @@ class FaceFinder:
     faces, and where frames are not ``consecutive``.
 
     Attributes:
+        follows: whether known faces are followed.
         change: of the picture from the last frame but one to the last: the mean over a thumbnail's pixels, 0 to 255;
             0 for the first frame.
     """
@@ -53,6 +54,7 @@ class FaceFinder:
     def __init__(self, detector: Detector, consecutive: bool = True) -> None:
         self._detector = detector
         self._follower = detector if consecutive and isinstance(detector, Follower) else None
+        self.follows = self._follower is not None
         self._searched = self._before = -np.inf  # times of the last search and of the last frame
         self._faces: list[Face] = []
         self._thumbnail = self._at_search = np.empty(0, np.int16)  # of the last frame, and of the last one searched

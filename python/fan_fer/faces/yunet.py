@@ -67,3 +67,8 @@ class YuNet:
             # The network calls the person's right eye the first: that is the one at image left.
             faces.append(Face((x, y, width, height), (row[4:14] / scale).reshape(5, 2), float(row[14])))
         return faces
+
+
+def make_yunet(argument: str, device: str) -> YuNet:
+    """For ``load_detector``; it runs on the CPU."""
+    return YuNet(argument)

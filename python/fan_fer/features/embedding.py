@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fan_fer.base.errors import WeightsError
+from fan_fer.base.device import find_device
+from fan_fer.base.errors import FanFerError, WeightsError
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.threads import one_thread
 from fan_fer.base.timing import Profile
@@ -25,7 +26,8 @@ from fan_fer.features.cache import fingerprint
 from fan_fer.features.inference import fastest, find_precision
 from fan_fer.features.preprocessing import Preprocessing
 
-BATCH = 16
+BATCH = 16  # faces that the backbone takes at a time
+GPU_BATCH = 64
 BLOCK = 1024  # features that are kept in one piece
 
 Image = NDArray[np.uint8]
@@ -35,9 +37,11 @@ class Embedder:
     """Turns aligned faces into features; several threads may share one.
 
     backbone: gives features (n, ``feature_size``) of preprocessed faces (n, 3, S, S). It is copied.
-    precision: "float32"; "bfloat16", which moves probabilities by about 0.01; "auto" for bfloat16 on processors that
-        are faster with it: those with bf16 matrix units, and AMD's with AVX-512 BF16.
-    Raises ValueError for another precision.
+    device: as for :func:`fan_fer.base.device.find_device`.
+    precision: "float32"; "bfloat16", which moves probabilities by about 0.01; "float16", on a GPU; "auto" for bfloat16
+        where it is faster: on processors with bf16 matrix units, AMD's with AVX-512 BF16, and GPUs from Ampere on.
+    batch_size: faces that it takes at a time; None: 16, on a GPU 64.
+    Raises FanFerError for another precision, or one that the device does not have, and for a device that is not there.
     """
 
     def __init__(
@@ -47,9 +51,13 @@ class Embedder:
         preprocessing: Preprocessing,
         device: torch.device | str = "cpu",
         precision: str = "auto",
+        batch_size: int | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self.precision = find_precision(precision, self.device)
+        self.batch_size = (BATCH if self.device.type == "cpu" else GPU_BATCH) if batch_size is None else batch_size
+        if self.batch_size < 1:
+            raise FanFerError(f"batch size {batch_size}: at least 1 is wanted")
         self.feature_size = feature_size
         self.preprocessing = preprocessing
         self._dtype = getattr(torch, self.precision)
@@ -69,8 +77,15 @@ class Embedder:
 
         Raises WeightsError where the backbone does not give finite numbers.
         """
-        # One by one, because the crops may differ in size.
-        faces = torch.cat([self.preprocessing(crop[None]) for crop in crops])
+        parts = [self._embed(crops[at : at + self.batch_size], mirror) for at in range(0, len(crops), self.batch_size)]
+        return torch.cat(parts)
+
+    def _embed(self, crops: Sequence[Image], mirror: bool) -> Tensor:
+        size = self.preprocessing.size
+        if all(crop.shape == (size, size, 3) for crop in crops):  # travel as bytes
+            faces = self.preprocessing.of_tensor(torch.from_numpy(np.stack(crops)).to(self.device))
+        else:
+            faces = torch.cat([self.preprocessing(crop[None]) for crop in crops])
         return self.embed_preprocessed(faces.flip(-1) if mirror else faces)
 
     def embed_preprocessed(self, faces: Tensor) -> Tensor:
@@ -99,7 +114,7 @@ class Features:
     """The features of faces that come one after the other, embedded in batches beside the caller.
 
     On the CPU each of torch's threads takes a batch of its own: threads that share one wait for each other at every
-    layer, and for long where the caller needs a core too.
+    layer, and for long where the caller needs a core too. On a GPU the next batch is sent while one is at work.
     """
 
     def __init__(self, embedder: Embedder, mirror: bool = False, profile: Profile | None = None) -> None:
@@ -108,7 +123,7 @@ class Features:
         self._profile = profile or Profile()
         self._pending: list[Image] = []
         self._batches: deque[Future[Tensor]] = deque()  # at work
-        self._workers = torch.get_num_threads() if embedder.device.type == "cpu" else 1
+        self._workers = {"cpu": torch.get_num_threads(), "cuda": 2}.get(embedder.device.type, 1)
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="embedder")
         self._blocks: list[Tensor] = []
         self._done = 0  # features in the blocks
@@ -122,8 +137,8 @@ class Features:
         for crop in crops:
             self._pending.append(crop)
             self._count += 1
-            if len(self._pending) == BATCH:
-                self._begin(BATCH)
+            if len(self._pending) == self._embedder.batch_size:
+                self._begin(self._embedder.batch_size)
                 self._collect(self._workers + 1)
 
     def take(self, rows: Sequence[int], free: bool = False) -> Tensor:

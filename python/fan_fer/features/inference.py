@@ -14,22 +14,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fan_fer.base.errors import FanFerError
 from fan_fer.features.backbones import BACKBONES
 from fan_fer.features.face29 import PooledBlock
 from fan_fer.features.resnet import BasicBlock
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 SMALL = 4  # side of what a convolution gives, up to which it is taken as a product of matrices
 _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # in a backbone, its blocks and shortcuts
 
 
 def find_precision(name: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16", which "auto" becomes on ``device``. Raises ValueError for another name."""
+    """What "auto" becomes on ``device``, and other names as they are.
+
+    Raises FanFerError for an unknown name, and for a precision that the device does not have.
+    """
     if name not in PRECISIONS:
-        raise ValueError(f"precision: got {name!r}; wanted one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return name
-    return "bfloat16" if device.type == "cpu" and _is_faster_in_bfloat16() else "float32"
+        raise FanFerError(f'precision "{name}": unknown; one of {", ".join(PRECISIONS)} is wanted')
+    if name == "auto":
+        faster = _is_faster_in_bfloat16() if device.type == "cpu" else _has_bfloat16(device)
+        return "bfloat16" if faster else "float32"
+    if name == "float16" and device.type == "cpu":
+        raise FanFerError(f'precision "{name}": is for GPUs; float32 or bfloat16 is wanted on the CPU')
+    if name == "bfloat16" and device.type == "cuda" and not _has_bfloat16(device):
+        raise FanFerError(f'precision "{name}": this GPU does not have it; float32 or float16 is wanted')
+    return name
 
 
 def folded(backbone: nn.Module) -> nn.Module:
@@ -83,6 +92,11 @@ def _is_faster_in_bfloat16() -> bool:
     no slower.
     """
     return _has_matrix_units() or (torch.cpu._is_avx512_bf16_supported() and "GenuineIntel" not in _processor())
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether it is a GPU of CUDA's with bf16 matrix units: from Ampere on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _has_matrix_units() -> bool:

@@ -40,7 +40,9 @@ def extract_features(
     *,
     weights: str | os.PathLike[str] | None = None,
     detector: str | Detector = "mtcnn",
-    device: str = "cpu",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
     progress: Callable[[str, int, int], None] | None = None,
@@ -49,7 +51,7 @@ def extract_features(
 
     clips: a video, its address, a folder whose videos are all read, or a .csv file with the column ``video``, paths
         relative to its folder, and perhaps ``label``; or several of these.
-    weights, detector, device: as for ``load_recognizer``.
+    weights, detector, device, precision, batch_size: as for ``load_recognizer``.
     workers: processes beside this one; None: one where there are several clips; 0: this one does everything.
     time_limit: seconds without a further frame after which a video that holds its worker is given up.
     progress: called with the name of a clip when it is done, the number of clips done, and of all clips.
@@ -65,7 +67,7 @@ def extract_features(
         raise FanFerError(f"{workers} workers: 0 or more are wanted")
     threads = max(1, cpus() // workers) if workers > 1 else None
     # The paths of the tasks are whole.
-    work = replace(make_work(Path(), weights, detector, device, threads), folder="")
+    work = replace(make_work(Path(), weights, detector, device, precision, batch_size, threads), folder="")
     done: dict[_Task, ClipFeatures] = {}
     failures: dict[_Task, str] = {}
     left = ""

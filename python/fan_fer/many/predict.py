@@ -29,7 +29,9 @@ def predict_many(
     workers: int | None = None,
     weights: str | os.PathLike[str] | None = None,
     detector: str | Detector = "mtcnn",
-    device: str = "cpu",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
     label_map: LabelMap | None = None,
     retry_failed: bool = False,
     time_limit: float = TIME_LIMIT,
@@ -40,10 +42,11 @@ def predict_many(
     videos: a CSV file with the column ``video``, paths relative to its folder, and perhaps ``label``.
     address: None for this machine; of a Ray cluster: "local" for one on this machine that ends with the work, "auto"
         or HOST:PORT for one that runs. A cluster that this process is connected to already is used in any case.
-    workers: processes beside this one; None: one per core, at most four with cuda; 0: everything is done in this one.
-        On a cluster each takes one core, with cuda also one GPU; None: as many as the cluster has of these.
-    weights, detector, device: as for ``load_recognizer``; a detector that is an object must be one that pickles. On a
-        cluster videos, weights and YuNet's file must have the same absolute paths on all machines.
+    workers: processes beside this one; None: one per core, at most four on a GPU; 0: everything is done in this one.
+        On a cluster each takes one core, on GPUs also one of these; None: as many as the cluster has.
+    weights, detector, device, precision, batch_size: as for ``load_recognizer``; a detector that is an object must be
+        one that pickles. On a cluster videos, weights and a detector's file must have the same absolute paths on all
+        machines, and "auto" takes its GPUs where it has any.
     label_map: which class each label is, None for labels that are left out.
     retry_failed: do those videos again that an earlier run could not do.
     time_limit: seconds without a further frame after which a video that holds its worker is given up.
@@ -61,18 +64,18 @@ def predict_many(
     videos, out = Path(videos), Path(out)
     if address is not None:
         ray_workers.check(workers)
-        work = make_work(videos, weights, detector, device, threads=1)
+        work = make_work(videos, weights, detector, device, precision, batch_size, threads=1)
         predict = partial(ray_workers.predict_on_cluster, work, address=address, workers=workers, time_limit=time_limit)
         return finish(videos, out, work, predict)
     kind = find_device(device).type
     cores = cpus()
     if workers is None:
-        workers = min(cores, WORKERS_OF_A_GPU) if kind == "cuda" else cores
+        workers = cores if kind == "cpu" else min(cores, WORKERS_OF_A_GPU)
     if workers < 0:
         raise FanFerError(f"{workers} workers: 0 or more are wanted")
+    threads = max(1, cores // workers) if workers else None
+    work = make_work(videos, weights, detector, device, precision, batch_size, threads)
     if not workers:
-        work = make_work(videos, weights, detector, device)
         return finish(videos, out, work, partial(processes.predict_here, work))
-    work = make_work(videos, weights, detector, device, threads=max(1, cores // workers))
     predict = partial(processes.predict_in_processes, work, workers=workers, time_limit=time_limit)
     return finish(videos, out, work, predict)

@@ -10,6 +10,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import FanFerError, first_line
@@ -100,8 +101,11 @@ def _predict(work: Work, videos: Sequence[str], workers: int | None, time_limit:
     import ray
     import ray.data
 
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if work.device == "auto":
+        work = replace(work, device="cuda" if resources.get("GPU", 0) >= 1 else "cpu")
     resource = "GPU" if work.device.startswith("cuda") else "CPU"
-    available = int(ray.cluster_resources().get(resource, 0))  # type: ignore[no-untyped-call]
+    available = int(resources.get(resource, 0))
     if not available:
         raise FanFerError(f"the Ray cluster has no {resource}")
     context = ray.data.DataContext.get_current()

@@ -13,7 +13,7 @@ import torch
 
 from fan_fer.attention.weights import ModelCard, find_weights, load_weights
 from fan_fer.base.errors import FanFerError, WeightsError, fault_line, one_line
-from fan_fer.base.files import read_file
+from fan_fer.base.files import is_file, read_file
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
@@ -43,6 +43,7 @@ class Work:
 
     folder: what the names of the videos are relative to; an absolute path.
     fingerprint: of the weights, so that a worker on another machine notices that its file is another one.
+    detector, device, precision, batch_size: as for ``load_recognizer``.
     threads: of torch and of OpenCV in each worker; None leaves them as they are.
     """
 
@@ -51,6 +52,8 @@ class Work:
     fingerprint: str
     detector: str | Detector
     device: str
+    precision: str = "auto"
+    batch_size: int | None = None
     threads: int | None = None
 
     def check(self) -> tuple[ModelCard, str]:
@@ -60,13 +63,13 @@ class Work:
         return card, detector.name
 
     def load(self) -> Recognizer:
-        """Raises WeightsError, DetectorError, and FanFerError where there is no such device."""
+        """Raises WeightsError, DetectorError, and FanFerError where there is no such device or precision."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
             cv2.setNumThreads(self.threads)
         if weights_fingerprint(self.weights) != self.fingerprint:
             raise WeightsError(f"{self.weights}: is not the same file for all workers; the same weights are wanted")
-        recognizer = load_recognizer(self.weights, self.device, self.detector)
+        recognizer = load_recognizer(self.weights, self.device, self.detector, self.precision, self.batch_size)
         _ = recognizer.detector  # one that cannot be loaded is found out before the first video
         return recognizer
 
@@ -95,16 +98,19 @@ def make_work(
     listing: Path,
     weights: str | os.PathLike[str] | None,
     detector: str | Detector,
-    device: str,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
     threads: int | None = None,
 ) -> Work:
     """Raises WeightsError where the weights cannot be read."""
     # Absolute, since workers need not be started in the same folder.
     path = str(find_weights(weights).absolute())
     folder = str(listing.parent.absolute())
-    if isinstance(detector, str) and detector.startswith("yunet:"):
-        detector = f"yunet:{Path(detector.removeprefix('yunet:')).absolute()}"
-    return Work(folder, path, weights_fingerprint(path), detector, device, threads)
+    if isinstance(detector, str):
+        name, _, file = detector.partition(":")
+        detector = f"{name}:{Path(file).absolute()}" if file and is_file(file) else detector
+    return Work(folder, path, weights_fingerprint(path), detector, device, precision, batch_size, threads)
 
 
 def weights_fingerprint(path: str) -> str:

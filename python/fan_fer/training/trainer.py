@@ -130,7 +130,9 @@ class Trainer:
 
     def _embedder(self) -> Embedder:
         network = self.network
-        return Embedder(network.backbone, network.feature_size, self.preprocessing, self.fabric.device)
+        device = self.fabric.device
+        precision = "auto" if device.type == "cpu" else "float32"
+        return Embedder(network.backbone, network.feature_size, self.preprocessing, device, precision)
 
     def _source(self, workers: int) -> FrameSource:
         if self.features is None:

@@ -1,4 +1,4 @@
-"""Frames decoded by another thread while those before are worked on, and frames that come when they are due."""
+"""What another thread makes while the caller works on what came before, and frames that come when they are due."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from fan_fer.video.frame import Frame
 
+Item = TypeVar("Item")
 PATIENCE = 1.0  # seconds that the end waits for a picture of a live clip, which may never come
 
 
-def ahead(frames: Iterable[Frame], count: int = 4) -> Generator[Frame, None, None]:
-    """The frames, decoded by another thread while the caller works on those before: at most ``count`` are held."""
-    return _beside(frames, count, drop=False)
+def ahead(items: Iterable[Item], count: int = 4) -> Generator[Item, None, None]:
+    """The items, made by another thread while the caller works on those before: at most ``count`` are held."""
+    return _beside(items, count, drop=False)
 
 
 def latest(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
@@ -34,11 +36,11 @@ def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield replace(frame, arrived=time.monotonic())
 
 
-def _beside(frames: Iterable[Frame], count: int, drop: bool) -> Generator[Frame, None, None]:
-    ready: queue.Queue[Frame | BaseException | None] = queue.Queue(count)
+def _beside(items: Iterable[Item], count: int, drop: bool) -> Generator[Item, None, None]:
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(count)
     left = threading.Event()
 
-    def put(item: Frame | BaseException | None) -> None:
+    def put(item: Item | BaseException | None) -> None:
         while not left.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -46,20 +48,20 @@ def _beside(frames: Iterable[Frame], count: int, drop: bool) -> Generator[Frame,
             except queue.Full:
                 continue
 
-    def decode() -> None:
+    def make() -> None:
         try:
-            for frame in frames:
+            for made in items:
                 if drop:
                     with suppress(queue.Empty):
                         ready.get_nowait()
-                put(frame)
+                put(made)
                 if left.is_set():
                     return
             put(None)
         except BaseException as error:
             put(error)
 
-    thread = threading.Thread(target=decode, name="decoder", daemon=True)
+    thread = threading.Thread(target=make, name="ahead", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -25,14 +27,18 @@ from fan_fer.attention import export
 from fan_fer.attention.network import VARIANTS, FrameAttentionNetwork, NetworkOutput
 from fan_fer.attention.weights import ModelCard, load_weights, save_weights
 from fan_fer.base import extras
-from fan_fer.base.errors import ExportError
+from fan_fer.base.errors import ExportError, LibraryError
+from fan_fer.cli import export as command
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, DONE
 from fan_fer.faces.align import align_face
+from fan_fer.faces.clip_faces import find_faces
+from fan_fer.faces.mtcnn import MTCNN
 from fan_fer.faces.subject import subject_crops
 from fan_fer.video.decoding import Video
+from fan_fer.video.images import Stream
 
-from ..fakes import PREPROCESSING, every_nth, names
+from ..fakes import PREPROCESSING, SquareDetector, every_nth, names, picture
 
 SIZE = PREPROCESSING.size
 
@@ -276,6 +282,87 @@ def test_a_real_clip_end_to_end(clips: Path, tmp_path: Path) -> None:
     assert card.classes[probabilities.argmax()] == wanted.label
 
 
+def test_twenty_real_clips_read_the_same(clips: Path, tmp_path: Path) -> None:
+    """Pieces of four videos of people: every second frame, as float32, in torch and in the file."""
+    network, card = load_weights()
+    path = tmp_path / "fan.onnx"
+    export.export_onnx(path, network, card)
+    settings, detector, pieces = card.preprocessing, MTCNN(), []
+    for name, share in (
+        ("WolfgangLanger_Pexels.mp4", 14),
+        ("single_face.mp4", 2),
+        ("face_noface.mov", 2),
+        ("noface_face.mov", 2),
+    ):
+        frames = Stream([frame.image for frame in Video(clips / name)][::2])
+        crops = [*subject_crops(frames, detector, settings.size, settings.template).values()]
+        pieces += [np.stack(part) for part in np.array_split(np.stack(crops), share)]
+    assert len(pieces) == 20
+    labels = set()
+    for faces in pieces:
+        mask = np.ones((1, len(faces)), bool)
+        wanted = run_torch(network, card, faces[None], mask)
+        logits, weights = run_onnx(path, faces[None], mask)
+        probabilities = torch.from_numpy(logits).softmax(-1)
+        assert (probabilities - wanted.logits.softmax(-1)).abs().max() < 1e-5
+        assert np.abs(weights - wanted.weights.final.numpy()).max() < 1e-5
+        assert probabilities.argmax() == wanted.logits.argmax()
+        labels.add(int(probabilities.argmax()))
+    assert len(labels) > 1
+
+
+# int8
+
+
+def test_int8_reads_faces_alike(clips: Path, tmp_path: Path) -> None:
+    """Fitted to five people of a picture, on a clip of another."""
+    network, card = load_weights()
+    files = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
+    settings, detector = card.preprocessing, MTCNN()
+    (group,) = find_faces(Video(clips / "multi_face.jpg"), detector, settings.size, settings.template)
+    export.export_onnx(files[0], network, card)
+    same, apart = export.export_int8(files[1], network, card, group.crops)
+    assert 0.8 <= same <= 1
+    assert 0 < apart < 0.05
+    assert files[1].stat().st_size < 0.3 * files[0].stat().st_size
+    check_operators(files[1])
+    session = onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])
+    stored = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    assert ModelCard.from_dict(stored) == card
+
+    video = every_nth(clips / "WolfgangLanger_Pexels.mp4", tmp_path / "clip.avi", 12)
+    crops = np.stack([*subject_crops(Video(video), detector, settings.size, settings.template).values()])
+    for faces in (crops[None], crops[:, None], np.stack([crops[:8], crops[-8:]])):  # clips and faces on their own
+        mask = np.ones(faces.shape[:2], bool)
+        (logits, weights), (whole, whole_weights) = (run_onnx(file, faces, mask) for file in files[::-1])
+        np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+        assert np.abs(weights - whole_weights).max() < 0.05
+        got, wanted = (torch.from_numpy(each).softmax(-1) for each in (logits, whole))
+        assert (got.argmax(-1) == wanted.argmax(-1)).float().mean() > 0.9
+        assert (got - wanted).abs().amax(-1).mean() < 0.02
+
+
+def test_int8_of_a_network_over_face29(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, size = FrameAttentionNetwork("self", backbone="face29").eval(), 80
+    faces = np.random.default_rng(0).integers(0, 256, (9, size, size, 3), np.uint8)
+    path = tmp_path / "int8.onnx"
+    export.export_int8(path, network, make_card("self", "face29", size), list(faces))
+    check_operators(path)
+    assert path.stat().st_size < 7e6  # of 22 in float32
+    assert names(tmp_path) == ["int8.onnx"]
+
+
+def test_int8_for_other_backbones_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "BACKBONES", {"face29": None})
+    with pytest.raises(ExportError, match=r"x: int8 is for face29; the network's backbone is resnet18$"):
+        export.export_int8(tmp_path / "x", make_network("fan"), make_card("fan"), [np.zeros((SIZE, SIZE, 3), np.uint8)])
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(LibraryError, match=r"^int8 needs onnxruntime: pip install 'fan_ext\[export\]'$"):
+        export.export_int8(tmp_path / "x", make_network("fan"), make_card("fan"), [])
+    assert names(tmp_path) == []
+
+
 # AOTInductor
 
 LOAD = """\
@@ -335,6 +422,40 @@ def test_without_a_compiler(tmp_path: Path) -> None:
 
 
 # The command
+
+
+def test_int8_on_the_command_line(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, out = save_random(tmp_path / "w.safetensors"), tmp_path / "a.onnx"
+    group = str(clips / "multi_face.jpg")
+    assert main(["export", "--onnx", str(out), "--weights", str(weights), "--int8", group, group]) == DONE
+    got, err = capsys.readouterr()
+    assert err == ""
+    line = r": 11\.\d MB; of the 10 faces \d+\.\d% get the label that they get in float32; probabilities differ by 0\."
+    assert re.match(re.escape(str(out)) + line, got)
+    assert got.count("\n") == 1
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((60, 80, 3), 120, np.uint8))
+    for given, message in (
+        ([str(tmp_path / "grey.png")], "grey.png: no face in it; --int8 wants clips that show some hundred"),
+        ([str(tmp_path / "gone.mp4")], "gone.mp4: no such file"),
+    ):
+        assert main(["export", "--onnx", str(out), "--weights", str(weights), "--int8", *given]) == BAD_INPUT
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+    for options in (["--aot", "a.pt2"], ["--onnx", "a.onnx", "--frames", "float32"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["export", *options, "--int8", group])
+        assert caught.value.code == BAD_INPUT
+        assert "--int8 goes with --onnx FILE and --frames uint8" in capsys.readouterr().err
+
+
+def test_the_faces_of_long_clips_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fan_fer.faces.detectors.load_detector", lambda name: SquareDetector())
+    images = [picture([(10, 10, 20 + index % 30)]) for index in range(90)]
+    monkeypatch.setattr("fan_fer.video.sources.open_clip", lambda clip: Stream(images[: int(clip)]))
+    for clips, limit, expected in ((["90"], 100, 90), (["90"], 20, 12), (["90", "3"], 20, 9), (["90", "1"], 2, 2)):
+        monkeypatch.setattr(command, "FACES", limit)
+        assert len(command._faces(clips, make_card("fan").preprocessing)) == expected
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

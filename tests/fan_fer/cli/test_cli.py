@@ -25,6 +25,7 @@ from fan_fer.cli import predict as predicting
 from fan_fer.cli.clip_work import ClipResult, ClipTask
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, DONE, INTERRUPTED, SOME_FAILED
+from fan_fer.features.embedding import Embedder
 from fan_fer.video.frame import Clip
 
 from ..drawn_lists import draw_list, random_weights, write_list
@@ -379,8 +380,32 @@ def test_numbers_that_cannot_be(predict, clip: Path, option: str, value: str, wa
     assert_one_error(predict(clip, option, value), f"{option} {value}: {wanted}")
 
 
-def test_unknown_device(predict, clip: Path) -> None:
-    assert_one_error(predict(clip, "--device", "cuda:99"), 'device "cuda:99"')
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--device", "cuda:99", 'device "cuda:99": .* finds no such GPU here; use "cpu"'),
+        ("--device", "tpu", 'device "tpu": unknown; "auto", "cpu", "cuda" or "mps" is wanted'),
+        ("--precision", "half", 'precision "half": unknown; one of auto, float32, bfloat16, float16 is wanted'),
+        ("--batch-size", "0", "batch size 0: at least 1 is wanted"),
+    ],
+)
+def test_unknown_devices_and_settings(predict, clip: Path, option: str, value: str, message: str) -> None:
+    assert_one_error(predict(clip, option, value), message)
+
+
+def test_batch_size_and_precision_reach_the_backbone(predict, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def embed(embedder: Embedder, faces: torch.Tensor) -> torch.Tensor:
+        seen.append((len(faces), embedder.precision, embedder.device.type))
+        return torch.zeros(len(faces), embedder.feature_size)
+
+    monkeypatch.setattr(Embedder, "embed_preprocessed", embed)
+    code, _, err = predict(clip, "--device", "cpu", "--batch-size", 3, "--precision", "bfloat16")
+    assert (code, err) == (DONE, "")
+    assert sum(count for count, *_ in seen) == 4
+    assert max(count for count, *_ in seen) <= 3
+    assert {tuple(rest) for _, *rest in seen} == {("bfloat16", "cpu")}
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_ctrl_c_is_a_good_end(live, monkeypatch: pytest.MonkeyPatch) -> None:
         signal.signal(signal.SIGINT, before)
     assert (code, err) == (DONE, "")
     assert all(json.loads(line) for line in out.splitlines())
-    assert not [thread for thread in threading.enumerate() if thread.name == "decoder"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
 def test_ctrl_c_leaves_the_terminal_in_order(tmp_path: Path, weights: Path) -> None:

@@ -607,7 +607,7 @@ def test_wrong_layouts_are_refused(sources: Path, tmp_path: Path, layout: str, s
         ("afew", "afew", {"folds": 2}, r"Train_AFEW/Angry/000000001 has no subject"),
         ("csv", "good.csv", {"folds": 2}, r"y has no subject"),
         ("afew", "afew", {"size": 8}, r"size 8: a side of 16 to 1024 pixels is wanted"),
-        ("afew", "afew", {"detector": "dlib"}, r"detector 'dlib' is unknown; wanted: mtcnn, or yunet:FILE"),
+        ("afew", "afew", {"detector": "dlib"}, r"detector 'dlib' is unknown; wanted: mtcnn, yunet:FILE"),
     ],
 )
 def test_wrong_settings_are_refused(

@@ -164,9 +164,11 @@ def test_mtcnn_networks_give_the_outputs_of_onnx_runtime() -> None:
         np.testing.assert_allclose([output.ravel()[-1] for output in outputs], expected[name], atol=2e-6)
 
 
-@pytest.mark.parametrize("spec", ["", "mtcnn:", "mtcnn:file", "yunet", "yunet:", "dlib", "MTCNN"])
+@pytest.mark.parametrize(
+    "spec", ["", "mtcnn:", "mtcnn:file", "yunet", "yunet:", "scrfd", "scrfd:", "dlib", "dlib:file", "MTCNN"]
+)
 def test_unknown_detectors_are_named(spec: str) -> None:
-    with pytest.raises(DetectorError, match="wanted: mtcnn, or yunet:FILE") as caught:
+    with pytest.raises(DetectorError, match=r"wanted: mtcnn, yunet:FILE \(an \.onnx file\), scrfd:FILE") as caught:
         load_detector(spec)
     assert repr(spec) in str(caught.value)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -197,3 +198,35 @@ def test_mtcnn_finds_the_same_faces_by_following(name: str, clips: Path) -> None
         distances.append(np.linalg.norm(a - b, axis=1).mean() / np.linalg.norm(b[0] - b[1]))
     assert np.median(distances) < 0.035  # of the distance between the eyes
     assert np.quantile(distances, 0.95) < 0.08
+
+
+def test_who_leaves_early_ends_what_reads_and_searches_ahead() -> None:
+    """An endless clip; the threads end with the generator, and few frames are read that nobody asked for."""
+    read = 0
+
+    def camera() -> Iterator[np.ndarray]:
+        nonlocal read
+        while True:
+            read += 1
+            yield picture([(10, 10, 30)])
+
+    found = find_faces(Stream(camera()), SquareDetector(), 32, PREPROCESSING.template)
+    seen = [next(found).frame.index for _ in range(5)]
+    assert [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    found.close()
+    assert seen == [0, 1, 2, 3, 4]
+    assert read <= 20
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+
+def test_a_fault_in_the_detector_reaches_the_caller() -> None:
+    class Broken(SquareDetector):
+        def detect(self, image: np.ndarray) -> list[Face]:
+            if self.calls == 2:
+                raise RuntimeError("no memory")
+            return super().detect(image)
+
+    found = find_faces(Stream([picture([(10, 10, 30)])] * 5), Broken(), 32, PREPROCESSING.template)
+    assert [next(found).frame.index for _ in range(2)] == [0, 1]
+    with pytest.raises(RuntimeError, match="no memory"):
+        next(found)

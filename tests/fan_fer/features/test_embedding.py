@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fan_fer.base.errors import OutputError, WeightsError
+from fan_fer.base.errors import FanFerError, OutputError, WeightsError
 from fan_fer.features import embedding
 from fan_fer.features.cache import cached
 from fan_fer.features.embedding import Embedder, Features
@@ -25,6 +25,7 @@ class Numbers:
     """Stands for an embedder: a face's features are its first pixel."""
 
     feature_size = 3
+    batch_size = 16
     device = torch.device("cpu")
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ def test_each_of_torchs_threads_takes_batches_of_its_own() -> None:
         for threads, device, batches, seen in (
             (3, "cpu", [3, 3, 1, *[16] * 5], {1}),  # what is left is shared out
             (1, "cpu", [7, *[16] * 5], {1}),
-            (3, "cuda", [7, *[16] * 5], {3}),
+            (3, "cuda", [3, 4, *[16] * 5], {3}),
         ):
             torch.set_num_threads(threads)
             numbers = Numbers()
@@ -111,8 +112,39 @@ def test_a_face_is_embedded_alike_in_any_batch_and_mirrored() -> None:
     other = Embedder(backbone, 5, PREPROCESSING, precision="bfloat16")
     assert len({embedder.key, other.key}) == 2
     assert embedder.key == Embedder(backbone, 5, PREPROCESSING, precision="float32").key
-    with pytest.raises(ValueError, match=r"^precision: got 'half'; wanted one of auto, float32, bfloat16$"):
+    with pytest.raises(
+        FanFerError, match=r'^precision "half": unknown; one of auto, float32, bfloat16, float16 is wanted'
+    ):
         Embedder(backbone, 5, PREPROCESSING, precision="half")
+
+
+def test_batches_are_as_large_as_asked_for() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[int, ...]] = []
+
+        def forward(self, faces: Tensor) -> Tensor:
+            self.seen.append(tuple(faces.shape))
+            return faces.mean((2, 3))
+
+    size = PREPROCESSING.size
+    crops = [np.full((size, size, 3), index, np.uint8) for index in range(7)]
+    crops[5] = crops[5][: size // 2]  # of other sizes: one by one until they are alike
+    for batch_size in (3, None):
+        embedder = Embedder(Counting(), 3, PREPROCESSING, precision="float32", batch_size=batch_size)
+        for embed in (embedder.embed, lambda crops, embedder=embedder: embedder.embed_all(crops, "faces")):
+            embedder._backbone.seen.clear()
+            features = embed(crops)
+            assert {shape[1:] for shape in embedder._backbone.seen} == {(3, size, size)}
+            counts = [shape[0] for shape in embedder._backbone.seen]
+            assert sum(counts) == 7
+            assert max(counts) <= (batch_size or 16)
+            order = features[:, 0].argsort().tolist()
+            assert order == list(range(7))
+    for batch_size in (0, -1):
+        with pytest.raises(FanFerError, match=rf"^batch size {batch_size}: at least 1 is wanted$"):
+            Embedder(Counting(), 3, PREPROCESSING, batch_size=batch_size)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

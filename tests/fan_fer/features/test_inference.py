@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from fan_fer.base.errors import FanFerError
 from fan_fer.features import inference
 from fan_fer.features.backbones import BACKBONES, make_backbone
 from fan_fer.features.inference import fastest, find_precision, folded
@@ -64,8 +65,33 @@ def test_the_precision_is_what_the_processor_is_faster_with(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(Path, "read_text", lambda path, encoding: f"vendor_id : {maker}\n")
     assert find_precision("auto", CPU) == expected
-    assert find_precision("auto", GPU) == "float32"
     assert [find_precision(name, CPU) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("number", [7, 8, 9])
+def test_a_gpu_takes_bfloat16_from_ampere_on(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (number, 5))
+    assert find_precision("auto", GPU) == ("bfloat16" if number >= 8 else "float32")
+    assert find_precision("float16", GPU) == "float16"
+    if number >= 8:
+        assert find_precision("bfloat16", GPU) == "bfloat16"
+    else:
+        with pytest.raises(
+            FanFerError, match=r'^precision "bfloat16": this GPU does not have it; float32 or float16 is'
+        ):
+            find_precision("bfloat16", GPU)
+
+
+def test_precisions_that_there_are_not() -> None:
+    assert find_precision("auto", torch.device("mps")) == "float32"
+    with pytest.raises(
+        FanFerError, match=r'^precision "float16": is for GPUs; float32 or bfloat16 is wanted on the CPU$'
+    ):
+        find_precision("float16", CPU)
+    with pytest.raises(
+        FanFerError, match=r'^precision "": unknown; one of auto, float32, bfloat16, float16 is wanted$'
+    ):
+        find_precision("", CPU)
 
 
 def test_the_maker_where_the_system_has_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ EXTRAS = {
     ),
     "timm": ("timm",),
     "parquet": ("pyarrow",),
-    "app": ("starlette", "uvicorn"),
+    "app": ("starlette", "uvicorn", "prometheus_client"),
+    "serve": ("starlette", "uvicorn", "prometheus_client"),
     "ray": ("ray", "pandas", "pyarrow"),
     "export": ("onnx", "onnxscript"),
 }

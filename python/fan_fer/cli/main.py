@@ -9,10 +9,23 @@ from typing import Any
 
 from fan_fer.base.errors import FanFerError, OutputError, first_line
 from fan_fer.base.streams import check_output, note, open_streams, write
-from fan_fer.cli import app, evaluate, export, features, live, predict, predict_many, prepare, table, train, weights
+from fan_fer.cli import (
+    app,
+    evaluate,
+    export,
+    features,
+    live,
+    predict,
+    predict_many,
+    prepare,
+    serve,
+    table,
+    train,
+    weights,
+)
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain, show_warnings
 
-COMMANDS = (predict, predict_many, features, live, app, prepare, train, evaluate, table, export, weights)
+COMMANDS = (predict, predict_many, features, live, app, serve, prepare, train, evaluate, table, export, weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,14 +70,14 @@ async def upload(request: Request) -> Response:
     length = request.headers.get("content-length", "")
     announced = int(length) if length.isdigit() else 0
     check_size(name, announced, desk.limits)
-    check_room(desk.folder, name, announced)
     pictures = request.query_params.get("pictures", "").lower() in ("1", "true")
-    return await _admit(request, name, pictures, lambda clip: _receive(request, clip))
+    return await _admit(request, name, pictures, lambda clip: _receive(request, clip, announced))
 
 
-async def _receive(request: Request, clip: Clip) -> None:
+async def _receive(request: Request, clip: Clip, announced: int) -> None:
     """Writes the request's body into the clip's file. Raises TooLarge, TooSlow, DiskFull, OSError."""
     desk = _desk(request)
+    check_room(clip.folder, clip.name, announced)
     received, begun = 0, time.monotonic()
 
     def store(part: bytes) -> None:

@@ -103,14 +103,21 @@ def describe(operations: Iterable[Described], guarded: bool) -> dict[str, Any]:
     for operation in operations:
         path = re.sub(r":\w+}", "}", operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, guarded and not operation.open)
-    schema = json.loads(resources.files("fan_fer").joinpath("prediction.schema.json").read_text())
-    # A schema with a name of its own keeps its references to itself.
-    schemas = {**SCHEMAS, "Prediction": {"$id": "prediction.schema.json", **schema}}
-    components: dict[str, Any] = {"schemas": schemas}
+    components: dict[str, Any] = {"schemas": {**SCHEMAS, **_prediction()}}
     if guarded:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     info = {"title": "fan-fer serve", "version": version("fan_ext"), "description": "Emotion from face videos."}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
+
+
+def _prediction() -> dict[str, Any]:
+    """The parts of prediction.schema.json, referred to as this description does; what is answered is a clip."""
+    text = resources.files("fan_fer").joinpath("prediction.schema.json").read_text()
+    parts = json.loads(text.replace("#/$defs/", "#/components/schemas/prediction_"))["$defs"]
+    return {
+        "Prediction": {"$ref": "#/components/schemas/prediction_clip"},
+        **{f"prediction_{name}": part for name, part in parts.items()},
+    }
 
 
 def _describe(operation: Described, guarded: bool) -> dict[str, Any]:

@@ -9,108 +9,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from fan_fer import FrameAttentionNetwork, recognizer
-from fan_fer.app import desk, operations, reading, uploads
+from fan_fer import recognizer
+from fan_fer.app import operations, reading, uploads
 from fan_fer.app.comparison import compare
-from fan_fer.app.desk import Desk
-from fan_fer.app.reading import Networks, network_names
-from fan_fer.app.server import make_app
 from fan_fer.app.uploads import Limits
-from fan_fer.attention.weights import ModelCard
 from fan_fer.base.errors import one_line
 from fan_fer.cli.main import main
-from fan_fer.recognizer import Recognizer
 
-from ..fakes import PREPROCESSING, SquareDetector, assert_one_error, make_clip, names, write_video
+from ..fakes import SquareDetector, assert_one_error, make_clip, names, write_video
 from ..odd_paths import FOREIGN
 from ..video.made import video, with_sound
-
-testclient = pytest.importorskip("starlette.testclient", reason="no Starlette: pip install 'fan_ext[test]'")
-
-ADDRESS = "http://127.0.0.1:8350"
-LIMITS = Limits(minutes=0.5, megabytes=1)
-
-
-def make_recognizer(variant: str = "fan", name: str = "random") -> Recognizer:
-    torch.manual_seed(0)
-    card = ModelCard(variant, PREPROCESSING)
-    network = FrameAttentionNetwork(variant)
-    return Recognizer(network, card, weights_file=f"{name}.safetensors", detector=SquareDetector())
-
-
-@pytest.fixture(scope="module")
-def recognizers() -> list[Recognizer]:
-    return [make_recognizer(), make_recognizer("self", "other")]
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_video(tmp_path / "clip.mp4", [[(10 + i, 10, 30)] for i in range(6)] + [[]])
-
-
-class Hold(SquareDetector):
-    """Finds squares once it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun, self.go = threading.Event(), threading.Event()
-
-    def detect(self, image: np.ndarray) -> list:
-        self.begun.set()
-        assert self.go.wait(30)
-        return super().detect(image)
-
-
-def as_networks(recognizers: list[Recognizer]) -> Networks:
-    paths = [Path(recognizer.weights_file) for recognizer in recognizers]
-    return Networks(network_names(paths), recognizers[0].card.classes, lambda: recognizers)
-
-
-@pytest.fixture
-def serve(recognizers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
-    """Starts a server; at the end no file of it is left, but for those in a folder of data."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(desk.tempfile, "tempdir", str(temporary))
-    desks = []
-
-    def serve(use=None, limits: Limits = LIMITS, keep: float = 300, data: Path | None = None, **options):
-        opened = Desk(as_networks(use or recognizers[:1]), limits, 0, keep, data)
-        desks.append(opened)
-        client = testclient.TestClient(make_app(opened, **options), base_url=ADDRESS)
-        client.desk, client.folder = opened, opened.folder
-        return client
-
-    yield serve
-    for opened in desks:
-        opened.close()
-    assert names(temporary) == []
-
-
-def upload(client, content: bytes | Path, name: str = "clip.mp4", pictures: bool = True):
-    body = content.read_bytes() if isinstance(content, Path) else content
-    return client.post("/v1/clips", params={"name": name, "pictures": pictures}, content=body)
-
-
-def until(client, id: str, *states: str) -> dict:
-    end = time.monotonic() + 60
-    while (status := client.get(f"/v1/clips/{id}").json())["state"] not in states:
-        assert time.monotonic() < end, status
-        time.sleep(0.01)
-    return status
-
-
-def kept(client) -> list[Path]:
-    """Everything that lies in the clips' folders, but for the notes about clips that failed."""
-    return [path for path in client.folder.glob("*/*") if path.name != "job.json"]
-
+from .servers import ADDRESS, Hold, kept, make_recognizer, until, upload
 
 # Reading
 

@@ -4,6 +4,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from fan_fer.app import desk
 from fan_fer.app.desk import Desk
 from fan_fer.app.reading import Networks
 from fan_fer.app.server import make_app
@@ -32,6 +33,7 @@ def load() -> list:
 if __name__ == "__main__":
     data, workers, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     networks = Networks(("random",), tuple(EMOTIONS), load)
-    with listen(LOCAL, port) as listener, closing(Desk(networks, Limits(clips=40), workers, 600.0, data)) as desk:
+    desk.PAUSE = 0.5
+    with listen(LOCAL, port) as listener, closing(Desk(networks, Limits(clips=40), workers, 600.0, data)) as opened:
         print(address(listener), flush=True)
-        answer(make_app(desk), listener)
+        answer(make_app(opened), listener)

@@ -152,7 +152,7 @@ def _status(desk: Desk, clip: Clip) -> dict[str, Any]:
         answer["ahead"] = desk.ahead_of(clip)
     elif clip.state == FAILED:
         answer["error"] = clip.error
-    else:
+    elif clip.state != DONE:
         answer |= {"stage": clip.stage, "done": clip.done, "total": clip.total}
     return answer
 

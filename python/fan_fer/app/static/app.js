@@ -231,9 +231,50 @@ function drawNetwork() {
       return button;
     }),
   );
+  drawSegments(prediction);
   drawVariants(variants);
   player.load(prediction);
   select(current >= 0 ? current : heaviest[0].index, true);
+}
+
+// Where the reading changes: a band above the timeline, and the same as buttons for the keyboard.
+function drawSegments({ segments = [], frames }) {
+  const several = segments.length > 1;
+  $("segments").hidden = $("parts").hidden = !several;
+  if (!several) return;
+  const begin = frames[0].index;
+  const name = ({ label, confidence }) => `${label ?? "Not sure"} ${percent(confidence)}`;
+  const color = ({ label }) => about.colors[label] ?? "#eceef0";
+  $("segments").replaceChildren(
+    ...segments.map((part) => {
+      const span = element("span", { textContent: name(part), title: `${name(part)}, ${times(part)}` });
+      span.style.left = `${(100 * (part.first - begin)) / frames.length}%`;
+      span.style.width = `${(100 * (part.last + 1 - part.first)) / frames.length}%`;
+      span.style.background = color(part);
+      span.style.color = dark(color(part)) ? "#fff" : "#22262b";
+      span.addEventListener("click", () => select(part.first - begin, true));
+      return span;
+    }),
+  );
+  $("parts").replaceChildren(
+    "The reading changes:",
+    ...segments.map((part) => {
+      const key = element("i");
+      key.style.background = color(part);
+      const button = element("button", { type: "button" }, key, `${name(part)}, ${times(part)}`);
+      button.addEventListener("click", () => select(part.first - begin, true));
+      return button;
+    }),
+  );
+}
+
+const times = ({ start, end }) => `${start.toFixed(1)} to ${end.toFixed(1)} s`;
+
+// Whether white can be read on "#rrggbb".
+function dark(color) {
+  const parts = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16) / 255);
+  const linear = parts.map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.22;
 }
 
 // The heaviest frames that are not neighbours of each other: the peaks.

@@ -1,7 +1,7 @@
 """Measures a weights file: single faces, video clips, clips mixed from single faces, and what attention attends to.
 
     python -m pretraining.score --data ferplus.npz --clips ict-afew/Val_AFEW --detector yunet:FILE \
-        [--weights FILE] [--pictures FOLDER] [--device cuda]
+        [--weights FILE] [--pictures FOLDER] [--answered FILE] [--device cuda]
 
 Prints Markdown tables with 95 % intervals; writes, where asked, the confusion matrices and a reliability diagram.
 """
@@ -9,6 +9,7 @@ Prints Markdown tables with 95 % intervals; writes, where asked, the confusion m
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,9 +25,10 @@ from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import first_line
 from fan_fer.base.files import make_folder
 from fan_fer.base.terminal import run_main
+from fan_fer.base.texts import write_json
 from fan_fer.evaluation.informative import Attention, clip_areas, load_truth
-from fan_fer.evaluation.metrics import Scores, difference, score
-from fan_fer.evaluation.pictures import write_confusion, write_reliability
+from fan_fer.evaluation.metrics import Answered, Scores, difference, score, score_answered
+from fan_fer.evaluation.pictures import write_confusion, write_coverage, write_reliability
 from fan_fer.evaluation.text import difference_texts, markdown_table, ranking_text, share_text
 from fan_fer.faces.detectors import load_detector
 from fan_fer.features.embedding import Embedder
@@ -39,6 +41,8 @@ from pretraining.pooling import Clips
 
 HEADINGS = ["", "accuracy %", "mean recall %", "calibration error", "ROC area of the weights", "of 1 - p(neutral)"]
 AGAINST_MEAN = ["mean of the frames' probabilities", "accuracy %", "mean recall %", "FAN - mean, points", "of recall"]
+ABSTAIN = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # probabilities below which no label is given
+SURE = 0.8  # of them the one that a card names
 CLIPS = 2000  # of each kind that are mixed from faces
 EVERY, EVERY_AGREED = "FER+ valid faces", "FER+ valid faces with a majority"
 FACES, AGREED = "their reporting half", "its faces with a majority"
@@ -99,9 +103,22 @@ class Figures:
             found[f"{prefix}_accuracy"] = scores.accuracy
             found[f"{prefix}_mean_recall"] = scores.mean_recall
             found[f"{prefix}_calibration_error"] = scores.calibration_error
+            sure = score_answered(measured.labels, measured.probabilities, SURE)
+            if sure.accuracy is not None:
+                found[f"{prefix}_accuracy_from_{SURE:g}_on"] = sure.accuracy
+                found[f"{prefix}_share_from_{SURE:g}_on"] = sure.answered / sure.clips
             if measured.attention.weights is not None:
                 found[f"{prefix}_roc_area"] = measured.attention.weights.mean
         return {name: round(value, 4) for name, value in found.items()}
+
+    def answered(self) -> dict[str, list[Answered]]:
+        """How often each set is recognised where nothing below a probability counts, by the names of the sets."""
+        return {
+            f"{name}, {len(one.labels)}": [
+                score_answered(one.labels, one.probabilities, abstain) for abstain in (0.0, *ABSTAIN)
+            ]
+            for name, one in self.sets.items()
+        }
 
     def to_markdown(self) -> str:
         clips = {name: measured for name, measured in self.sets.items() if measured.mean is not None}
@@ -121,6 +138,10 @@ class Figures:
                 ["recall %", *("-" if recall is None else f"{100 * recall:.1f}" for recall in recalls)],
                 ["how many", *map(str, counts)],
             ]),
+            markdown_table(
+                ["right of those with a label, % (and how many have one)", "all", *(f"from {p:g} on" for p in ABSTAIN)],
+                [[name, *map(_share_of_answered, parts)] for name, parts in self.answered().items()],
+            ),
         ])  # fmt: skip
 
 
@@ -134,6 +155,12 @@ def _row(name: str, measured: Measured) -> list[str]:
         ranking_text(measured.attention.weights),
         ranking_text(measured.attention.rule),
     ]
+
+
+def _share_of_answered(part: Answered) -> str:
+    if part.accuracy is None:
+        return "-"
+    return f"{100 * part.accuracy:.1f} ({100 * part.answered / part.clips:.0f} %)"
 
 
 def _row_against_mean(name: str, measured: Measured) -> list[str]:
@@ -227,12 +254,16 @@ def informative_frames(path: Path, faces: ClipSet) -> list[NDArray[np.bool_]]:
 
 
 def write_pictures(folder: Path, figures: Figures) -> None:
-    """The confusion matrix of every set, and how far the confidence in single faces can be trusted."""
+    """The confusion matrix of every set, how far its confidence can be trusted, and accuracy over coverage."""
     make_folder(folder)
     for name, measured in figures.sets.items():
         stem = re.sub(r"\W+", "-", name.replace("+", "plus")).lower()
         write_confusion(folder / f"confusion-{stem}.png", measured.scores, name)
         write_reliability(folder / f"reliability-{stem}.png", measured.labels, measured.probabilities, name)
+    drawn = {EVERY: EVERY, USUAL: "plain clips", BRIEF: "brief clips"}
+    drawn |= {name: f"rendered clips ({name})" for name in [*figures.sets][-1:]}
+    sets = {drawn[name]: (one.labels, one.probabilities) for name, one in figures.sets.items() if name in drawn}
+    write_coverage(folder / "coverage.png", sets)
 
 
 def main() -> None:
@@ -243,6 +274,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="weights file; default: the packaged one")
     parser.add_argument("--pictures", type=Path, help="folder for the confusion matrices and reliability diagrams")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    parser.add_argument("--answered", type=Path, help="JSON file for what is right above each probability")
     arguments = parser.parse_args()
     recognizer = load_recognizer(arguments.weights, arguments.device)
     detector = load_detector(arguments.detector, recognizer.device)
@@ -251,6 +283,10 @@ def main() -> None:
     figures = measure(recognizer.network.cpu(), prepared)
     if arguments.pictures is not None:
         write_pictures(arguments.pictures, figures)
+    if arguments.answered is not None:
+        digest = hashlib.sha256(Path(recognizer.weights_file).read_bytes()).hexdigest()
+        sets = {name: [part.to_dict() for part in parts] for name, parts in figures.answered().items()}
+        write_json(arguments.answered, {"sha256": digest, "sets": sets}, indent=2)
     print(figures.to_markdown())
 
 

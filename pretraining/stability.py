@@ -46,7 +46,7 @@ def report(predictions: Sequence[ClipPrediction]) -> str:
     for prediction in predictions:
         name = Path(prediction.video or "").name
         emotions = [frame.emotion for frame in prediction.frames]
-        label = f"{prediction.label} {100 * prediction.probabilities[prediction.label]:.0f} %"
+        label = f"{prediction.label} {100 * prediction.confidence:.0f} %"
         faces = f"{prediction.frames_with_face} of {prediction.frames_total}"
         rows.append([name, label, faces, str(changes(emotions)), str(flickers(emotions))])
         shown = []

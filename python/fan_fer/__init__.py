@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fan_fer.many.features import extract_features
     from fan_fer.many.predict import predict_many
     from fan_fer.output.features import ClipFeatures, FeatureSet
-    from fan_fer.output.prediction import Prediction
-    from fan_fer.prediction import ClipPrediction, FramePrediction
+    from fan_fer.output.prediction import Prediction, Tracks
+    from fan_fer.prediction import ClipPrediction, FramePrediction, Segment
     from fan_fer.recognizer import Recognizer, load_recognizer
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "FramePrediction",
     "Prediction",
     "Recognizer",
+    "Segment",
+    "Tracks",
     "extract_features",
     "load_recognizer",
     "predict_many",
@@ -49,6 +51,8 @@ _MODULES = {
     "FramePrediction": "prediction",
     "Prediction": "output.prediction",
     "Recognizer": "recognizer",
+    "Segment": "prediction",
+    "Tracks": "output.prediction",
     "extract_features": "many.features",
     "load_recognizer": "recognizer",
     "predict_many": "many.predict",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fan_fer.attention.network import FrameAttentionNetwork
-from fan_fer.attention.scoring import ClipScores, score_clip
+from fan_fer.attention.scoring import score_clip
+from fan_fer.attention.segments import SHORTEST, SegmentScores, score_segments
 from fan_fer.attention.weights import ModelCard, find_weights, load_weights
 from fan_fer.base.device import find_device
 from fan_fer.base.errors import VideoError
@@ -27,10 +28,10 @@ from fan_fer.faces.face import Detector, Face
 from fan_fer.faces.tracking import Person, Sighting, Tracker
 from fan_fer.features.embedding import Embedder, Features
 from fan_fer.output.features import ClipFeatures
-from fan_fer.output.prediction import Prediction
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.output.prediction import Prediction, Tracks
+from fan_fer.prediction import ClipPrediction, FramePrediction, Segment, check_abstain
 from fan_fer.video.camera import Camera
-from fan_fer.video.frame import Clip, Frame, Progress
+from fan_fer.video.frame import FALLBACK_FPS, Clip, Frame, Progress
 from fan_fer.video.images import check_image
 from fan_fer.video.sources import Source, open_clip
 
@@ -86,6 +87,7 @@ class Recognizer:
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self._detector = detector
+        self.min_segment = SHORTEST  # seconds; what changes for less time is no segment
 
     @property
     def detector(self) -> Detector:
@@ -102,6 +104,7 @@ class Recognizer:
         profile: Profile | None = None,
         *,
         faces: Faces | ClipPrediction | None = None,
+        abstain: float | None = None,
     ) -> Prediction:
         """The emotion of the person in a clip, and what every frame contributed: the first of :meth:`predict_faces`.
 
@@ -111,17 +114,24 @@ class Recognizer:
         profile: learns where the time went.
         faces: where they are known, the face in each frame, or None: then no face is looked for. Those of an earlier
             prediction are taken where that is given.
+        abstain: the probability below which there is no label, as :meth:`fan_fer.ClipPrediction.abstaining` says.
 
         Memory holds a few frames, a batch of face crops, and the features of every face, whatever the length. A frame
         without the person's face counts as absent. Raises VideoError where the clip cannot be read or shows no face,
         ValueError for a camera, which has no end.
         """
+        check_abstain(abstain)
         watched = self._watch(clip, faces, progress, profile)
-        return self._predictions(watched, watched.people[:1])[0]
+        return self._predictions(watched, watched.people[:1])[0].abstaining(abstain)
 
     def predict_faces(
-        self, clip: Source, progress: Progress | None = None, profile: Profile | None = None
-    ) -> list[Prediction]:
+        self,
+        clip: Source,
+        progress: Progress | None = None,
+        profile: Profile | None = None,
+        *,
+        abstain: float | None = None,
+    ) -> Tracks:
         """The emotion of everyone in a clip: one prediction per person, numbered in ``track`` from 1.
 
         The order is that of the faces' total area, the largest first. Each prediction has all frames of the clip; those
@@ -129,9 +139,13 @@ class Recognizer:
         another shot, keeps the number if they look alike; one who comes back otherwise is given a new one. Arguments,
         memory and errors are as for :meth:`predict`.
         """
+        check_abstain(abstain)
         watched = self._watch(clip, None, progress, profile)
         predictions = self._predictions(watched, watched.people)
-        return [replace(prediction, track=number) for number, prediction in enumerate(predictions, start=1)]
+        return Tracks(
+            replace(prediction, track=number).abstaining(abstain)
+            for number, prediction in enumerate(predictions, start=1)
+        )
 
     def features(
         self,
@@ -153,10 +167,12 @@ class Recognizer:
         embeddings[[places[sighting.frame] for sighting in person]] = found.numpy()
         return ClipFeatures(embeddings, self._predictions(watched, [person])[0])
 
-    def stream(self, clip: Source, window: float = WINDOW) -> Generator[tuple[Frame, Prediction | None], None, None]:
+    def stream(
+        self, clip: Source, window: float = WINDOW, *, abstain: float | None = None
+    ) -> Generator[tuple[Frame, Prediction | None], None, None]:
         """Each frame as it comes, with the prediction for the last ``window`` seconds that end with it.
 
-        clip: as for :meth:`predict`; also the number of a camera.
+        clip, abstain: as for :meth:`predict`; the clip also the number of a camera.
         The prediction is None while no face is in the window. It is what :meth:`predict` says of these frames, whose
         numbers go on counting; a face is turned into features once, and memory holds those of the window alone.
         Of a camera, or an address that has no end, the newest frame is read: the numbers of those that came while
@@ -165,6 +181,7 @@ class Recognizer:
         """
         if not window > 0:
             raise ValueError(f"window: got {window}; seconds, above 0, are wanted")
+        check_abstain(abstain)
         settings, detector = self.card.preprocessing, self.detector
         tracker = Tracker()
         frames: deque[tuple[int, float]] = deque()
@@ -191,8 +208,8 @@ class Recognizer:
                     continue
                 own = torch.stack([features[sighting.row] for sighting in people[0]])
                 with one_thread():
-                    scores = score_clip(self.network, own)
-                yield frame, self._prediction(scores, frames, {seen.frame: seen for seen in people[0]})
+                    prediction = self._prediction(own, frames, {seen.frame: seen for seen in people[0]})
+                yield frame, prediction.abstaining(abstain)
 
     def classify_clip(
         self, faces: Image | Sequence[Image], mask: Sequence[bool] | NDArray[np.bool_] | None = None
@@ -214,7 +231,7 @@ class Recognizer:
         features = Features(self.embedder)
         features.add(crops[index] for index in seen)
         frames = [(index, None) for index in range(len(crops))]
-        return self._prediction(score_clip(self.network, features.all()), frames, dict.fromkeys(seen))
+        return self._prediction(features.all(), frames, dict.fromkeys(seen))
 
     def classify_faces(self, faces: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Probabilities (N, C) of each face on its own, in the class order of ``card.classes``.
@@ -279,8 +296,8 @@ class Recognizer:
             predictions = []
             for person in people:
                 rows = [sighting.row for sighting in person]
-                scores = score_clip(self.network, watched.features.take(rows, free=person is people[-1]))
-                prediction = self._prediction(scores, watched.frames, {seen.frame: seen for seen in person})
+                own = watched.features.take(rows, free=person is people[-1])
+                prediction = self._prediction(own, watched.frames, {seen.frame: seen for seen in person})
                 predictions.append(
                     replace(
                         prediction,
@@ -293,14 +310,19 @@ class Recognizer:
             return predictions
 
     def _prediction(
-        self, scores: ClipScores, frames: Iterable[tuple[int, float | None]], seen: Mapping[int, Sighting | None]
+        self, features: Tensor, frames: Sequence[tuple[int, float | None]], seen: Mapping[int, Sighting | None]
     ) -> Prediction:
         """The prediction for a clip of ``frames``, numbers and times.
 
-        scores: of those that show the person's face, which are the keys of ``seen``, in their order.
+        features: of those that show the person's face, which are the keys of ``seen``, in their order.
         """
         classes = self.card.classes
         rows = dict(zip(seen, range(len(seen)), strict=True))
+        times = {index: time for index, time in frames if index in rows}
+        scores = score_clip(self.network, features)
+        parts = score_segments(self.network, features, scores, _rate(frames), self.min_segment)
+        place = np.repeat(np.arange(len(parts)), [part.end - part.first for part in parts])
+        shares = np.concatenate([part.scores.weights for part in parts])
 
         def tell(index: int, time: float | None) -> FramePrediction:
             if index not in rows:
@@ -317,8 +339,24 @@ class Recognizer:
                 weight=float(scores.weights[row]),
                 emotion=classes[int(np.argmax(own))],
                 probabilities=dict(zip(classes, own, strict=True)),
+                segment=int(place[row]),
+                segment_weight=float(shares[row]),
             )
 
+        def tell_part(part: SegmentScores) -> Segment:
+            first, last = numbers[part.first], numbers[part.end - 1]
+            shown = part.scores.probabilities.tolist()
+            return Segment(
+                first,
+                last,
+                start=times[first],
+                end=times[last],
+                frames_with_face=part.end - part.first,
+                label=classes[int(np.argmax(shown))],
+                probabilities=dict(zip(classes, shown, strict=True)),
+            )
+
+        numbers = list(seen)
         told = tuple(tell(index, time) for index, time in frames)
         probabilities = scores.probabilities.tolist()
         return Prediction(
@@ -337,6 +375,7 @@ class Recognizer:
                 "trained_on": self.card.trained_on,
                 "license": self.card.license,
             },
+            segments=tuple(map(tell_part, parts)),
         )
 
 
@@ -350,6 +389,13 @@ class _Watched:
     features: Features
     detector: str | None
     profile: Profile
+
+
+def _rate(frames: Sequence[tuple[int, float | None]]) -> float:
+    """Frames a second, by half of the steps between them; where no times are known, as pictures are read."""
+    times = [time for _, time in frames if time is not None]
+    steps = np.diff(times)
+    return 1 / float(np.median(steps)) if len(steps) else FALLBACK_FPS
 
 
 def faces_of(prediction: ClipPrediction) -> list[Face | None]:

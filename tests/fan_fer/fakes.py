@@ -14,7 +14,7 @@ from fan_fer.cli.outcome import BAD_INPUT
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.face import Face
 from fan_fer.features.preprocessing import Preprocessing
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import ClipPrediction, FramePrediction, Segment
 from fan_fer.video.decoding import Video
 
 PREPROCESSING = Preprocessing(
@@ -100,14 +100,33 @@ def names(folder: Path) -> list[str]:
 
 
 def make_clip(
-    frames: int = 5, *, missing: Sequence[int] = (), variant: str = "fan", video: str | None = "clip.mp4"
+    frames: int = 5,
+    *,
+    missing: Sequence[int] = (),
+    variant: str = "fan",
+    video: str | None = "clip.mp4",
+    borders: Sequence[int] = (),
 ) -> ClipPrediction:
-    """A prediction of random numbers, without a face in the frames `missing`."""
+    """A prediction of random numbers, without a face in the frames `missing`; a further segment begins at `borders`."""
     rng = np.random.default_rng(frames)
     weights = np.where(np.isin(np.arange(frames), missing), 0, rng.random(frames) + 0.01)
     if variant == "score-fusion":
         weights = (weights > 0).astype(float)
     weights /= weights.sum()
+    part = np.searchsorted(borders, np.arange(frames), "right")
+
+    def segment(number: int) -> Segment:
+        first, *_, last = [int(index) for index in np.flatnonzero(part == number) if index not in missing] * 2
+        shown = rng.dirichlet(np.ones(len(EMOTIONS)))
+        return Segment(
+            first,
+            last,
+            start=None if video is None else first / 25,
+            end=None if video is None else last / 25,
+            frames_with_face=int((weights[part == number] > 0).sum()),
+            label=EMOTIONS[shown.argmax()],
+            probabilities=dict(zip(EMOTIONS, shown.tolist(), strict=True)),
+        )
 
     def frame(index: int) -> FramePrediction:
         time = None if video is None else index / 25
@@ -125,6 +144,8 @@ def make_clip(
             weight=float(weights[index]),
             emotion=EMOTIONS[own.argmax()],
             probabilities=dict(zip(EMOTIONS, own.tolist(), strict=True)),
+            segment=int(part[index]),
+            segment_weight=float(weights[index] / weights[part == part[index]].sum()),
         )
 
     whole = rng.dirichlet(np.ones(len(EMOTIONS)))
@@ -144,6 +165,7 @@ def make_clip(
             "trained_on": "faces",
             "license": "MIT",
         },
+        segments=tuple(segment(number) for number in range(len(borders) + 1)),
     )
 
 

@@ -88,6 +88,14 @@ def test_many_videos_without_labels(base, face: Path, tmp_path: Path) -> None:
             ["features", "gone.mp4", "--out", "out.parquet"],
             "out.parquet: writing Parquet needs pyarrow: pip install 'fan_ext[parquet]'",
         ),
+        (
+            ["predict", "gone.mp4", "--parquet", "out.parquet"],
+            "out.parquet: writing Parquet needs pyarrow: pip install 'fan_ext[parquet]'",
+        ),
+        (
+            ["predict-many", "labelled.csv", "--out", "out.parquet"],
+            "out.parquet: writing Parquet needs pyarrow: pip install 'fan_ext[parquet]'",
+        ),
         (["app"], "app needs starlette: pip install 'fan_ext[app]'"),
         (["serve"], "serve needs starlette: pip install 'fan_ext[serve]'"),
         (["export", "--onnx", "fan.onnx"], "writing ONNX needs onnx: pip install 'fan_ext[export]'"),

@@ -197,7 +197,7 @@ def test_classes_that_are_no_text_are_drawn() -> None:
     object.__setattr__(clip, "label", FOREIGN)
     image = np.zeros((200, 200, 3), np.uint8)
     draw_face(image, clip, frame, 1.0)
-    draw_summary(image, [clip])
+    draw_summary(image, [clip], 0)
     assert image.any()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 from fan_fer.base.errors import LibraryError
 
@@ -29,3 +30,12 @@ def need(extra: str, what: str) -> None:
     for library in EXTRAS[extra]:
         if find_spec(library) is None:
             raise LibraryError(f"{what} needs {library}: pip install 'fan_ext[{extra}]'")
+
+
+def load_pandas() -> Any:
+    """Raises ImportError without pandas."""
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("to_pandas needs pandas: pip install pandas") from None
+    return pandas

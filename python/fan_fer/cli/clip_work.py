@@ -44,10 +44,18 @@ class ClipResult:
 class ClipWork:
     """Reads clips; the network is loaded when there is something to read."""
 
-    def __init__(self, weights: Path | None, device: str, detector: str, everyone: bool) -> None:
+    def __init__(
+        self,
+        weights: Path | None,
+        device: str,
+        detector: str,
+        everyone: bool,
+        abstain: float | None,
+        min_segment: float,
+    ) -> None:
         show_warnings()
         self._network = weights, device, detector
-        self._everyone = everyone
+        self._everyone, self._abstain, self._min_segment = everyone, abstain, min_segment
         self._recognizer: Recognizer | None = None
 
     def __call__(self, task: ClipTask, report: Report) -> ClipResult:
@@ -62,10 +70,12 @@ class ClipWork:
         result = ClipResult(profile=Profile())
         try:
             start = time.perf_counter()
+            people: People
             if self._everyone:
                 people = recognizer.predict_faces(clip, report, result.profile)
             else:
                 people = [recognizer.predict(clip, report, result.profile)]
+            people = [person.abstaining(self._abstain) for person in people]
             result.people, result.seconds = people, time.perf_counter() - start
             if task.plot:
                 _plot(task.plot, people, report)
@@ -83,6 +93,7 @@ class ClipWork:
         if self._recognizer is None:
             report("load", 0, None)
             self._recognizer = load_recognizer(*self._network)
+            self._recognizer.min_segment = self._min_segment
             _ = self._recognizer.detector  # one that cannot be loaded is found out before the work begins
         return self._recognizer
 

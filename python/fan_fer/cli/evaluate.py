@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fan_fer.base.errors import DataError, WeightsError, one_line
 from fan_fer.base.extras import need
 from fan_fer.cli import options
-from fan_fer.cli.options import add_time_limit
+from fan_fer.cli.options import add_abstain, add_time_limit, check_abstain
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="for videos: mtcnn (default) or yunet:FILE.onnx"
     )
+    add_abstain(evaluate)
     add_time_limit(evaluate)
     evaluate.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
 
@@ -110,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.by:
         arguments.by = check_column(clips, arguments.by)
     check_time_limit(arguments.time_limit)
+    check_abstain(arguments.abstain)
     label_map = None if arguments.label_map is None else parse_label_map(arguments.label_map)
     truth = load_truth(arguments.frame_truth) if arguments.frame_truth else None
     device = find_device(arguments.device)
@@ -134,8 +136,9 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_INPUT
     if arguments.out:
         make_folder(arguments.out)
-        write_predictions(arguments.out, clips, card.classes)
-    summary = summarise(_about(arguments, card, which), card.classes, clips, arguments.by, truth)
+        write_predictions(arguments.out, clips, card.classes, arguments.abstain)
+    about = _about(arguments, card, which)
+    summary = summarise(about, card.classes, clips, arguments.by, truth, arguments.abstain)
     if arguments.out:
         write_summary(arguments.out, summary)
     _print(summary)

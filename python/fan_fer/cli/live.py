@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, OutputError, VideoError, one_line
 from fan_fer.base.streams import note, write_output
-from fan_fer.cli.options import add_weights
+from fan_fer.cli.options import add_abstain, add_weights, check_abstain
 from fan_fer.cli.outcome import DONE, warn
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     live.add_argument(
         "--window", type=float, default=5.0, metavar="SECONDS", help="how far a reading looks back (default: 5)"
     )
+    add_abstain(live)
     live.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds of the source")
     add_weights(live)
     live.add_argument(
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     for option, seconds in (("--window", arguments.window), ("--seconds", arguments.seconds)):
         if seconds is not None and not 0 < seconds < math.inf:
             raise FanFerError(f"{option} {seconds:g}: seconds, above 0, are wanted")
+    check_abstain(arguments.abstain)
     with suppress(KeyboardInterrupt):  # the usual way to end it
         _show(arguments)
     return DONE
@@ -89,7 +91,7 @@ def _show(arguments: argparse.Namespace) -> None:
         recognizer = load_recognizer(arguments.weights, arguments.device, arguments.detector)
         _ = recognizer.detector
     as_it_comes = arguments.json_lines or clip.live or not clip.consecutive
-    readings = recognizer.stream(clip if as_it_comes else paced(clip), arguments.window)
+    readings = recognizer.stream(clip if as_it_comes else paced(clip), arguments.window, abstain=arguments.abstain)
     frame = None
     with _view(arguments, recognizer, windowed) as view, closing(readings):
         for frame, prediction in readings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fan_fer.base.errors import FanFerError
 from fan_fer.base.workers import TIME_LIMIT
 
 WORKERS = 1  # processes that read several clips: a decoder that dies of one takes none of the others along
@@ -27,3 +28,19 @@ def add_time_limit(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="give a video up that gets no frame further for so long (default: %(default)g)",
     )
+
+
+def add_abstain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--abstain",
+        type=float,
+        metavar="P",
+        help="not sure: no label where the most probable class has a probability below P (docs/model-card.md says "
+        "how often it is right above)",
+    )
+
+
+def check_abstain(abstain: float | None) -> None:
+    """Raises FanFerError for what is no probability."""
+    if abstain is not None and not 0 <= abstain <= 1:
+        raise FanFerError(f"--abstain {abstain:g}: a probability, 0 to 1, is wanted")

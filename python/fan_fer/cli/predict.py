@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fan_fer.base.errors import FanFerError, OutputError, one_line
+from fan_fer.base.extras import need
 from fan_fer.base.files import check_writable, distinct_names, exists, is_folder, real_path, write_text
 from fan_fer.base.streams import write_output
 from fan_fer.cli import options
 from fan_fer.cli.clip_work import ClipTask, ClipWork
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_abstain, add_time_limit, add_weights, check_abstain
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         '{"clips": [...], "failures": [...]}',
     )
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write a table, one row per frame and face")
+    predict.add_argument("--parquet", type=Path, metavar="FILE", help="write the same table as Parquet (needs pyarrow)")
     predict.add_argument(
         "--plot",
         type=Path,
@@ -75,6 +78,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.add_argument(
         "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
     )
+    add_abstain(predict)
+    predict.add_argument(
+        "--min-segment",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long a reading lasts at least that is a segment of its own (default: %(default)g)",
+    )
     add_weights(predict)
     predict.add_argument(
         "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
@@ -90,6 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.video.sources import list_videos, not_taken, passed_over
 
     check_time_limit(arguments.time_limit)
+    check_abstain(arguments.abstain)
+    if not 0 < arguments.min_segment < math.inf:
+        raise FanFerError(f"--min-segment {arguments.min_segment:g}: seconds, above 0, are wanted")
     videos: list[Source] = []
     for clip in arguments.clips:
         found: list[Source] = [clip] if is_address(clip) else [*list_videos([clip])]
@@ -123,7 +137,8 @@ def _recognize(
     from fan_fer.base.workers import Lost, run_tasks
     from fan_fer.output.terminal import clip_progress, profile_report
 
-    work = partial(ClipWork, arguments.weights, arguments.device, arguments.detector, arguments.faces == "all")
+    network = arguments.weights, arguments.device, arguments.detector
+    work = partial(ClipWork, *network, arguments.faces == "all", arguments.abstain, arguments.min_segment)
     numbers = {task: number for number, task in enumerate(tasks, start=1)}
     left = dict.fromkeys(task.video for task in tasks)
     done: list[tuple[People, float]] = []
@@ -175,7 +190,10 @@ def _plan_outputs(
 
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
-    outputs = [path for path in (arguments.json, arguments.csv) if path and path != STDOUT] + plots + annotated
+    if arguments.parquet:
+        need("parquet", f"{arguments.parquet}: writing Parquet")
+    files = arguments.json, arguments.csv, arguments.parquet
+    outputs = [path for path in files if path and path != STDOUT] + plots + annotated
     inputs = {real_path(video) for video in videos}
     seen: set[Path] = set()
     for path in outputs:
@@ -217,17 +235,19 @@ def _write(
     Returns what was wrong with those that could not be written; the others are.
     """
     from fan_fer.base.terminal import show
-    from fan_fer.output.json_csv import batch_json, clip_json, write_csv
+    from fan_fer.output.json_csv import batch_json, clip_json, write_csv, write_frames_parquet
     from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
     everyone = arguments.faces == "all"
     clips = [people if everyone else people[0] for people, _ in done]
     unwritten = []
-    try:
-        if arguments.csv:
-            write_csv(arguments.csv, [person for people, _ in done for person in people])
-    except OutputError as error:
-        unwritten.append(str(error))
+    everybody = [person for people, _ in done for person in people]
+    for path, write in ((arguments.csv, write_csv), (arguments.parquet, write_frames_parquet)):
+        try:
+            if path:
+                write(path, everybody)
+        except OutputError as error:
+            unwritten.append(str(error))
     try:
         if arguments.json:
             text = clip_json(clips[0]) if single else batch_json(clips, failures)

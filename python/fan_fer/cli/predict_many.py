@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fan_fer.base.errors import FanFerError, one_line
 from fan_fer.base.streams import note
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_abstain, add_time_limit, add_weights, check_abstain
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     many.set_defaults(run=run)
     many.add_argument("list", type=Path, metavar="LIST", help="a CSV with the columns video[,label,...]")
-    many.add_argument("--out", type=Path, metavar="CSV", required=True, help="write a row per video there")
+    many.add_argument(
+        "--out", type=Path, metavar="FILE", required=True, help="write a row per video there: .csv or .parquet"
+    )
     many.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     many.add_argument(
         "--ray",
@@ -47,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="which class each label is: LABEL=CLASS,LABEL=- ('-': left out) or a JSON file",
     )
     many.add_argument("--retry-failed", action="store_true", help="do videos again that have an error so far")
+    add_abstain(many)
     add_time_limit(many)
     add_weights(many)
     many.add_argument(
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.workers is not None and arguments.workers < 1:
         raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
+    check_abstain(arguments.abstain)
     try:
         summary = predict_many(
             arguments.list,
@@ -80,18 +84,19 @@ def run(arguments: argparse.Namespace) -> int:
             label_map=None if arguments.label_map is None else parse_label_map(arguments.label_map),
             retry_failed=arguments.retry_failed,
             time_limit=arguments.time_limit,
+            abstain=arguments.abstain,
         )
     except KeyboardInterrupt:
         note("fan-fer: what is done is kept; the same command goes on")
         raise
-    _print(summary, arguments.out)
+    _print(summary, arguments)
     failed = summary.counts()["failed"]
     if not failed:
         return DONE
     return SOME_FAILED if failed < len(summary.clips) else BAD_INPUT
 
 
-def _print(summary: Summary, out: Path) -> None:
+def _print(summary: Summary, arguments: argparse.Namespace) -> None:
     from fan_fer.base.terminal import show
     from fan_fer.evaluation.report import confusion_report, predictions_report, summary_report
 
@@ -100,6 +105,10 @@ def _print(summary: Summary, out: Path) -> None:
         if summary.scores:
             show("", confusion_report(summary.scores), sep="\n")
     else:
-        show(predictions_report(summary))
+        show(predictions_report(summary, arguments.abstain))
     failed = summary.counts()["failed"]
-    show(f"{one_line(out)}: {len(summary.clips)} rows, {failed} of them with an error", style="dim", markup=False)
+    show(
+        f"{one_line(arguments.out)}: {len(summary.clips)} rows, {failed} of them with an error",
+        style="dim",
+        markup=False,
+    )

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fan_fer.cli.outcome import DONE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHOWN = (0.5, 0.8, 0.95)  # of the probabilities that were measured
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,9 +61,37 @@ def run(arguments: argparse.Namespace) -> int:
     for name, text in rows.items():
         table.add_row(name, text)
     show(table, highlight=False)
+    if answered := _answered(path, rows["sha256"]):
+        show("", "right of those with a label (and how many have one), with --abstain P:", answered, sep="\n")
     ship = ", ".join(f"{name} ({_size(file)})" for name, file in packaged_weights().items())
     show("", f"networks that ship: {ship}", sep="\n", highlight=False, soft_wrap=True)
     return DONE
+
+
+def _answered(path: Path, digest: str) -> Table | None:
+    """What was measured of this very file, where that lies beside it."""
+    from rich import box
+    from rich.table import Table
+
+    from fan_fer.base.files import is_file, read_file
+    from fan_fer.base.texts import parse_json
+
+    measured = path.with_suffix(".answered.json")
+    told = parse_json(read_file(measured)) if is_file(measured) else {}
+    if told.get("sha256") != digest:
+        return None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("", overflow="fold")
+    for abstain in SHOWN:
+        table.add_column(f"P = {abstain:g}", justify="right", no_wrap=True)
+    for name, parts in told["sets"].items():
+        by = {part["abstain"]: part for part in parts if part["answered"]}
+        table.add_row(name, *(_share(by[abstain]) if abstain in by else "-" for abstain in SHOWN))
+    return table
+
+
+def _share(part: dict[str, Any]) -> str:
+    return f"{part['accuracy']:.1%} ({part['answered'] / part['clips']:.0%})"
 
 
 def _size(path: Path) -> str:

@@ -48,11 +48,18 @@ class EvaluatedClip:
     frames: int | None = None  # how many were decoded, where that is known
     scores: ClipScores | None = None
     numbers: tuple[int, ...] = ()
+    faces: int | None = None  # how many of them show the face, where ``numbers`` are not known
 
     @property
     def probabilities(self) -> Floats | None:
         """(C,)."""
         return None if self.scores is None else self.scores.probabilities
+
+    def predicted(self, below: float | None = None) -> int | None:
+        """The most probable class; None without a prediction, and where it is less probable than ``below``."""
+        if self.probabilities is None or self.probabilities.max() < (below or 0.0):
+            return None
+        return int(self.probabilities.argmax())
 
     @property
     def scored(self) -> bool:

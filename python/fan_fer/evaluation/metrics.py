@@ -65,6 +65,20 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """How often the most probable class is right where its probability is not below ``abstain``."""
+
+    abstain: float
+    clips: int
+    answered: int
+    accuracy: float | None  # of these; None where there are none
+    accuracy_interval: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Difference:
     """How much better one network is than another on the same clips; shares of 1."""
 
@@ -115,6 +129,16 @@ def score(
         confusion=confusion,
         calibration_error=float(np.mean([calibration_error(labels, one) for one in probabilities])),
     )
+
+
+def score_answered(labels: Labels, probabilities: Floats, abstain: float) -> Answered:
+    """Of clips of true classes ``labels`` (n,) those whose probabilities (n, C) have one of ``abstain`` or more."""
+    sure = probabilities.max(-1) >= abstain
+    count = int(sure.sum())
+    if not count:
+        return Answered(abstain, len(labels), 0, None, None)
+    right = int((probabilities.argmax(-1) == labels)[sure].sum())
+    return Answered(abstain, len(labels), count, right / count, wilson_interval(right, count))
 
 
 def difference(labels: Labels, first: Floats, second: Floats, subjects: Sequence[str] | None = None) -> Difference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from matplotlib.figure import Figure
 from rich.cells import cell_len
 from scipy.stats import binned_statistic
 
-from fan_fer.evaluation.metrics import BINS, Floats, Labels, Scores, calibration_error, wilson_interval
+from fan_fer.evaluation.metrics import BINS, Floats, Labels, Scores, calibration_error, score_answered, wilson_interval
 from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE
 from fan_fer.output.figure import HEAD, save_figure, style_axes
 from fan_fer.output.fonts import shorten
 
 LONGEST = 40  # columns of a class's name beside the cells
+DOTS = (0.5, 0.7, 0.9)  # probabilities marked in a picture of coverage
+FEWEST = 20  # clips whose share is drawn there
+SERIES = (BLUE, "#d9701c", "#3d8b3d", INK)
 _BLUES = LinearSegmentedColormap.from_list("blues", ["white", BLUE])
 
 
@@ -103,6 +107,43 @@ def plot_reliability(labels: Labels, probabilities: Floats, title: str) -> Figur
 def write_reliability(path: Path, labels: Labels, probabilities: Floats, title: str) -> None:
     """Writes :func:`plot_reliability`, whole or not at all. Raises OutputError."""
     save_figure(path, plot_reliability(labels, probabilities, title))
+
+
+def plot_coverage(sets: Mapping[str, tuple[Labels, Floats]]) -> Figure:
+    """How often the most probable class is right among the surest of each set, from the surest few to all.
+
+    sets: by their names true classes (n,) and probabilities (n, C). Dots: where a label is given from 0.5, 0.7 and 0.9
+    on. Shares of fewer than 20 are not drawn.
+    """
+    figure = Figure(figsize=(6.4, 4.6), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.11, 0.12, 0.86, 0.6))
+    for (name, (labels, probabilities)), color in zip(sets.items(), SERIES, strict=False):
+        confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
+        surest = right[np.argsort(-confidence, kind="stable")].cumsum() / np.arange(1, len(labels) + 1)
+        share = np.arange(1, len(labels) + 1) / len(labels)
+        axes.plot(share[FEWEST - 1 :], surest[FEWEST - 1 :], color=color, lw=1.8, label=f"{name}, {len(labels)}")
+        for abstain in DOTS:
+            answered = score_answered(labels, probabilities, abstain)
+            if answered.accuracy is not None and answered.answered >= FEWEST:
+                axes.plot(answered.answered / len(labels), answered.accuracy, "o", ms=5, color=color)
+    axes.set_xlim(0, 1.01)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    axes.set_xlabel("share that gets a label, the surest first", color=INK, fontsize=9)
+    axes.set_ylabel("of these right", color=INK, fontsize=9)
+    axes.grid(color=GAP, lw=1.0)
+    style_axes(axes)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.01), ncols=2, frameon=False, fontsize=9)
+    figure.text(0.03, 0.955, "Accuracy over coverage", **HEAD)
+    dots = ", ".join(f"{abstain:g}" for abstain in DOTS)
+    figure.text(0.03, 0.89, f"dots, from the right: labels from {dots} on", fontsize=9, color=FAINT)
+    return figure
+
+
+def write_coverage(path: Path, sets: Mapping[str, tuple[Labels, Floats]]) -> None:
+    """Writes :func:`plot_coverage`, whole or not at all. Raises OutputError."""
+    save_figure(path, plot_coverage(sets))
 
 
 def _subtitle(scores: Scores) -> str:

@@ -14,10 +14,11 @@ from rich.text import Text
 from fan_fer.base.errors import one_line
 from fan_fer.evaluation.summary import Summary
 from fan_fer.evaluation.text import interval_text, ranking_text
+from fan_fer.prediction import NOT_SURE
 
 if TYPE_CHECKING:
     from fan_fer.evaluation.informative import Attention
-    from fan_fer.evaluation.metrics import Scores
+    from fan_fer.evaluation.metrics import Answered, Scores
 
 MISTAKES = 2  # classes listed that a class is taken for
 LISTED = 10  # clips listed that failed
@@ -30,7 +31,7 @@ def summary_report(summary: Summary) -> RenderableType:
     parts: list[RenderableType] = [title, Text(f"{about['which']}; {_counts(summary)}", style="dim")]
     parts += [*(Text(note, style="dim") for note in summary.notes), ""]
     if summary.scores:
-        parts += [_scores(summary.scores), "", _classes(summary.scores)]
+        parts += [_scores(summary.scores, summary.answered), "", _classes(summary.scores)]
     else:
         parts.append(Text(f"no clip has both a label and a prediction: nothing to score{_columns(summary)}"))
     if summary.groups:
@@ -48,11 +49,12 @@ def confusion_report(scores: Scores) -> RenderableType:
     return Group("clips of the class, and what they were taken for:", table)
 
 
-def predictions_report(summary: Summary) -> RenderableType:
-    """How often each class was predicted, for clips of which no more is known."""
-    predicted = Counter(int(clip.probabilities.argmax()) for clip in summary.clips if clip.probabilities is not None)
+def predictions_report(summary: Summary, abstain: float | None = None) -> RenderableType:
+    """How often each class was predicted, for clips of which no more is known; below ``abstain`` none is."""
+    predicted = Counter(clip.predicted(abstain) for clip in summary.clips if clip.probabilities is not None)
     table = _table(("predicted", "clips", "share"))
-    for index, name in enumerate(summary.classes):
+    rows: list[tuple[str, int | None]] = [(name, index) for index, name in enumerate(summary.classes)]
+    for name, index in rows if abstain is None else [*rows, (NOT_SURE, None)]:
         table.add_row(Text(name), str(predicted[index]), f"{predicted[index] / max(1, predicted.total()):.1%}")
     return Group(table, *_failures(summary))
 
@@ -73,7 +75,7 @@ def _counts(summary: Summary) -> str:
     return ", ".join([f"{counts['scored']} of {counts['clips']} clips scored", *others])
 
 
-def _scores(scores: Scores) -> RenderableType:
+def _scores(scores: Scores, answered: Answered | None) -> RenderableType:
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column()
     table.add_column(justify="right", style="bold")
@@ -84,6 +86,11 @@ def _scores(scores: Scores) -> RenderableType:
     recall = f"{interval_text(scores.mean_recall_interval)}   bootstrap over the clips, 95 %"
     table.add_row("mean recall (UAR)", f"{scores.mean_recall:.1%}", recall)
     table.add_row("calibration error", f"{scores.calibration_error:.1%}", "confidence against accuracy, 0 is best")
+    if answered is not None:
+        share = "-" if answered.accuracy is None else f"{answered.accuracy:.1%}"
+        of = f"{answered.answered} of {answered.clips} clips ({answered.answered / answered.clips:.1%})"
+        interval = "" if answered.accuracy is None else f"{interval_text(answered.accuracy_interval)}   "
+        table.add_row(f"accuracy from {answered.abstain:g} on", share, f"{interval}{of}")
     return table
 
 

@@ -11,13 +11,16 @@ import numpy as np
 
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, one_line
+from fan_fer.base.extras import load_pandas
 from fan_fer.base.names import Spellings, name_key
 from fan_fer.base.texts import write_json
 from fan_fer.evaluation.clips import EvaluatedClip, column_key, find_column
 
 if TYPE_CHECKING:
+    import pandas
+
     from fan_fer.evaluation.informative import Attention, FrameTruth
-    from fan_fer.evaluation.metrics import Scores
+    from fan_fer.evaluation.metrics import Answered, Scores
 
 FORMAT_VERSION = 1
 PREDICTIONS_FILE, METRICS_FILE, CONFUSION_FILE = "predictions.csv", "metrics.json", "confusion.png"
@@ -29,6 +32,7 @@ class Summary:
     """Scores over the clips that have a true class and a prediction; None where there is no such clip.
 
     notes: which spellings of labels, and of the values of column ``by``, were taken for one.
+    abstain: the probability below which nothing is predicted; the scores are of all clips, ``answered`` of the others.
     """
 
     about: dict[str, Any]  # the model, the data, the settings
@@ -39,6 +43,8 @@ class Summary:
     groups: dict[str, Scores]
     attention: Attention | None
     notes: tuple[str, ...] = ()
+    answered: Answered | None = None
+    abstain: float | None = None
 
     def counts(self) -> dict[str, int]:
         """How many clips there are, and where they went; the last four add up to the first."""
@@ -51,6 +57,10 @@ class Summary:
             "left_out": sum(bool(clip.label) and clip.truth is None for clip in predicted),
         }
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row per clip, with the columns of predictions.csv. Raises ImportError without pandas."""
+        return load_pandas().DataFrame(prediction_rows(self.clips, self.classes, self.abstain))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
@@ -58,6 +68,7 @@ class Summary:
             "notes": list(self.notes),
             "counts": self.counts(),
             "scores": None if self.scores is None else self.scores.to_dict(),
+            "abstain": None if self.answered is None else self.answered.to_dict(),
             "by": self.by,
             "groups": {name: scores.to_dict() for name, scores in self.groups.items()},
             "attention": None if self.attention is None else self.attention.to_dict(),
@@ -70,8 +81,12 @@ def summarise(
     clips: Iterable[EvaluatedClip],
     by: str | None = None,
     truth: FrameTruth | None = None,
+    abstain: float | None = None,
 ) -> Summary:
-    """Scores the clips, and those of every value of column ``by``. Raises DataError where ``truth`` lacks a frame."""
+    """Scores the clips, and those of every value of column ``by``. Raises DataError where ``truth`` lacks a frame.
+
+    abstain: the scores are of all clips; beside them, how it is without those below this probability.
+    """
     clips = tuple(clips)
     scored = [clip for clip in clips if clip.scored]
     groups: dict[str, list[EvaluatedClip]] = {}
@@ -90,6 +105,8 @@ def summarise(
         groups={name: _score(classes, groups[name]) for name in sorted(groups)},
         attention=_attention(classes, scored, truth) if truth else None,
         notes=(*labels.notes(), *values.notes()),
+        answered=None if abstain is None or not scored else _answered(scored, abstain),
+        abstain=abstain,
     )
 
 
@@ -111,25 +128,47 @@ def write_summary(folder: Path, summary: Summary) -> None:
         write_confusion(folder / CONFUSION_FILE, summary.scores, title)
 
 
-def write_predictions(folder: Path, clips: Sequence[EvaluatedClip], classes: Sequence[str]) -> None:
-    """predictions.csv: a row per clip, its own columns first but for those of the same names. Raises OutputError."""
+def write_predictions(
+    folder: Path, clips: Sequence[EvaluatedClip], classes: Sequence[str], abstain: float | None = None
+) -> None:
+    """predictions.csv: a row per clip, its own columns first but for those of the same names. Raises OutputError.
+
+    abstain: nothing is predicted where no class is as probable.
+    """
+    rows = prediction_rows(clips, classes, abstain)
+    write_table(folder / PREDICTIONS_FILE, list(rows[0]), rows)
+
+
+def prediction_rows(
+    clips: Sequence[EvaluatedClip], classes: Sequence[str], abstain: float | None = None
+) -> list[dict[str, Any]]:
+    """The rows of :func:`write_predictions`, by the names of their columns."""
     ours = ("class", "predicted", "right", *(f"p_{name}" for name in classes), "frames", "faces", "error")
     kept = [name for name in clips[0].about if name_key(name) not in set(map(name_key, ours))]
     rows = []
     for clip in clips:
-        row: dict[str, Any] = {name: clip.about[name] for name in kept}
+        row: dict[str, Any] = {name: clip.about[name] for name in kept} | dict.fromkeys(ours)
         row |= {
             "class": None if clip.truth is None else classes[clip.truth],
             "frames": clip.frames,
             "error": clip.error,
         }
         if clip.probabilities is not None:
-            predicted = int(clip.probabilities.argmax())
-            row |= {"predicted": classes[predicted], "faces": len(clip.numbers)}
-            row |= {"right": None if clip.truth is None else int(predicted == clip.truth)}
+            predicted = clip.predicted(abstain)
+            row |= {"faces": len(clip.numbers) or clip.faces}
+            if predicted is not None:
+                row |= {"predicted": classes[predicted]}
+                row |= {"right": None if clip.truth is None else int(predicted == clip.truth)}
             row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, clip.probabilities.tolist(), strict=True)}
         rows.append(row)
-    write_table(folder / PREDICTIONS_FILE, [*kept, *ours], rows)
+    return rows
+
+
+def _answered(clips: Sequence[EvaluatedClip], abstain: float) -> Answered:
+    from fan_fer.evaluation.metrics import score_answered
+
+    probabilities = np.stack([clip.probabilities for clip in clips if clip.probabilities is not None])
+    return score_answered(np.array([clip.truth for clip in clips], np.int64), probabilities, abstain)
 
 
 def _score(classes: Sequence[str], clips: Sequence[EvaluatedClip]) -> Scores:

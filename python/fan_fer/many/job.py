@@ -14,13 +14,15 @@ from fan_fer.attention.scoring import ClipScores
 from fan_fer.base.csv_files import write_table
 from fan_fer.base.errors import DataError, OutputError
 from fan_fer.base.extras import need
-from fan_fer.base.files import check_writable, exists, is_file, real_path
+from fan_fer.base.files import check_writable, exists, is_file, readable, real_path
+from fan_fer.base.parquet_files import is_parquet, write_parquet
 from fan_fer.base.terminal import progress_bar
 from fan_fer.evaluation.clips import EvaluatedClip, find_column, read_videos, with_truths
 from fan_fer.evaluation.labels import LabelMap
 from fan_fer.evaluation.summary import Summary, summarise
 from fan_fer.many.journal import Journal, journal_path, relative_folder
 from fan_fer.many.work import Result, Work
+from fan_fer.prediction import SCHEMA_VERSION
 
 Outcomes = Generator[tuple[str, Result], None, None]
 """Names of videos with their results, as they are done. Close it to stop the work."""
@@ -33,17 +35,20 @@ def run_job(
     predict: Callable[[Sequence[str]], Outcomes],
     label_map: LabelMap | None = None,
     retry_failed: bool = False,
+    abstain: float | None = None,
 ) -> Summary:
     """Has ``predict`` make the results that are missing, then writes the table and scores it.
 
     A video that several rows name is predicted once. Results are kept in a journal beside ``out`` as they come, so a
-    job that was interrupted or killed goes on. retry_failed: videos with an error are done again.
+    job that was interrupted or killed goes on. retry_failed: videos with an error are done again. abstain: below this
+    probability nothing is predicted.
     Raises LibraryError for labels without the extra ``train``, DataError, WeightsError, DetectorError and OutputError,
     all but the last before any work is done.
     """
     if exists(out) and not is_file(out):
-        raise OutputError(f"{out}: is no file; the name of a CSV file is wanted")
+        raise OutputError(f"{out}: is no file; the name of a CSV or Parquet file is wanted")
     check_writable(out)
+    is_parquet(out)
     clips = read_videos(listing)
     if real_path(out) in {real_path(listing), *(real_path(listing.parent / clip.name) for clip in clips)}:
         raise OutputError(f"{out}: is the list, or one of its videos; another name is wanted")
@@ -72,9 +77,12 @@ def run_job(
                     bars.advance(bar)
         results = [journal.results[clip.name] for clip in clips]
     clips = [_with_result(clip, result) for clip, result in zip(clips, results, strict=True)]
-    _write_table(out, clips, results, card.classes)
+    made_by: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "weights_file": readable(work.weights)}
+    made_by |= {"variant": card.variant, "backbone": card.backbone, "detector": detector}
+    made_by |= {"trained_on": card.trained_on, "license": card.license, "abstain": abstain}
+    _write_table(out, clips, results, card.classes, abstain, made_by)
     about: dict[str, Any] = {"model": {"file": work.weights}, "data": str(listing), "which": "all videos"}
-    return summarise(about, card.classes, clips)
+    return summarise(about, card.classes, clips, abstain=abstain)
 
 
 def result_columns(classes: Sequence[str]) -> tuple[str, ...]:
@@ -87,18 +95,31 @@ def _with_result(clip: EvaluatedClip, result: Result) -> EvaluatedClip:
         return replace(clip, error=result["error"])
     # What the frames weigh and show is not kept of many videos.
     scores = ClipScores(np.array(result["probabilities"]), np.zeros(0), np.zeros((0, len(result["probabilities"]))))
-    return replace(clip, frames=result["frames"], scores=scores)
+    return replace(clip, frames=result["frames"], faces=result["faces"], scores=scores)
 
 
-def _write_table(out: Path, clips: Sequence[EvaluatedClip], results: Sequence[Result], classes: Sequence[str]) -> None:
+def _write_table(
+    out: Path,
+    clips: Sequence[EvaluatedClip],
+    results: Sequence[Result],
+    classes: Sequence[str],
+    abstain: float | None,
+    about: dict[str, Any],
+) -> None:
     rows = []
     for clip, result in zip(clips, results, strict=True):
         row: dict[str, Any] = {**clip.about, "error": result["error"]}
         if clip.probabilities is not None:
-            row |= {"predicted": classes[int(clip.probabilities.argmax())]}
+            predicted = clip.predicted(abstain)
+            row |= {"predicted": None if predicted is None else classes[predicted]}
             row |= {f"p_{name}": round(p, 7) for name, p in zip(classes, result["probabilities"], strict=True)}
             row |= {"frames": result["frames"], "faces": result["faces"]}
             row |= {"heaviest": " ".join(f"{time:g}" for time in result["heaviest"])}
             row |= {"warnings": "; ".join(result["warnings"])}
         rows.append(row)
-    write_table(out, [*clips[0].about, *result_columns(classes)], rows)
+    columns = [*clips[0].about, *result_columns(classes)]
+    if not is_parquet(out):
+        write_table(out, columns, rows)
+        return
+    numbers = {"frames": int, "faces": int, **{f"p_{name}": float for name in classes}}
+    write_parquet(out, {name: numbers.get(name, str) for name in columns}, rows, about)

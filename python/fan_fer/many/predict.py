@@ -16,6 +16,7 @@ from fan_fer.faces.face import Detector
 from fan_fer.many import processes, ray_workers
 from fan_fer.many.job import run_job
 from fan_fer.many.work import make_work
+from fan_fer.prediction import check_abstain
 
 WORKERS_OF_A_GPU = 4  # they share its memory
 
@@ -32,8 +33,9 @@ def predict_many(
     label_map: LabelMap | None = None,
     retry_failed: bool = False,
     time_limit: float = TIME_LIMIT,
+    abstain: float | None = None,
 ) -> Summary:
-    """Predicts every video of a CSV file and writes the CSV file ``out``; see docs/many-videos.md.
+    """Predicts every video of a CSV file and writes ``out``, .csv or .parquet; see docs/many-videos.md.
 
     videos: a CSV file with the column ``video``, paths relative to its folder, and perhaps ``label``.
     address: None for this machine; of a Ray cluster: "local" for one on this machine that ends with the work, "auto"
@@ -45,6 +47,7 @@ def predict_many(
     label_map: which class each label is, None for labels that are left out.
     retry_failed: do those videos again that an earlier run could not do.
     time_limit: seconds without a further frame after which a video that holds its worker is given up.
+    abstain: the probability below which nothing is predicted. Another one changes the table, and nothing is done again.
 
     Returns the rows and their scores. A video that cannot be done is a row with an error. What an earlier run with the
     same settings has done is kept. A worker that dies is replaced and its video done again. Raises DataError,
@@ -53,12 +56,14 @@ def predict_many(
     without ``ray``.
     """
     check_time_limit(time_limit)
+    check_abstain(abstain)
+    finish = partial(run_job, label_map=label_map, retry_failed=retry_failed, abstain=abstain)
     videos, out = Path(videos), Path(out)
     if address is not None:
         ray_workers.check(workers)
         work = make_work(videos, weights, detector, device, threads=1)
         predict = partial(ray_workers.predict_on_cluster, work, address=address, workers=workers, time_limit=time_limit)
-        return run_job(videos, out, work, predict, label_map, retry_failed)
+        return finish(videos, out, work, predict)
     kind = find_device(device).type
     cores = cpus()
     if workers is None:
@@ -67,7 +72,7 @@ def predict_many(
         raise FanFerError(f"{workers} workers: 0 or more are wanted")
     if not workers:
         work = make_work(videos, weights, detector, device)
-        return run_job(videos, out, work, partial(processes.predict_here, work), label_map, retry_failed)
+        return finish(videos, out, work, partial(processes.predict_here, work))
     work = make_work(videos, weights, detector, device, threads=max(1, cores // workers))
     predict = partial(processes.predict_in_processes, work, workers=workers, time_limit=time_limit)
-    return run_job(videos, out, work, predict, label_map, retry_failed)
+    return finish(videos, out, work, predict)

@@ -17,7 +17,7 @@ from fan_fer.base.errors import OutputError, VideoError, one_line
 from fan_fer.base.files import atomic_write, is_same
 from fan_fer.base.opencv import cv2
 from fan_fer.output.colors import rgb, track_color
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 from fan_fer.video.ahead import ahead
 from fan_fer.video.decoding import Video
 from fan_fer.video.encoding import Mp4Writer
@@ -47,7 +47,7 @@ def annotate_video(
 
     Each face has a box, the emotion of the frame on its own with its probability, and a bar: how much the frame
     weighs, full for the heaviest of the clip, with a mark where all frames would weigh the same. The emotion of the
-    clip stands in the corner. People have their tracks' numbers and colours.
+    clip, and of the segment, stands in the corner. People have their tracks' numbers and colours.
 
     prediction: of ``Recognizer.predict``, or all of ``Recognizer.predict_faces``.
     progress: called after every frame with "annotate", the frames done and how many there are.
@@ -76,7 +76,7 @@ def annotate_video(
                 for person, most in zip(people, heaviest, strict=True):
                     if frame.index < len(person.frames):
                         draw_face(frame.image, person, person.frames[frame.index], most)
-                draw_summary(frame.image, people)
+                draw_summary(frame.image, people, frame.index)
                 writer.write(frame.image, frame.time)
                 if progress is not None:
                     progress("annotate", frame.index + 1, people[0].frames_total)
@@ -86,14 +86,14 @@ def annotate_video(
 
 def draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heaviest: float) -> None:
     """Box, emotion and weight of a person's face, where the frame shows it. heaviest: the weight of a full bar."""
-    if frame.box is None or frame.weight is None or frame.emotion is None or frame.probabilities is None:
+    if frame.box is None or frame.weight is None or frame.confidence is None:
         return
     unit, color = _unit(image), rgb(track_color(person.track))
     x, y, width, height = frame.box
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     cv2.rectangle(image, (left, top), (right, bottom), color, 2 * unit)
     number = "" if person.track is None else f"{person.track}  "
-    label = one_line(f"{number}{frame.emotion} {frame.probabilities[frame.emotion]:.0%}")
+    label = one_line(f"{number}{frame.emotion or NOT_SURE} {frame.confidence:.0%}")
     across, down = _text_size(label, unit)
     above = top - down if top >= down else top
     _draw_label(image, label, (min(max(left - unit, 0), max(image.shape[1] - across, 0)), max(above, 0)), color, unit)
@@ -108,13 +108,21 @@ def draw_face(image: Image, person: ClipPrediction, frame: FramePrediction, heav
     cv2.line(image, (equal, bar), (equal, bar + high), LIGHT, unit)
 
 
-def draw_summary(image: Image, people: Sequence[ClipPrediction], what: str = "clip") -> None:
-    """The emotion of the whole clip, or of ``what`` they are a prediction of; a line per person, upper left."""
+def draw_summary(image: Image, people: Sequence[ClipPrediction], at: int, what: str = "clip") -> None:
+    """The emotion of the whole clip, or of ``what`` they are a prediction of; a line per person, upper left.
+
+    Where it has several segments, also of the one that holds frame ``at``.
+    """
     unit, y = _unit(image), 0
     for person in people[:LISTED]:
         number = "" if person.track is None else f"{person.track}  "
-        label = one_line(f"{number}{what}: {person.label} {person.probabilities[person.label]:.0%}")
+        label = one_line(f"{number}{what}: {person.label or NOT_SURE} {person.confidence:.0%}{_told_now(person, at)}")
         y += _draw_label(image, label, (0, y), DARK if person.track is None else rgb(track_color(person.track)), unit)
+
+
+def _told_now(person: ClipPrediction, at: int) -> str:
+    now = [part for part in person.segments if part.first <= at <= part.last and len(person.segments) > 1]
+    return "".join(f", now: {part.label or NOT_SURE} {part.confidence:.0%}" for part in now)
 
 
 def _draw_label(image: Image, text: str, corner: tuple[int, int], color: Color, unit: int) -> int:

@@ -7,16 +7,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import OutputError
-from fan_fer.base.extras import need
+from fan_fer.base.extras import load_pandas
 from fan_fer.base.files import atomic_write, readable
+from fan_fer.base.parquet_files import is_parquet
 from fan_fer.faces.face import LANDMARKS
 from fan_fer.output.prediction import Prediction
+from fan_fer.prediction import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pandas
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -66,6 +71,10 @@ class ClipFeatures:
         """(n,), the frames' shares in the prediction."""
         return np.array([np.nan if frame.weight is None else frame.weight for frame in self.prediction.frames], "f4")
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """As :meth:`FeatureSet.to_pandas`."""
+        return FeatureSet((self,)).to_pandas()
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
@@ -109,15 +118,31 @@ class FeatureSet:
     def network(self) -> str:
         """Where the numbers come from: variant, backbone, detector, training and licence of the network, as JSON."""
         first = self.clips[0].prediction
-        return json.dumps({"weights_file": readable(first.weights_file), **first.model})
+        known = {"weights_file": readable(first.weights_file), **first.model}
+        return json.dumps({"schema_version": SCHEMA_VERSION, **known})
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows of the Parquet file, one per frame: NaN, and no embedding, without a face.
+
+        Raises ImportError without pandas.
+        """
+        made = self.arrays()
+        lengths = np.diff(made["offsets"])
+        columns = {name: np.repeat(made[name], lengths) for name in ("video", "label")}
+        columns |= {name: made[name] for name in ("frame", "time")}
+        columns |= _coordinates(made)
+        columns |= {"weight": made["weight"]}
+        embeddings = [
+            None if np.isnan(weight) else row for row, weight in zip(made["embedding"], made["weight"], strict=True)
+        ]
+        return load_pandas().DataFrame(columns).assign(embedding=embeddings)
 
 
 def check_features(path: Path) -> None:
     """Raises OutputError for the name of no file of features, LibraryError where what writes it is missing."""
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{path}: the name of a file of features ends in {' or '.join(SUFFIXES)}")
-    if path.suffix.lower() == ".parquet":
-        need("parquet", f"{path}: writing Parquet")
+    is_parquet(path)
 
 
 def _write_parquet(file: Any, features: FeatureSet) -> None:
@@ -134,9 +159,7 @@ def _write_parquet(file: Any, features: FeatureSet) -> None:
 
     columns = {name: _repeated(pa, made[name], lengths) for name in ("video", "label")}
     columns |= {"frame": pa.array(made["frame"]), "time": pa.array(made["time"])}
-    columns |= {name: floats(made["box"][:, place]) for place, name in enumerate(("x", "y", "width", "height"))}
-    for place, name in enumerate(LANDMARKS):
-        columns |= {f"{name}_{axis}": floats(made["landmarks"][:, place, at]) for at, axis in enumerate("xy")}
+    columns |= {name: floats(values) for name, values in _coordinates(made).items()}
     columns["weight"] = floats(made["weight"])
     embedding = made["embedding"]
     starts = np.concatenate([[0], np.cumsum(~absent)]) * embedding.shape[1]
@@ -146,6 +169,14 @@ def _write_parquet(file: Any, features: FeatureSet) -> None:
     )
     table = pa.table(columns).replace_schema_metadata({"fan_fer": features.network()})
     pq.write_table(table, file)
+
+
+def _coordinates(made: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns of box and landmarks, by their names in the CSV table."""
+    columns = {name: made["box"][:, place] for place, name in enumerate(("x", "y", "width", "height"))}
+    for place, name in enumerate(LANDMARKS):
+        columns |= {f"{name}_{axis}": made["landmarks"][:, place, at] for at, axis in enumerate("xy")}
+    return columns
 
 
 def _repeated(pa: Any, names: NDArray[np.str_], lengths: Sequence[int] | NDArray[np.int64]) -> Any:

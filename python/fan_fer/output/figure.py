@@ -14,7 +14,7 @@ from fan_fer.base.errors import OutputError
 from fan_fer.base.files import atomic_write
 from fan_fer.output.colors import FAINT, INK
 from fan_fer.output.fonts import plain_text
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +72,15 @@ def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     padded = np.concatenate([[False], flags, [False]]).astype(np.int8)
     starts, ends = np.flatnonzero(np.diff(padded) == 1), np.flatnonzero(np.diff(padded) == -1)
     return [(int(start), int(end) - 1) for start, end in zip(starts, ends, strict=True)]
+
+
+def headline(prediction: ClipPrediction) -> tuple[str, str]:
+    """The label with its probability, and the most probable of the other classes; all of them where it is not sure."""
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    told = [f"{name} {value:.0%}" for name, value in ranked if value >= 0.005]
+    if prediction.label is None:
+        return NOT_SURE, " · ".join(told[:4])
+    return told[0], " · ".join(told[1:4])
 
 
 HEAD: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "va": "center"}

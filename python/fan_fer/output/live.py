@@ -18,7 +18,7 @@ from rich.text import Text
 
 from fan_fer.base.streams import write
 from fan_fer.output.colors import class_colors
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 from fan_fer.video.frame import Frame
 
 REDRAWN = 8  # times a second
@@ -109,7 +109,13 @@ class LivePanel:
     def _title(self, prediction: ClipPrediction | None) -> Text:
         if prediction is None:
             return Text("waiting for a picture" if self._reading is None else "no face to read", "dim")
-        return Text.assemble((prediction.label, "bold"), f"  {prediction.probabilities[prediction.label]:.0%}")
+        part = prediction.segments[-1]
+        since = f"  ({part.label or NOT_SURE} {part.confidence:.0%} since {part.start or 0.0:.1f} s)"
+        return Text.assemble(
+            (prediction.label or NOT_SURE, "bold"),
+            f"  {prediction.confidence:.0%}",
+            (since if len(prediction.segments) > 1 else "", "dim"),
+        )
 
     def _bar(self, name: str, prediction: ClipPrediction | None, width: int) -> Text:
         value = 0.0 if prediction is None else prediction.probabilities[name]
@@ -131,7 +137,10 @@ class LivePanel:
         for frame in columns:
             high, style = 0, ""
             if frame is not None and frame.weight is not None:
-                high, style = max(1, round(8 * ROWS * frame.weight / heaviest)), self._colors[frame.emotion or ""]
+                high, style = (
+                    max(1, round(8 * ROWS * frame.weight / heaviest)),
+                    self._colors.get(frame.emotion or "", "dim"),
+                )
             for row, line in enumerate(reversed(lines)):
                 line.append(UPWARDS[min(max(high - 8 * row, 0), 8)], style)
         return lines

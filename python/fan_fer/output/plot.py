@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fan_fer.base.errors import one_line
 from fan_fer.faces.align import align_face
-from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, class_colors
+from fan_fer.output.colors import BLUE, FAINT, GAP, INK, ORANGE, class_colors, rgb
 from fan_fer.output.figure import (
     FACE_SIZE,
     LEFT,
@@ -23,12 +23,13 @@ from fan_fer.output.figure import (
     check_picture,
     frame_edges,
     frame_positions,
+    headline,
     runs,
     save_figure,
     strip_frames,
 )
 from fan_fer.output.fonts import shorten
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 from fan_fer.video.frame import Progress, read_frames, reporting
 from fan_fer.video.sources import open_clip
 
@@ -41,13 +42,14 @@ SLOTS = 6  # a shorter strip is centred and not blown up
 MARKED = 3  # faces that carry their rank
 BARS = 48  # more frames than this are drawn as an outline, because bars would be thinner than a line
 ALPHA_LABEL, FINAL_LABEL, EQUAL_LABEL = "self-attention weights alone", "final weights", "equal shares"
-WEIGHTS, READINGS = 0.35, 0.155  # of its height: where these parts begin
+WEIGHTS, SEGMENTS, READINGS = 0.35, 0.311, 0.155  # of its height: where these parts begin
 
 
 def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.uint8]]) -> Figure:
     """The figure; ``faces`` maps frame indices to RGB crops, at least those of :func:`strip_frames`.
 
-    Film strip, weights, and below them the probabilities of each frame as a clip of its own.
+    Film strip, weights, and below them the segments, where there are several, and the probabilities of each frame as a
+    clip of its own.
 
     Blue: the self-attention weights alone, divided by their sum so that both series share a scale. Orange: the final
     weights. Without relation-attention both would be the same, and only orange is drawn. Frames without a face are
@@ -75,6 +77,8 @@ def plot_prediction(prediction: ClipPrediction, faces: Mapping[int, NDArray[np.u
             _draw_face(face, faces[index], prediction.frames[index], marks.get(index))
             _tie(figure, face, bars, frame_positions(prediction)[index], ORANGE if index in marks else FAINT)
     _draw_readings(figure.add_axes((LEFT, READINGS, RIGHT - LEFT, 0.11), sharex=bars), prediction)
+    if len(prediction.segments) > 1:
+        _draw_segments(figure.add_axes((LEFT, SEGMENTS, RIGHT - LEFT, 0.026), sharex=bars), prediction)
     _draw_title(figure, prediction)
     return figure
 
@@ -179,6 +183,28 @@ def _draw_readings(axes: Axes, prediction: ClipPrediction) -> None:
     )
 
 
+def _draw_segments(axes: Axes, prediction: ClipPrediction) -> None:
+    """A band in the colours of the segments' labels, which stand in it where there is room."""
+    edges = frame_edges(frame_positions(prediction), prediction.fps)
+    places = {frame.index: place for place, frame in enumerate(prediction.frames)}
+    colors = class_colors(prediction.probabilities)
+    for part in prediction.segments:
+        left, right = edges[places[part.first]], edges[places[part.last] + 1]
+        ground = colors.get(part.label or "", GAP)
+        axes.axvspan(left, right, facecolor=ground, edgecolor="white", lw=1.2)
+        room = axes.bbox.width * (right - left) / np.ptp(axes.get_xlim()) - 6
+        for said in (f"{part.label or NOT_SURE} {part.confidence:.0%}", part.label or NOT_SURE):
+            text = axes.text((left + right) / 2, 0.46, said, ha="center", va="center", fontsize=8.5)
+            text.set_color("white" if sum(rgb(ground)) < 400 else INK)
+            if text.get_window_extent().width <= room:
+                break
+            text.remove()
+    axes.set(yticks=[], ylim=(0, 1))
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.text(-0.012, 0.46, "segments", transform=axes.transAxes, ha="right", va="center", fontsize=9, color=INK)
+
+
 def _style(axes: Axes, prediction: ClipPrediction, top: float) -> None:
     if len(prediction.frames) <= STRIP:
         axes.set_xticks([(f.time if f.time is not None else f.index) for f in prediction.frames])
@@ -213,7 +239,7 @@ def _style(axes: Axes, prediction: ClipPrediction, top: float) -> None:
 def _draw_face(axes: Axes, face: NDArray[np.uint8], frame: FramePrediction, rank: int | None) -> None:
     axes.imshow(face, aspect="auto", interpolation="antialiased")
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(str(frame.emotion), fontsize=9, color=INK, labelpad=3)
+    axes.set_xlabel(frame.emotion or NOT_SURE, fontsize=9, color=INK, labelpad=3)
     for spine in axes.spines.values():
         spine.set(visible=rank is not None, color=ORANGE, linewidth=2.5)
     if rank is not None:
@@ -251,9 +277,8 @@ def _tie(figure: Figure, face: Axes, bars: Axes, position: float, color: str) ->
 
 
 def _draw_title(figure: Figure, prediction: ClipPrediction) -> None:
-    label, *others = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    figure.text(LEFT, 0.918, f"{label[0]} {label[1]:.0%}", fontsize=21, fontweight="bold", color=INK)
-    rest = " · ".join(f"{name} {value:.0%}" for name, value in others[:3] if value >= 0.005)
+    title, rest = headline(prediction)
+    figure.text(LEFT, 0.918, title, fontsize=21, fontweight="bold", color=INK)
     figure.text(RIGHT, 0.953, rest, ha="right", fontsize=10, color=INK)
     faces = f"{prediction.frames_with_face} of {prediction.frames_total} frames show a face"
     if prediction.video is not None:

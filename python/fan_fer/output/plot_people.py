@@ -21,12 +21,13 @@ from fan_fer.output.figure import (
     check_picture,
     frame_edges,
     frame_positions,
+    headline,
     runs,
     save_figure,
     strip_frames,
 )
 from fan_fer.output.fonts import shorten
-from fan_fer.prediction import ClipPrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction
 from fan_fer.video.frame import Progress, reporting
 from fan_fer.video.sources import open_clip
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 DRAWN = 8  # people at most, those with the largest faces
 WIDTH, HEAD, ROW, FOOT = 11.0, 0.45, 1.95, 0.55  # inches: of the figure, of its head, of a person, of the time axis
+TOLD = 3  # segments of a person at most; of more only how many they are
 FACES, WEIGHTS = 0.74, 0.62  # inches: heights of the faces and of the weights below them
 
 Faces = Mapping[int, "NDArray[np.uint8]"]
@@ -58,12 +60,11 @@ def plot_tracks(tracks: Sequence[ClipPrediction], faces: Sequence[Faces]) -> Fig
         ground = {"boxstyle": "round,pad=0.2", "facecolor": track_color(track.track), "edgecolor": "none"}
         number = figure.text(LEFT, (top - 0.17) / height, f" {track.track} ", color="white", va="center", bbox=ground)
         number.set(fontsize=11, fontweight="bold")
-        name, *others = sorted(track.probabilities.items(), key=lambda item: -item[1])
-        title = f"{name[0]} {name[1]:.0%}"
+        title, rest = headline(track)
         figure.text(LEFT + 0.03, (top - 0.17) / height, title, fontsize=14, fontweight="bold", color=INK, va="center")
-        rest = " · ".join(f"{other} {value:.0%}" for other, value in others[:3] if value >= 0.005)
         counts = f"{track.frames_with_face} of {track.frames_total} frames"
-        rest = f"{rest}   |   {counts}" if rest else counts
+        parts = _segments_told(track)
+        rest = "   |   ".join(filter(None, [parts, rest, counts]))
         figure.text(RIGHT, (top - 0.17) / height, rest, ha="right", fontsize=9, color=FAINT, va="center")
         place = (LEFT, (top - ROW + 0.12) / height, RIGHT - LEFT, WEIGHTS / height)
         axes = figure.add_axes(place, sharex=first)
@@ -110,7 +111,7 @@ def _draw_strip(figure: Figure, track: ClipPrediction, faces: Faces, bottom: flo
         face = figure.add_axes((centre - FACES / width / 2, bottom, FACES / width, FACES / height))
         face.imshow(faces[index], aspect="auto", interpolation="antialiased")
         face.set(xticks=[], yticks=[])
-        face.set_xlabel(str(track.frames[index].emotion), fontsize=8, color=INK, labelpad=2)
+        face.set_xlabel(track.frames[index].emotion or NOT_SURE, fontsize=8, color=INK, labelpad=2)
         face.spines[:].set(color=track_color(track.track), linewidth=1.5)
 
 
@@ -135,6 +136,14 @@ def _draw_weights(axes: Axes, track: ClipPrediction, last: bool) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
+
+
+def _segments_told(track: ClipPrediction) -> str:
+    """From when on the person shows what, where that changes."""
+    parts = track.segments
+    if len(parts) > TOLD:
+        return f"{len(parts)} segments"
+    return ", ".join(f"{part.label or NOT_SURE} from {part.start:.1f} s" for part in parts if len(parts) > 1)
 
 
 def _draw_head(figure: Figure, tracks: Sequence[ClipPrediction], y: float) -> None:

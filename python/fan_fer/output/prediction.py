@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fan_fer.base.errors import OutputError
+from fan_fer.base.extras import load_pandas
 from fan_fer.base.files import write_text
-from fan_fer.output.json_csv import clip_json, frame_rows, write_csv
+from fan_fer.output.json_csv import clip_json, frame_rows, write_csv, write_frames_parquet
 from fan_fer.prediction import ClipPrediction
 
 if TYPE_CHECKING:
     import pandas
 
-SUFFIXES = ".json, .csv, .png, .pdf, .svg, .jpg, .webp, .mp4"
+SUFFIXES = ".json, .csv, .parquet, .png, .pdf, .svg, .jpg, .webp, .mp4"
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,12 +33,17 @@ class Prediction(ClipPrediction):
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes what the suffix says: .json, .csv, a plot, or .mp4 for the annotated video."""
+        """Writes what the suffix says: .json, .csv, .parquet, a plot, or .mp4 for the annotated video.
+
+        Raises LibraryError for Parquet without pyarrow.
+        """
         suffix = Path(path).suffix.lower()
         if suffix == ".json":
             write_text(Path(path), clip_json(self))
         elif suffix == ".csv":
             write_csv(Path(path), [self])
+        elif suffix == ".parquet":
+            write_frames_parquet(Path(path), [self])
         elif suffix == ".mp4":
             self.annotate(path)
         elif suffix and suffix in SUFFIXES.split(", "):
@@ -72,8 +78,12 @@ class Prediction(ClipPrediction):
 
         Raises ImportError without pandas.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from None
-        return pandas.DataFrame(list(frame_rows([self])))
+        return load_pandas().DataFrame(list(frame_rows([self])))
+
+
+class Tracks(list[Prediction]):
+    """Everyone in a clip: a list of their predictions, which is also one table."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows of the CSV file, one per frame and person. Raises ImportError without pandas."""
+        return load_pandas().DataFrame(list(frame_rows(self)))

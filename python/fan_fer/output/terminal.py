@@ -15,7 +15,7 @@ from fan_fer.base.errors import one_line
 from fan_fer.base.terminal import progress_bar
 from fan_fer.base.timing import STAGES, Profile
 from fan_fer.output.colors import track_color
-from fan_fer.prediction import ClipPrediction, FramePrediction
+from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 
 HEAVIEST = 5  # frames listed
 BAR = 30  # characters of a probability of 1
@@ -62,15 +62,18 @@ def profile_report(profile: Profile, prediction: ClipPrediction, seconds: float)
 def clip_report(prediction: ClipPrediction, seconds: float) -> RenderableType:
     """One clip in full: label, probabilities, the frames that weighed most, how long it took."""
     title = Text.assemble(
-        (prediction.label, "bold"),
-        f"  {prediction.probabilities[prediction.label]:.1%}   ",
+        (prediction.label or NOT_SURE, "bold"),
+        f"  {prediction.confidence:.1%}   ",
         (one_line(prediction.video), "dim"),
     )
     counts = (
         f"{prediction.frames_total} frames decoded, {prediction.frames_with_face} with a face; "
         f"{seconds:.1f} s, {prediction.frames_total / seconds:.1f} frames per second"
     )
-    return Group(title, "", _probabilities(prediction), "", _heaviest(prediction), "", Text(counts, style="dim"))
+    parts = ["", _segments(prediction)] if len(prediction.segments) > 1 else []
+    return Group(
+        title, "", _probabilities(prediction), *parts, "", _heaviest(prediction), "", Text(counts, style="dim")
+    )
 
 
 def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
@@ -83,8 +86,8 @@ def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
     for prediction, seconds in done:
         table.add_row(
             Text(one_line(prediction.video)),
-            prediction.label,
-            f"{prediction.probabilities[prediction.label]:.1%}",
+            prediction.label or NOT_SURE,
+            f"{prediction.confidence:.1%}",
             str(prediction.frames_total),
             str(prediction.frames_with_face),
             f"{seconds:.1f}",
@@ -108,8 +111,8 @@ def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> Rend
             table.add_row(
                 *([Text(one_line(track.video))] if len(done) > 1 else []),
                 Text(str(track.track), style=f"bold {track_color(track.track)}"),
-                track.label,
-                f"{track.probabilities[track.label]:.1%}",
+                track.label or NOT_SURE,
+                f"{track.confidence:.1%}",
                 f"{span[0].time or 0.0:.2f} s",
                 f"{span[-1].time or 0.0:.2f} s",
                 str(track.frames_with_face),
@@ -131,15 +134,27 @@ def _probabilities(prediction: ClipPrediction) -> RenderableType:
     return table
 
 
-def _heaviest(prediction: ClipPrediction) -> RenderableType:
-    table = Table(
-        title="frames that weighed most",
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
+def _segments(prediction: ClipPrediction) -> RenderableType:
+    table = _titled("where the reading changes")
+    for heading in ("from", "to"):
+        table.add_column(heading, justify="right")
+    table.add_column("emotion", style="bold")
+    table.add_column("prob.", justify="right")
+    for part in prediction.segments:
+        table.add_row(
+            f"{part.start or 0.0:.2f} s", f"{part.end or 0.0:.2f} s", part.label or NOT_SURE, f"{part.confidence:.1%}"
+        )
+    return table
+
+
+def _titled(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
     )
+
+
+def _heaviest(prediction: ClipPrediction) -> RenderableType:
+    table = _titled("frames that weighed most")
     for heading in ("frame", "time", "weight", "x mean"):
         table.add_column(heading, justify="right")
     table.add_column("on its own")
@@ -149,6 +164,5 @@ def _heaviest(prediction: ClipPrediction) -> RenderableType:
 
 
 def _row(frame: FramePrediction, faces: int) -> tuple[str, ...]:
-    weight, probabilities = frame.weight or 0.0, frame.probabilities or {}
-    own = f"{frame.emotion} {probabilities.get(frame.emotion or '', 0.0):.1%}"
+    weight, own = frame.weight or 0.0, f"{frame.emotion or NOT_SURE} {frame.confidence or 0.0:.1%}"
     return str(frame.index), f"{frame.time or 0.0:.2f} s", f"{weight:.2%}", f"{weight * faces:.2f}", own

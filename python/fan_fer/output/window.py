@@ -51,7 +51,7 @@ class LiveWindow:
         image = frame.image.copy()
         if prediction is not None:
             draw_face(image, prediction, prediction.frames[-1], max(seen.weight or 0.0 for seen in prediction.frames))
-            draw_summary(image, [prediction], self._what)
+            draw_summary(image, [prediction], frame.index, self._what)
         if not self._sized:
             high, wide = image.shape[:2]
             scale = min(1.0, LARGEST[0] / wide, LARGEST[1] / high)

@@ -25,6 +25,17 @@ CARD = Path(__file__).parents[3] / "docs" / "model-card.md"
 FACES = 700  # of the FER+ valid split
 
 
+def test_what_is_right_above_each_probability_is_told_of_this_file() -> None:
+    """In the card and beside the file: the same numbers, of the file that ships."""
+    weights = packaged_weights()["resnet18"]
+    told = json.loads(weights.with_suffix(".answered.json").read_text())
+    assert told["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    card = CARD.read_text()
+    for name, parts in told["sets"].items():
+        shares = [f"{100 * part['accuracy']:.1f} ({100 * part['answered'] / part['clips']:.0f} %)" for part in parts]
+        assert f"| {' | '.join([name, *shares])} |" in card
+
+
 def drawn_faces() -> np.ndarray:
     """Four drawings (4, 96, 96, 3), from a frown to a laugh."""
     faces = []

@@ -92,6 +92,33 @@ def test_all_outputs(predict, clip: Path, tmp_path: Path) -> None:
     assert set(names(tmp_path)) - before == {"a.json", "a.csv", "a.png"}
 
 
+def test_it_abstains(predict, clip: Path, tmp_path: Path) -> None:
+    code, out, _ = predict(clip, "--abstain", 1, "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+    assert code == DONE
+    assert re.match(r"not sure  \d+\.\d%", out)
+    assert len(re.findall(r"not sure \d+\.\d%", out)) == 4
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (document["label"], document["abstain"]) == (None, 1)
+    with (tmp_path / "a.csv").open() as file:
+        assert {(row["label"], row["segment_label"], row["emotion"]) for row in csv.DictReader(file)} == {("", "", "")}
+    assert "not sure" in predict(clip, clip, "--abstain", 1)[1]
+
+
+def test_the_same_table_as_parquet(predict, clip: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow, which writes Parquet, is not installed")
+    code, _, err = predict(clip, clip, "--csv", tmp_path / "a.csv", "--parquet", tmp_path / "a.parquet")
+    assert (code, err) == (DONE, "")
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table.column_names == list(rows[0])
+    assert [str(value or "") for value in table.column("weight").to_pylist()] == [row["weight"] for row in rows]
+    assert table.column("weight").null_count == 2
+    code, _, err = predict(clip, "--csv", tmp_path / "b.csv", "--parquet", "/dev/full")
+    assert (code, err) == (BAD_INPUT, "fan-fer: error: /dev/full: cannot be written (No space left on device)\n")
+    assert (tmp_path / "b.csv").exists()
+
+
 def test_json_on_standard_output(predict, clip: Path) -> None:
     code, out, err = predict(clip, "--json", "-")
     assert code == DONE
@@ -339,6 +366,19 @@ def test_unknown_detector(clip: Path, weights: Path, capsys: pytest.CaptureFixtu
     assert_one_error((code, *capsys.readouterr()), "eyes")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--abstain", "1.5", "a probability, 0 to 1, is wanted"),
+        ("--abstain", "nan", "a probability"),
+        ("--min-segment", "0", "seconds, above 0, are wanted"),
+        ("--min-segment", "nan", "seconds"),
+    ],
+)
+def test_numbers_that_cannot_be(predict, clip: Path, option: str, value: str, wanted: str) -> None:
+    assert_one_error(predict(clip, option, value), f"{option} {value}: {wanted}")
+
+
 def test_unknown_device(predict, clip: Path) -> None:
     assert_one_error(predict(clip, "--device", "cuda:99"), 'device "cuda:99"')
 
@@ -359,10 +399,12 @@ def test_weights_tells_what_a_file_is(weights: Path, capsys: pytest.CaptureFixtu
     for part in ("variant fan", "Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise", "128 x 128, grey", "FER+"):
         assert part in own
     assert "research use" in own
+    assert re.search(r"with --abstain P: P = 0.5 P = 0.8 P = 0.95 .* FER\+ valid faces, 3485 85\.9% \(96%\) ", own)
     assert main(["weights", str(weights)]) == DONE
     other = " ".join(capsys.readouterr().out.split())
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in other.replace(" ", "")
     assert "32 x 32" in other
+    assert "--abstain" not in other
     assert "networks that ship: resnet18 (22" in other
     assert main(["weights", "none.safetensors"]) == BAD_INPUT
     assert "none.safetensors: no such file" in capsys.readouterr().err

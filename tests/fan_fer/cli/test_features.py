@@ -86,6 +86,21 @@ def test_parquet_holds_the_same_in_a_row_per_frame(run, clip: Path, tmp_path: Pa
     assert json.loads(table.schema.metadata[b"fan_fer"]) == json.loads(str(made["network"]))
 
 
+def test_a_table_for_pandas_has_the_same_columns(weights: Path, clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow, which writes Parquet, is not installed")
+    loaded = fan_fer.load_recognizer(weights, detector=SquareDetector())
+    features = FeatureSet((loaded.features(clip),))
+    features.save(tmp_path / "a.parquet")
+    table, frames = parquet.read_table(tmp_path / "a.parquet"), features.clips[0].to_pandas()
+    assert list(frames) == table.column_names
+    np.testing.assert_array_equal(frames["weight"], table.column("weight").to_numpy(zero_copy_only=False))
+    assert [row is None for row in frames["embedding"]] == [
+        row is None for row in table.column("embedding").to_pylist()
+    ]
+    np.testing.assert_array_equal(frames["embedding"][0], features.clips[0].embeddings[0])
+
+
 def test_a_list_keeps_its_names_labels_and_order(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = draw_list(tmp_path / "videos")
     monkeypatch.setattr(recognizer, "load_detector", lambda spec, device=None: DrawnFaces())

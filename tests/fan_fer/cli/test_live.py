@@ -101,10 +101,13 @@ def test_the_lines_are_what_the_recognizer_streams(live, clip: Path, weights: Pa
         assert (line["index"], line["time"]) == (frame.index, round(frame.time, 6))
         if prediction is None:
             assert (line["label"], line["probabilities"], line["weight"], line["box"]) == (None, None, None, None)
-            assert (line["weights"], line["frames_with_face"]) == ([], 0)
+            assert (line["weights"], line["frames_with_face"], line["segment"]) == ([], 0, None)
             continue
         last = prediction.frames[-1]
         assert line["label"] == prediction.label
+        now = prediction.segments[-1]
+        assert line["segment"]["label"] == now.label
+        assert (line["segment"]["first"], line["segment"]["start"]) == (now.first, round(now.start, 6))
         assert line["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
         assert line["box"] == (last.box and pytest.approx(last.box, abs=0.01))
         assert line["weight"] == (last.weight and pytest.approx(last.weight, rel=1e-6))
@@ -115,6 +118,13 @@ def test_the_lines_are_what_the_recognizer_streams(live, clip: Path, weights: Pa
     assert (told[0], told[10], told[15], told[21]) == (False, True, False, True)
     assert lines[10]["weight"] is None
     assert lines[10]["label"] is not None
+
+
+def test_it_abstains(live, clip: Path) -> None:
+    lines = [json.loads(line) for line in live(clip, "--json-lines", "--abstain", 1)[1].splitlines()]
+    assert {line["label"] for line in lines} == {None}
+    assert lines[-1]["segment"]["label"] is None
+    assert lines[-1]["probabilities"]
 
 
 def test_the_last_line_is_what_predict_says(live, clip: Path, weights: Path) -> None:
@@ -274,6 +284,7 @@ def test_a_reader_that_leaves_early(tmp_path: Path, weights: Path) -> None:
         (["http://127.0.0.1:9/live"], r"http://127\.0\.0\.1:9/live: cannot be opened"),
         (["clip.mp4", "--window", "0"], r"--window 0: seconds, above 0, are wanted"),
         (["clip.mp4", "--window", "nan"], r"--window nan: seconds"),
+        (["clip.mp4", "--abstain", "2"], r"--abstain 2: a probability, 0 to 1, is wanted"),
         (["clip.mp4", "--seconds", "-1"], r"--seconds -1: seconds"),
         (["clip.mp4", "--show", "window"], r"window: there is no display"),
         (["clip.mp4", "--device", "tpu"], r"tpu"),

@@ -193,6 +193,25 @@ def test_list_of_videos(evaluate, videos: Path, tmp_path: Path) -> None:
     assert rows[0]["predicted"] == single.label
 
 
+def test_it_abstains(evaluate, videos: Path, tmp_path: Path) -> None:
+    options = ("--label-map", "joy=Happy", "--out", tmp_path / "out")
+    evaluate(videos, *options)
+    rows = [row for row in read(tmp_path / "out" / "predictions.csv") if row["right"]]
+    sure = [max(float(cell) for name, cell in row.items() if name.startswith("p_")) for row in rows]
+    for abstain, answered in ((1, 0), (min(sure) - 1e-6, 2)):
+        _, out, _ = evaluate(videos, *options, "--abstain", abstain)
+        told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert told["scores"]["clips"] == 2
+        assert (told["abstain"]["abstain"], told["abstain"]["answered"]) == (abstain, answered)
+        assert f"{answered} of 2 clips" in out
+        shown = read(tmp_path / "out" / "predictions.csv")
+        assert [row["right"] for row in shown if row["class"] and row["faces"]] == [
+            row["right"] if answered else "" for row in rows
+        ]
+        right = sum(int(row["right"]) for row in rows)
+        assert told["abstain"]["accuracy"] == (right / 2 if answered else None)
+
+
 def test_list_without_labels_is_predicted(evaluate, videos: Path, tmp_path: Path) -> None:
     videos.write_text("video,emotion\na.mp4,Sad\n")
     code, out, _ = evaluate(videos, "--out", tmp_path / "out")

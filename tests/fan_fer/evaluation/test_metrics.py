@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 
-from fan_fer.evaluation.metrics import bootstrap_interval, calibration_error, difference, score, wilson_interval
+from fan_fer.evaluation.metrics import (
+    bootstrap_interval,
+    calibration_error,
+    difference,
+    score,
+    score_answered,
+    wilson_interval,
+)
 
 CLASSES = ("a", "b", "c")
 
@@ -32,6 +39,19 @@ def test_scores_worked_out_by_hand() -> None:
     assert scores.mean_recall == pytest.approx((0.75 + 0.5) / 2)  # class c has no clip
     assert scores.confusion.tolist() == [[3, 1, 0], [0, 1, 1], [0, 0, 0]]
     assert scores.calibration_error == pytest.approx(2 / 6)  # certain of all six, right in four
+
+
+def test_answered_are_those_that_are_sure_enough() -> None:
+    probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.4, 0.3, 0.3]])
+    labels = np.array([0, 1, 1, 0])
+    for abstain, answered, accuracy in ((0.0, 4, 0.75), (0.5, 3, 2 / 3), (0.8, 2, 0.5), (0.81, 1, 1.0)):
+        found = score_answered(labels, probabilities, abstain)
+        assert (found.clips, found.answered) == (4, answered)
+        assert found.accuracy == pytest.approx(accuracy)
+        assert found.accuracy_interval == wilson_interval(accuracy * answered, answered)
+    assert score_answered(labels, probabilities, 0.95).to_dict() == {
+        "abstain": 0.95, "clips": 4, "answered": 0, "accuracy": None, "accuracy_interval": None,
+    }  # fmt: skip
 
 
 def test_scores_are_those_of_scikit_learn() -> None:

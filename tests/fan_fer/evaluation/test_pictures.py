@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError
 from fan_fer.evaluation.metrics import Scores, score
-from fan_fer.evaluation.pictures import plot_confusion, write_confusion
+from fan_fer.evaluation.pictures import FEWEST, plot_confusion, plot_coverage, write_confusion, write_coverage
 from fan_fer.output.colors import BLUE, ORANGE
 from fan_fer.paper.picture import plot_table, write_table_plot
 from fan_fer.paper.table import TITLES, Table, VariantResult
@@ -126,3 +126,22 @@ def test_other_suffixes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"ends in one of .png"):
         write_confusion(tmp_path / "c.txt", scores((0, 0)), "title")
     assert names(tmp_path) == []
+
+
+def test_coverage_is_the_share_of_right_ones_among_the_surest(tmp_path: Path) -> None:
+    sure = np.linspace(0.99, 0.6, 100)
+    probabilities, labels = np.stack([sure, 1 - sure], 1), np.arange(100) % 4 == 3  # every fourth is wrong
+    sets = {"faces": (labels.astype(np.int64), probabilities), "clips": (np.zeros(40, np.int64), probabilities[:40])}
+    figure = plot_coverage(sets)
+    faces, *dots = [line for line in figure.axes[0].lines if line.get_color() == BLUE]
+    share, right = faces.get_data()
+    np.testing.assert_allclose(share, np.arange(FEWEST, 101) / 100)
+    np.testing.assert_allclose(right, [(~labels[:count]).mean() for count in range(FEWEST, 101)])
+    assert [float(dot.get_xdata()[0]) for dot in dots] == [(sure >= p).mean() for p in (0.5, 0.7, 0.9)]
+    names_told = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names_told == ["faces, 100", "clips, 40"]
+    figure.canvas.draw()
+    below = figure.axes[0].get_legend().get_window_extent()
+    assert not Bbox.intersection(below, figure.axes[0].get_window_extent().shrunk(0.98, 0.98))
+    write_coverage(tmp_path / "coverage.png", sets)
+    assert cv2.imread(str(tmp_path / "coverage.png")) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -371,6 +372,45 @@ def test_report_without_labels_and_exit_codes(command, listing: Path, tmp_path: 
     assert len(read_rows(tmp_path / "b.csv")) == 3
 
 
+def test_it_abstains_without_doing_anything_again(command, listing: Path, tmp_path: Path) -> None:
+    write_list(listing, [(name,) for name in VIDEOS], "video")
+    command(listing, "--out", tmp_path / "out.csv")
+    whole, journal = read_rows(tmp_path / "out.csv"), (tmp_path / "out.csv.progress").read_bytes()
+    code, out, err = command(listing, "--out", tmp_path / "out.csv", "--abstain", 1)
+    assert (code, err) == (DONE, "")
+    assert re.search(r"^not sure +4 +100\.0%$", out, re.M)
+    assert read_rows(tmp_path / "out.csv") == [row | {"predicted": ""} for row in whole]
+    assert (tmp_path / "out.csv.progress").read_bytes() == journal
+    command(listing, "--out", tmp_path / "out.csv", "--abstain", 0)
+    assert read_rows(tmp_path / "out.csv") == whole
+
+
+def test_results_as_parquet(command, listing: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow, which writes Parquet, is not installed")
+    write_list(listing, [(name, label) for name, label in VIDEOS.items()] + [("gone.avi", "")], "video,label")
+    for name in ("a.csv", "a.parquet"):
+        assert command(listing, "--out", tmp_path / name)[0] == SOME_FAILED
+    table = parquet.read_table(tmp_path / "a.parquet")
+    rows = read_rows(tmp_path / "a.csv")
+    assert [{name: "" if v is None else str(v) for name, v in row.items()} for row in table.to_pylist()] == rows
+    assert {str(table.schema.field(name).type) for name in ("frames", "faces")} == {"int64"}
+    assert {str(table.schema.field(f"p_{name}").type) for name in EMOTIONS} == {"double"}
+    about = json.loads(table.schema.metadata[b"fan_fer"])
+    assert (about["schema_version"], about["abstain"], about["backbone"]) == (1, None, "resnet18")
+    (tmp_path / "a.parquet").unlink()
+    assert command(listing, "--out", tmp_path / "a.parquet")[0] == SOME_FAILED
+    assert parquet.read_table(tmp_path / "a.parquet").equals(table)
+
+
+def test_results_for_pandas(run, listing: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    frames = run(listing).to_pandas()
+    rows = read_rows(tmp_path / "out.csv")
+    assert list(frames["video"]) == [row["video"] for row in rows]
+    assert list(frames["predicted"].fillna("")) == [row["predicted"] for row in rows]
+    assert ["" if math.isnan(value) else f"{value:.0f}" for value in frames["faces"]] == [row["faces"] for row in rows]
+
+
 def test_label_map(command, listing: Path, tmp_path: Path) -> None:
     write_list(listing, [("happy.avi", "joy", ""), ("sad.avi", "bored", "")])
     where = (listing, "--out", tmp_path / "a.csv")
@@ -387,6 +427,7 @@ def test_label_map(command, listing: Path, tmp_path: Path) -> None:
         (("LIST", "--out", "OUT", "--workers", "0"), "--workers 0: at least 1 is wanted"),
         (("LIST", "--out", "OUT", "--time-limit", "0"), "time limit 0: seconds above 0 are wanted"),
         (("LIST", "--out", "OUT", "--time-limit", "nan"), "time limit nan: seconds above 0 are wanted"),
+        (("LIST", "--out", "OUT", "--abstain", "-1"), "--abstain -1: a probability, 0 to 1, is wanted"),
         (("none.csv", "--out", "OUT"), r"none\.csv: cannot be read \(No such file"),
         (("LIST", "--out", "OUT", "--weights", "none"), "none: cannot be read"),
         (("LIST", "--out", "OUT", "--device", "tpu"), 'device "tpu": unknown'),

@@ -32,11 +32,18 @@ def validator() -> jsonschema.Draft202012Validator:
 @pytest.mark.parametrize("variant", ["fan", "self", "score-fusion"])
 @pytest.mark.parametrize("video", ["clip.mp4", None])
 def test_json_follows_the_schema(validator, variant: str, video: str | None) -> None:
-    clip = make_clip(4, missing=(1,), variant=variant, video=video)
+    clip = make_clip(4, missing=(1,), variant=variant, video=video, borders=(2,))
     document = json.loads(clip_json(clip))
     validator.validate(document)
     assert document == clip.to_dict()
-    assert list(document["frames"][1].values())[2:] == [None] * 7
+    assert list(document["frames"][1].values())[2:] == [None] * 9
+    assert [(part["first"], part["last"], part["frames_with_face"]) for part in document["segments"]] == [
+        (0, 0, 1),
+        (2, 3, 2),
+    ]
+    assert [frame["segment"] for frame in document["frames"]] == [0, None, 1, 1]
+    for part in document["segments"]:
+        assert part["confidence"] == part["probabilities"][part["label"]]
 
 
 @pytest.mark.parametrize("frames", [1, 3, 500, 5_000])
@@ -110,6 +117,9 @@ def test_csv_has_a_row_per_frame_of_every_clip(tmp_path: Path) -> None:
     assert float(rows[1]["right_mouth_y"]) == pytest.approx(clips[0].frames[1].landmarks[4][1], abs=0.01)
     assert {row["label"] for row in rows[:3]} == {clips[0].label}
     assert [name for name in rows[0] if name.startswith("p_")] == [f"p_{name}" for name in EMOTIONS]
+    part = clips[0].segments[0]
+    assert [(row["segment"], row["segment_label"]) for row in rows[:3]] == [("", ""), *[("0", part.label)] * 2]
+    assert sum(float(row["segment_weight"] or 0) for row in rows[:3]) == pytest.approx(1)
 
 
 def test_a_path_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:

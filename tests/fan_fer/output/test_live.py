@@ -41,6 +41,18 @@ def test_the_panel_fits_and_says_everything(width: int) -> None:
         assert word in text
 
 
+@pytest.mark.parametrize("abstain", [None, 1])
+def test_the_title_says_since_when(abstain: float | None) -> None:
+    out = Console(width=80, file=io.StringIO(), legacy_windows=False)
+    prediction = make_clip(100, borders=(75,)).abstaining(abstain)
+    with LivePanel("camera 0", EMOTIONS, 5.0, out) as shown:
+        shown.show(Frame(99, 99 / 25, IMAGE), prediction)
+    title = out.file.getvalue().splitlines()[1]
+    now = prediction.segments[1]
+    assert f"({now.label or 'not sure'} {now.confidence:.0%} since 3.0 s)" in title
+    assert title.startswith(f"│ {prediction.label or 'not sure'}  ")
+
+
 def test_the_longest_bar_is_the_most_probable_class() -> None:
     bars = {line.split()[1]: line.count("█") for line in panel(80) if "%" in line and line.split()[1] in EMOTIONS}
     prediction = make_clip(100)

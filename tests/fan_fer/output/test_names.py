@@ -178,7 +178,7 @@ def test_videos_have_the_characters_too(tmp_path: Path, system: list[str]) -> No
     assert not np.array_equal(drawn, unknown)
     assert arabic.max() > 200
     image = np.zeros((400, 30, 3), np.uint8)  # narrower than its label
-    draw_summary(image, [named(("ह", *"abcdef"))])
+    draw_summary(image, [named(("ह", *"abcdef"))], 0)
     assert image.any()
 
 

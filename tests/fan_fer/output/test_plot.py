@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from fan_fer.base.errors import OutputError
-from fan_fer.output.colors import BLUE, ORANGE
+from fan_fer.output.colors import BLUE, ORANGE, class_colors
 from fan_fer.output.figure import strip_frames
 from fan_fer.output.plot import plot_prediction, video_faces, write_plot
 from fan_fer.prediction import ClipPrediction
@@ -65,6 +65,35 @@ def test_readings_are_piled_up_to_one() -> None:
     assert np.nanmin(lower) == pytest.approx(1, abs=1e-6)
     labels = [text.get_text() for text in readings.figure.legends[-1].get_texts()]
     assert labels == list(clip.probabilities)
+
+
+def test_segments_are_a_band_whose_texts_stay_inside() -> None:
+    clip = make_clip(100, borders=(40, 43, 60, 62), missing=(20,))
+    figure = plot_prediction(clip, faces_for(clip))
+    band = figure.axes[-1]
+    *told, heading = band.texts
+    assert heading.get_text() == "segments"
+    colors = class_colors(clip.probabilities)
+    assert [to_hex(part.get_facecolor()) for part in band.patches] == [colors[part.label] for part in clip.segments]
+    for part, block in zip(clip.segments, band.patches, strict=True):
+        assert block.get_x() == pytest.approx(part.start - 0.02)
+        assert block.get_x() + block.get_width() == pytest.approx(part.end + 0.02)
+    assert 1 <= len(told) < 5
+    boxes = [text.get_window_extent() for text in told]
+    blocks = [block.get_window_extent() for block in band.patches]
+    for box in boxes:
+        assert any(block.x0 < box.x0 and box.x1 < block.x1 for block in blocks)
+    assert len(plot_prediction(make_clip(100), faces_for(make_clip(100))).axes) == len(figure.axes) - 1
+
+
+def test_what_it_is_not_sure_of_has_no_label() -> None:
+    clip = make_clip(60, borders=(30,)).abstaining(1)
+    figure = plot_prediction(clip, faces_for(clip))
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[-3] == "not sure"
+    assert all(f"{value:.0%}" in texts[-2] for value in sorted(clip.probabilities.values())[-3:])
+    assert {axes.get_xlabel() for axes in figure.axes[1:13]} == {"not sure"}
+    assert [text.get_text()[:8] for text in figure.axes[-1].texts[:2]] == ["not sure"] * 2
 
 
 def test_bars_stand_under_their_faces_in_a_short_clip() -> None:

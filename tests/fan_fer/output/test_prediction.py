@@ -15,6 +15,7 @@ import fan_fer
 from fan_fer import Prediction, Recognizer
 from fan_fer.base.errors import OutputError, VideoError
 from fan_fer.output.json_csv import clip_json, write_csv
+from fan_fer.output.prediction import Tracks
 
 from ..drawn_lists import random_weights
 from ..fakes import SquareDetector, names, write_video
@@ -47,6 +48,9 @@ def test_it_is_saved_as_the_suffix_says(prediction: Prediction, tmp_path: Path) 
     assert names(out) == ["a.PNG", "a.csv", "a.json", "a.mp4", "a.svg"]
     assert (out / "a.json").read_text() == clip_json(prediction)
     assert len(json.loads((out / "a.json").read_text())["frames"]) == 5
+    pytest.importorskip("pyarrow", reason="pyarrow, which writes Parquet, is not installed")
+    prediction.save(out / "a.parquet")
+    assert (out / "a.parquet").read_bytes()[:4] == b"PAR1"
     write_csv(out / "b.csv", [prediction])
     assert (out / "a.csv").read_text() == (out / "b.csv").read_text()
     assert cv2.imread(str(out / "a.PNG")).shape[1] > 1000
@@ -78,7 +82,9 @@ def test_pictures_need_the_clip_or_its_faces(recognizer: Recognizer, prediction:
     assert not (tmp_path / "b.png").exists()
 
 
-def test_it_is_a_table_of_its_frames(prediction: Prediction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_a_table_of_its_frames(
+    recognizer: Recognizer, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pandas = pytest.importorskip("pandas")
     table = prediction.to_pandas()
     assert isinstance(table, pandas.DataFrame)
@@ -87,6 +93,39 @@ def test_it_is_a_table_of_its_frames(prediction: Prediction, monkeypatch: pytest
     assert table["weight"].isna().tolist() == [False, False, True, False, False]
     assert table.dtypes["p_Happy"].kind == "f"
     assert set(table["label"]) == {prediction.label}
+    everyone = recognizer.predict_faces(prediction.video)
+    assert isinstance(everyone, Tracks)
+    assert list(everyone.to_pandas()["track"]) == [1] * 5
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
         prediction.to_pandas()
+
+
+def test_it_abstains_below_a_probability(recognizer: Recognizer, prediction: Prediction) -> None:
+    share = max(prediction.probabilities.values())
+    assert prediction.abstaining(None) is prediction
+    assert prediction.abstaining(share).label == prediction.label
+    unsure = prediction.abstaining(1)
+    assert (unsure.label, unsure.abstain, unsure.confidence) == (None, 1, share)
+    assert {part.label for part in unsure.segments} == {frame.emotion for frame in unsure.frames} == {None}
+    assert unsure.probabilities == prediction.probabilities
+    assert f"not sure {share:.3f}" in repr(unsure)
+    assert unsure.abstaining(None) == prediction
+    assert recognizer.predict(prediction.video, abstain=1) == unsure
+    assert recognizer.predict_faces(prediction.video, abstain=1)[0].label is None
+    assert {p.label for _, p in recognizer.stream(prediction.video, abstain=1) if p} == {None}
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=f"^abstain: got {wrong}; a probability, 0 to 1, is wanted$"):
+            recognizer.predict("no-such-file.mp4", abstain=wrong)
+
+
+def test_what_is_not_sure_is_shown(prediction: Prediction, tmp_path: Path) -> None:
+    unsure = prediction.abstaining(1)
+    for name in ("a.json", "a.csv", "a.png", "a.mp4"):
+        unsure.save(tmp_path / name)
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (document["label"], document["abstain"], document["frames"][0]["emotion"]) == (None, 1, None)
+    header, first, *_ = (tmp_path / "a.csv").read_text().splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (cells["label"], cells["emotion"], cells["segment_label"]) == ("", "", "")
+    assert float(cells["weight"]) > 0

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 import fan_fer
 from fan_fer.output.colors import BLUE, INK, ORANGE, TRACK_COLORS, rgb
+from fan_fer.output.plot import FINAL_LABEL, plot_prediction
+
+from ..fakes import make_clip
 
 CSS = (Path(fan_fer.__file__).parent / "app" / "static" / "app.css").read_text()
 LIGHT, DARK = (dict(re.findall(r"--([\w-]+): (#\w+)", part)) for part in CSS.split("@media", 2)[:2])
@@ -46,6 +51,14 @@ def test_the_page(scheme: dict[str, str]) -> None:
             assert contrast(scheme[name], scheme[ground]) >= 4.5, (name, ground)
     assert contrast(scheme["action-ink"], scheme["action"]) >= 4.5
     assert contrast(scheme["bad"], scheme["bad-ground"]) >= 4.5
+
+
+def test_many_frames_are_drawn_in_the_whole_colour() -> None:
+    clip = make_clip(60)
+    drawn = plot_prediction(clip, dict.fromkeys(range(60), np.zeros((8, 8, 3), np.uint8)))
+    patches = [patch for axes in drawn.axes for patch in axes.patches]
+    (final,) = [patch for patch in patches if patch.get_label() == FINAL_LABEL]
+    assert to_hex(final.get_facecolor(), keep_alpha=True) == ORANGE + "ff"
 
 
 def test_the_page_has_the_colours_of_the_plots() -> None:

@@ -16,20 +16,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, check_upload, is_full
-from fan_fer.attention.weights import find_weights, load_weights
-from fan_fer.base.device import find_device
+from fan_fer.attention.weights import find_weights
 from fan_fer.base.errors import FanFerError, VideoError, fault_line, first_line, one_line
 from fan_fer.base.files import exists, write_text
 from fan_fer.base.opencv import cv2
 from fan_fer.base.texts import write_json
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.clip_faces import known_faces
-from fan_fer.faces.detectors import load_detector
 from fan_fer.output.figure import strip_frames
 from fan_fer.output.json_csv import clip_json, write_csv
 from fan_fer.output.plot import write_plot
@@ -58,23 +57,22 @@ class Networks:
     load: Callable[[], Sequence[Recognizer]]
 
 
-def find_networks(weights: Sequence[Path | None], detector: str, device: str, threads: int | None = None) -> Networks:
-    """Looks whether all can be loaded, as for ``load_recognizer``. Raises WeightsError, DetectorError, FanFerError.
+def find_networks(weights: Sequence[Path | None], threads: int | None = None, **options: Any) -> Networks:
+    """Loads them once, to see whether it can be done. Raises what ``load_recognizer`` does, and DetectorError.
 
     threads: of torch and of OpenCV where they read; None leaves them as they are.
+    options: as for ``load_recognizer``.
     """
-    find_device(device)
-    load_detector(detector)
     paths = [find_weights(path) for path in weights]
-    classes = dict.fromkeys(name for path in paths for name in load_weights(path)[1].classes)
-    return Networks(network_names(paths), tuple(classes), partial(_load, paths, detector, device, threads))
+    classes = dict.fromkeys(name for recognizer in _load(paths, None, options) for name in recognizer.card.classes)
+    return Networks(network_names(paths), tuple(classes), partial(_load, paths, threads, options))
 
 
-def _load(paths: Sequence[Path], detector: str, device: str, threads: int | None) -> list[Recognizer]:
+def _load(paths: Sequence[Path], threads: int | None, options: dict[str, Any]) -> list[Recognizer]:
     if threads is not None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-    recognizers = [load_recognizer(path, device, detector) for path in paths]
+    recognizers = [load_recognizer(path, **options) for path in paths]
     _ = recognizers[0].detector  # loaded before the first clip comes
     return recognizers
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fan_fer.base.extras import need
 from fan_fer.base.streams import note
 from fan_fer.cli import options
+from fan_fer.cli.options import add_recognizer, recognizer_options
 from fan_fer.cli.outcome import DONE
 from fan_fer.cli.serving import LOCAL, add_limits, address, answer, limits, listen
 
@@ -46,10 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="network to use: a file (default: the one that ships); several times: networks to compare",
     )
     add_limits(app)
-    app.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
-    app.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    add_recognizer(app)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         Video(arguments.example)
     with listen(LOCAL, arguments.port) as listener:
         with working("loading the network"):
-            networks = find_networks(arguments.weights or [None], arguments.detector, arguments.device)
+            networks = find_networks(arguments.weights or [None], **recognizer_options(arguments))
         with closing(Desk(networks, taken, options.WORKERS, EXPIRES_AFTER)) as desk:
             show(f"fan-fer app: {address(listener)}  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
             if not arguments.no_browser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from fan_fer.base.errors import FanFerError
 from fan_fer.base.workers import TIME_LIMIT
@@ -18,6 +19,19 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="network to use: a file (default: the one that ships)",
     )
+
+
+def add_recognizer(parser: argparse.ArgumentParser) -> None:
+    """What finds the faces, and where: see :func:`recognizer_options`."""
+    parser.add_argument(
+        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
+    )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+
+
+def recognizer_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_recognizer` as ``load_recognizer`` takes them."""
+    return {name: getattr(arguments, name) for name in ("detector", "device")}
 
 
 def add_time_limit(parser: argparse.ArgumentParser) -> None:

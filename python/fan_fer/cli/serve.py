@@ -12,7 +12,7 @@ from fan_fer.base.extras import need
 from fan_fer.base.files import read_file, reason
 from fan_fer.base.streams import note
 from fan_fer.cli import options
-from fan_fer.cli.options import add_time_limit, add_weights
+from fan_fer.cli.options import add_recognizer, add_time_limit, add_weights, recognizer_options
 from fan_fer.cli.outcome import DONE
 from fan_fer.cli.serving import LOCAL, add_limits, address, answer, limits, listen
 
@@ -59,10 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_time_limit(serve)
     add_weights(serve)
-    serve.add_argument(
-        "--detector", default="mtcnn", metavar="NAME", help="face detector: mtcnn (default) or yunet:FILE.onnx"
-    )
-    serve.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default) or cuda")
+    add_recognizer(serve)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     with listen(arguments.host, arguments.port) as listener:
         with working("loading the network"):
             threads = max(1, cpus() // max(1, workers))
-            networks = find_networks([arguments.weights], arguments.detector, arguments.device, threads)
+            networks = find_networks([arguments.weights], threads, **recognizer_options(arguments))
         with closing(Desk(networks, taken, workers, arguments.keep, data, arguments.time_limit)) as desk:
             line = f"fan-fer serve: {address(listener)}  (clips in {one_line(data)}; Ctrl-C ends it)"
             show(line, highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from fan_fer.output.colors import track_color
 from fan_fer.prediction import NOT_SURE, ClipPrediction, FramePrediction
 
 HEAVIEST = 5  # frames listed
+TOLD = 3  # segments of a clip among several
 BAR = 30  # characters of a probability of 1
 
 _STAGES = {
@@ -83,6 +84,7 @@ def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
     table.add_column("emotion", style="bold", no_wrap=True)
     for heading in ("prob.", "frames", "faces", "seconds", "fps"):
         table.add_column(heading, justify="right", no_wrap=True)
+    changing = _add_changes(table, [prediction for prediction, _ in done])
     for prediction, seconds in done:
         table.add_row(
             Text(one_line(prediction.video)),
@@ -92,6 +94,7 @@ def batch_table(done: Sequence[tuple[ClipPrediction, float]]) -> RenderableType:
             str(prediction.frames_with_face),
             f"{seconds:.1f}",
             f"{prediction.frames_total / seconds:.1f}",
+            *([_changes(prediction)] if changing else []),
         )
     return table
 
@@ -105,6 +108,7 @@ def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> Rend
     table.add_column("emotion", style="bold", no_wrap=True)
     for heading in ("prob.", "from", "to", "faces"):
         table.add_column(heading, justify="right", no_wrap=True)
+    changing = _add_changes(table, [track for tracks, _ in done for track in tracks])
     for tracks, _ in done:
         for track in tracks:
             span = track.span
@@ -116,11 +120,26 @@ def tracks_table(done: Sequence[tuple[Sequence[ClipPrediction], float]]) -> Rend
                 f"{span[0].time or 0.0:.2f} s",
                 f"{span[-1].time or 0.0:.2f} s",
                 str(track.frames_with_face),
+                *([_changes(track)] if changing else []),
             )
     frames, seconds = sum(tracks[0].frames_total for tracks, _ in done), sum(spent for _, spent in done)
     counts = f"{frames} frames decoded; {seconds:.1f} s, {frames / seconds:.1f} frames per second"
     title = [Text(one_line(done[0][0][0].video), style="dim")] if len(done) == 1 else []
     return Group(*title, table, Text(counts, style="dim"))
+
+
+def _add_changes(table: Table, predictions: Sequence[ClipPrediction]) -> bool:
+    """A column for the segments, where some clip has several; returns whether there is."""
+    if changing := any(len(prediction.segments) > 1 for prediction in predictions):
+        table.add_column("segments")
+    return changing
+
+
+def _changes(prediction: ClipPrediction) -> str:
+    told = [f"{part.label or NOT_SURE} from {part.start or 0.0:.1f} s" for part in prediction.segments]
+    if len(told) > TOLD:
+        return f"{len(told)} of them"
+    return ", ".join(told) if len(told) > 1 else ""
 
 
 def _probabilities(prediction: ClipPrediction) -> RenderableType:

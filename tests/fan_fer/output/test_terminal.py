@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from fan_fer.output.terminal import clip_report
+from fan_fer.output.terminal import batch_table, clip_report, tracks_table
 
 from ..fakes import make_clip
 
@@ -26,3 +27,20 @@ def test_segments_are_listed_where_the_reading_changes(abstain: float | None) ->
             for part in segments
         ]
         assert ("where the reading changes" in out.getvalue()) == bool(borders)
+
+
+def test_tables_have_a_column_where_a_reading_changes() -> None:
+    def printed(*clips) -> list[str]:
+        out = io.StringIO()
+        console = Console(file=out, width=160)
+        console.print(batch_table([(clip, 1.0) for clip in clips]))
+        console.print(tracks_table([([replace(clip, track=1) for clip in clips], 1.0)]))
+        return out.getvalue().splitlines()
+
+    steady, changing, often = make_clip(60), make_clip(60, borders=(20,)), make_clip(60, borders=(10, 20, 30))
+    assert not any("segments" in line for line in printed(steady))
+    lines = printed(steady, changing, often)
+    assert sum(line.rstrip().endswith("segments") for line in lines) == 2
+    told = f"{changing.segments[0].label} from 0.0 s, {changing.segments[1].label} from 0.8 s"
+    assert sum(line.rstrip().endswith(told) for line in lines) == 2
+    assert sum(line.rstrip().endswith("4 of them") for line in lines) == 2

@@ -41,4 +41,9 @@ async def sorry(request: Request, error: Exception) -> Response:
     return Json({"error": str(error)}, code, headers)
 
 
-HANDLERS: Any = {FanFerError: sorry, HTTPException: sorry}
+async def fault(request: Request, error: Exception) -> Response:
+    """The answer for a defect, which is printed too."""
+    return Json({"error": "a fault of the server's; what it prints says more"}, 500, {"connection": "close"})
+
+
+HANDLERS: Any = {FanFerError: sorry, HTTPException: sorry, Exception: fault}

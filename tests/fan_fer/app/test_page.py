@@ -330,6 +330,15 @@ def test_start_fits_and_says_what_was_wrong(open_page, tmp_path: Path, width: in
     until(page, "document.querySelector('#error').textContent.includes('is empty')")
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_what_can_be_asked_fits(open_page, address: str, width: int, scheme: str) -> None:
+    page = open_page(width=width, scheme=scheme)
+    page.goto(f"{address}docs")
+    assert page.locator("h2", has_text="POST /v1/clips").count() == 2
+    assert wide(page) <= 0
+    picture(page, f"docs-{width}-{scheme}")
+
+
 def test_clip_without_a_face(open_page, clips: Path) -> None:
     page = open_page()
     page.set_input_files("#file", clips / "no_face.mp4")

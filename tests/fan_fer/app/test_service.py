@@ -22,7 +22,7 @@ from fan_fer.cli import serve as command
 from fan_fer.cli.main import main
 
 from ..fakes import SquareDetector, assert_one_error, names, write_video
-from .servers import Hold, make_recognizer, open_server, until, upload
+from .servers import ADDRESS, Hold, make_recognizer, open_server, testclient, until, upload
 
 spec_validator = pytest.importorskip("openapi_spec_validator", reason="pip install 'fan_ext[test]'")
 TOKEN = "a-token-of-the-tests"
@@ -117,6 +117,13 @@ def test_metrics(serve, clip: Path) -> None:
     assert lines['fan_fer_requests_total{code="201",method="POST",route="/v1/clips"}'] == "1.0"
     assert lines['fan_fer_requests_total{code="404",method="other",route="other"}'] == "1.0"
     assert "clip.mp4" not in "".join(lines)
+
+
+def test_a_defect_is_told_and_printed(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = testclient.TestClient(serve().app, base_url=ADDRESS, raise_server_exceptions=False)
+    monkeypatch.setattr(operations, "class_colors", lambda classes: 1 / 0)
+    answer = client.get("/v1/about")
+    assert (answer.status_code, list(answer.json())) == (500, ["error"])
 
 
 # Who may ask

@@ -215,15 +215,16 @@ def fill_disk(server: Server, pieces: Sequence[Piece]) -> int:
         taken.append(json.loads(content)["id"])
     else:
         raise AssertionError("the disk is never full")
-    for id in taken:
-        end = time.monotonic() + PATIENCE
-        while True:
-            status = json.loads(ask_until(server, "GET", f"/v1/clips/{id}?wait=1", (200,)))
+    left, end = list(taken), time.monotonic() + PATIENCE
+    while left:
+        for id in list(left):
+            status = json.loads(ask_until(server, "GET", f"/v1/clips/{id}", (200,)))
             assert status["state"] != "failed", status
             if status["state"] == "done":
-                break
-            assert time.monotonic() < end, status
-        ask_until(server, "DELETE", f"/v1/clips/{id}", (204,))
+                ask_until(server, "DELETE", f"/v1/clips/{id}", (204,))
+                left.remove(id)
+        assert time.monotonic() < end, f"{len(left)} clips are not read"
+        time.sleep(0.1)
     read_piece(server, pieces[0])
     return len(taken)
 

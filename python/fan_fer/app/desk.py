@@ -320,5 +320,4 @@ class Desk:
 
 
 def _delete(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)

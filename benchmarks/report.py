@@ -23,6 +23,7 @@ from cpu_cases import FLOOR, FORMS, FUSED
 
 from fan_fer.base.files import atomic_write, write_text
 from fan_fer.evaluation.text import markdown_table
+from fan_fer.output.colors import BLUE, ORANGE
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -171,7 +172,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
     threads = max(point.threads for point in points)
     figure, panels = plt.subplots(1, len(PASSES), figsize=(12, 4), sharey=True)
     for panel, passes in zip(panels, PASSES, strict=True):
-        for dtype, color, offset in (("float32", "#3b75af", -0.2), ("bfloat16", "#ef8636", 0.2)):
+        for dtype, color, offset in (("float32", BLUE, -0.2), ("bfloat16", ORANGE, 0.2)):
             chosen = [
                 point for point in points
                 if (point.threads, point.passes, point.dtype, point.layout) == (threads, passes, dtype, "dense")

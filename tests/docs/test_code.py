@@ -20,7 +20,7 @@ from fan_fer.video.decoding import Video
 
 from .pages import PAGES, commands, python_blocks
 
-WITH_CODE = [page for page in PAGES if python_blocks(page)]
+WITH_CODE = [page for page in PAGES if python_blocks(page) and page != "docs/serve.md"]  # wants a server: test_serve.py
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
 
 

@@ -97,6 +97,7 @@ def test_many_videos_without_labels(base, face: Path, tmp_path: Path) -> None:
             "out.parquet: writing Parquet needs pyarrow: pip install 'fan_ext[parquet]'",
         ),
         (["app"], "app needs starlette: pip install 'fan_ext[app]'"),
+        (["serve"], "serve needs starlette: pip install 'fan_ext[serve]'"),
         (["export", "--onnx", "fan.onnx"], "writing ONNX needs onnx: pip install 'fan_ext[export]'"),
         (
             ["predict-many", "labelled.csv", "--out", "out.csv"],

@@ -1,4 +1,5 @@
-"""The page of ``fan-fer app``: a server for this computer alone, and the page that it shows (docs/app.md).
+"""The service of ``fan-fer serve``, and ``fan-fer app``, which is the same with a page (docs/serve.md, docs/app.md).
 
-``server`` answers requests, ``desk`` holds the clips and reads one at a time, ``reading`` is what happens to a clip.
+``server`` puts it together, ``guard`` says who may ask, ``operations`` is what can be asked, ``desk`` holds the clips
+and has them read, ``reading`` is what happens to a clip.
 """

@@ -2,26 +2,31 @@
 
 Everything lies in the clip's own folder under names of our own:
 
-    clip                   the video as it came
-    faces/000012.jpg       the aligned face of frame 12
-    0/prediction.json ...  files of the first network, then 1/ and so on
+    job.json                    what is known of the clip; where it is gone, nobody wants the clip any more
+    clip                        the video as it came
+    made/0/prediction.json ...  files of the first network, then 1/ and so on
+    made/view.json              what the page shows beside the predictions
+    made/faces/000012.jpg       the aligned face of frame 12
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from fan_fer.app.comparison import compare
-from fan_fer.base.errors import VideoError, first_line, one_line
-from fan_fer.base.files import atomic_write, exists, write_text
+from fan_fer.app.uploads import Limits, check_upload, is_full
+from fan_fer.attention.weights import find_weights
+from fan_fer.base.errors import FanFerError, VideoError, fault_line, first_line, one_line
+from fan_fer.base.files import exists, write_text
 from fan_fer.base.opencv import cv2
+from fan_fer.base.texts import write_json
 from fan_fer.faces.align import TEMPLATE
 from fan_fer.faces.clip_faces import known_faces
 from fan_fer.output.figure import strip_frames
@@ -29,31 +34,118 @@ from fan_fer.output.json_csv import clip_json, write_csv
 from fan_fer.output.plot import write_plot
 from fan_fer.output.prediction import Prediction
 from fan_fer.prediction import ClipPrediction
-from fan_fer.recognizer import Recognizer, faces_of
+from fan_fer.recognizer import Recognizer, faces_of, load_recognizer
 from fan_fer.video.decoding import Video
-from fan_fer.video.encoding import Mp4Writer
 from fan_fer.video.frame import Progress
 from fan_fer.video.images import read_image
 from fan_fer.video.sources import open_clip
 
-VIDEO, FACES, PLAYABLE = "clip", "faces", "playable.mp4"
+JOB, VIDEO, MADE, FACES, VIEW = "job.json", "clip", "made", "faces", "view.json"
 FILES = {"json": "prediction.json", "csv": "frames.csv", "png": "weights.png"}
 FACE_SIZE = 256  # pixels of a kept face
-PLAYABLE_SIDE = 960  # longest side of the copy that every browser plays
 
 
-def read_clip(folder: Path, name: str, recognizers: Sequence[Recognizer], report: Progress) -> dict[str, Any]:
-    """Reads the video in ``folder`` with every network and writes the files; what the page shows of it.
+@dataclass(frozen=True)
+class Networks:
+    """The networks that read, in order; the first finds the faces. It pickles where ``load`` does.
 
-    name: what the user calls the video. ``report`` may raise, which ends the work.
-    Raises VideoError where no face is found.
+    names: how they are told apart. classes: of all of them. load: loads them, in the process that reads.
     """
-    path = folder / VIDEO
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    load: Callable[[], Sequence[Recognizer]]
+
+
+def find_networks(weights: Sequence[Path | None], threads: int | None = None, **options: Any) -> Networks:
+    """Loads them once, to see whether it can be done. Raises what ``load_recognizer`` does, and DetectorError.
+
+    threads: of torch and of OpenCV where they read; None leaves them as they are.
+    options: as for ``load_recognizer``.
+    """
+    paths = [find_weights(path) for path in weights]
+    classes = dict.fromkeys(name for recognizer in _load(paths, None, options) for name in recognizer.card.classes)
+    return Networks(network_names(paths), tuple(classes), partial(_load, paths, threads, options))
+
+
+def _load(paths: Sequence[Path], threads: int | None, options: dict[str, Any]) -> list[Recognizer]:
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    recognizers = [load_recognizer(path, **options) for path in paths]
+    _ = recognizers[0].detector  # loaded before the first clip comes
+    return recognizers
+
+
+def network_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The names of the weights files, with their folders where the names alone are the same."""
+    stems = [path.stem for path in paths]
+    return tuple(
+        one_line(stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}")
+        for path, stem in zip(paths, stems, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip to read: its id, its folder, what the user calls it, and whether a page is to show it."""
+
+    id: str
+    folder: Path
+    name: str
+    pictures: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: the frames that were read, or an error. full: the disk was; it may be tried again."""
+
+    frames: int = 0
+    error: str = ""
+    full: bool = False
+
+
+class Reader:
+    """What a process that reads does."""
+
+    def __init__(self, networks: Networks, limits: Limits) -> None:
+        self._networks, self._limits = networks, limits
+        self._recognizers = networks.load()
+
+    def __call__(self, task: Task, report: Progress) -> Outcome:
+        """Reads the clip and writes its files; whatever goes wrong is in the outcome."""
+
+        def report_wanted(stage: str, done: int, total: int | None) -> None:
+            if not exists(task.folder / JOB):
+                raise FanFerError(f"{task.name}: cancelled")
+            report(stage, done, total)
+
+        made = task.folder / MADE
+        try:
+            shutil.rmtree(made, ignore_errors=True)  # what an earlier attempt left
+            check_upload(task.folder / VIDEO, task.name, self._limits)
+            made.mkdir()
+            frames = read_clip(task, self._recognizers, self._networks.names, report_wanted)
+        except Exception as error:  # a defect, or a full disk: one clip fails, the others go on
+            shutil.rmtree(made, ignore_errors=True)
+            known = isinstance(error, FanFerError)
+            text = first_line(error) if known else f"{task.name}: could not be read ({fault_line(error)})"
+            return Outcome(error=text.replace(str(task.folder), task.name), full=is_full(error))
+        return Outcome(frames)
+
+
+def read_clip(task: Task, recognizers: Sequence[Recognizer], names: Sequence[str], report: Progress) -> int:
+    """Reads the video with every network and writes the files; the number of frames.
+
+    ``report`` may raise, which ends the work. Raises VideoError where no face is found.
+    """
+    path, made, name = task.folder / VIDEO, task.folder / MADE, task.name
     try:
         first = recognizers[0].predict(path, report)
     except VideoError as error:
         raise VideoError(str(error).replace(str(path), name)) from None
-    _save_faces(path, first, folder / FACES, report)
+    if task.pictures:
+        _save_faces(path, first, made / FACES, report)
     predictions = [first]
     for recognizer in recognizers[1:]:
         report("compare", 0, None)
@@ -64,56 +156,15 @@ def read_clip(folder: Path, name: str, recognizers: Sequence[Recognizer], report
     ]
     for number, prediction in enumerate(predictions):
         report("files", number, len(predictions))
-        _write_files(folder / str(number), prediction, folder / FACES)
-    picture = Video(path).read([0])[0]
-    return {
-        "width": picture.shape[1],
-        "height": picture.shape[0],
-        "networks": [
-            {
-                "name": network,
-                "prediction": prediction.to_dict(),
-                "variants": [asdict(variant) for variant in compare(prediction)],
-            }
-            for network, prediction in zip(network_names(recognizers), predictions, strict=True)
-        ],
-    }
-
-
-def network_names(recognizers: Sequence[Recognizer]) -> list[str]:
-    """The names of the weights files, with their folders where the names alone are the same."""
-    paths = [Path(recognizer.weights_file) for recognizer in recognizers]
-    stems = [path.stem for path in paths]
-    return [
-        one_line(stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}")
-        for path, stem in zip(paths, stems, strict=True)
-    ]
-
-
-def write_playable(folder: Path) -> Path:
-    """An MP4 copy of the clip, for browsers that cannot play or seek in the original. Raises FanFerError."""
-    target = folder / PLAYABLE
-    if exists(target):
-        return target
-    video = Video(folder / VIDEO)
-    first = _shrunk(video.read([0])[0])
-    try:
-        with (
-            atomic_write(target) as temporary,
-            Mp4Writer(temporary, (first.shape[1], first.shape[0]), video.fps, folder / VIDEO) as writer,
-        ):
-            for frame in video:
-                writer.write(_shrunk(frame.image), frame.time)
-    except av.FFmpegError as error:
-        raise VideoError(f"no playable copy could be written ({first_line(error)})") from None
-    return target
-
-
-def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At most PLAYABLE_SIDE pixels long."""
-    scale = min(1.0, PLAYABLE_SIDE / max(image.shape[:2]))
-    size = (round(scale * image.shape[1]), round(scale * image.shape[0]))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        _write_files(made / str(number), prediction, made / FACES if task.pictures else None)
+    if task.pictures:
+        height, width = Video(path).read([0])[0].shape[:2]
+        networks = [
+            {"name": network, "variants": [asdict(variant) for variant in compare(prediction)]}
+            for network, prediction in zip(names, predictions, strict=True)
+        ]
+        write_json(made / VIEW, {"width": width, "height": height, "networks": networks})
+    return first.frames_total
 
 
 def _save_faces(path: Path, prediction: ClipPrediction, folder: Path, report: Progress) -> None:
@@ -137,10 +188,12 @@ def _read_again(path: Path, first: ClipPrediction, recognizer: Recognizer, repor
     return replace(read, model={**read.model, "detector": first.model["detector"]})
 
 
-def _write_files(folder: Path, prediction: ClipPrediction, faces: Path) -> None:
-    """The files that ``fan-fer predict`` writes with --json, --csv and --plot."""
+def _write_files(folder: Path, prediction: ClipPrediction, faces: Path | None) -> None:
+    """The files that ``fan-fer predict`` writes with --json, --csv and, where faces are kept, --plot."""
     folder.mkdir()
     write_text(folder / FILES["json"], clip_json(prediction))
     write_csv(folder / FILES["csv"], [prediction])
-    strip = {index for index in strip_frames(prediction) if index is not None}
-    write_plot(folder / FILES["png"], prediction, {index: read_image(face_file(faces, index)) for index in strip})
+    if faces:
+        strip = {index for index in strip_frames(prediction) if index is not None}
+        pictures = {index: read_image(face_file(faces, index)) for index in strip}
+        write_plot(folder / FILES["png"], prediction, pictures)

@@ -7,9 +7,10 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -54,14 +55,17 @@ def run_tasks(
     workers: int,
     time_limit: float = TIME_LIMIT,
     progress: Callable[..., None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[tuple[Any, Any], None, None]:
     """Does the tasks in ``workers`` processes; gives each with its result, or :class:`Lost`, as they are done.
 
+    tasks: each is asked for when a process is free to do it. Where there is one process, asking may wait.
     workers: 0: this process does them, where nothing is lost and nothing limited.
     start: is called once in each process and gives what does a task there: a function of the task and of ``report``,
         which it calls as it gets on. Tasks, results and start pickle; start may come from the script that runs.
     time_limit: seconds without a report after which a process is ended.
     progress: is called here with the task and what was reported.
+    stop: set by another thread, ends the processes within a second, whatever they do.
 
     A process that dies is replaced, and its task tried once more. Raises what ``start`` or a task raises in its
     process, FanFerError where processes cannot be started, and KeepDying. Processes end with the generator, at once,
@@ -72,14 +76,20 @@ def run_tasks(
         for task in tasks:
             yield task, do(task, partial(progress or _silent, task))
         return
-    waiting = deque((task, 1) for task in tasks)
-    crew = [_Worker(start) for _ in range(min(workers, len(waiting)))]
-    deaths = 0
+    new, again = ((task, 1) for task in tasks), deque[tuple[Any, int]]()
+    crew = [_Worker(start) for _ in range(min(workers, len(tasks)) if isinstance(tasks, Sized) else workers)]
+    deaths, more = 0, bool(crew)
     try:
-        while waiting or any(worker.busy for worker in crew):
+        while True:
             for worker in crew:
-                if worker.ready and not worker.busy and waiting:
-                    worker.give(*waiting.popleft())
+                if worker.ready and not worker.busy:
+                    given = again.popleft() if again else next(new, None)
+                    if given is None:
+                        more = False
+                    else:
+                        worker.give(*given)
+            if (stop and stop.is_set()) or not (more or again or any(worker.busy for worker in crew)):
+                return
             wait([worker.pipe for worker in crew if worker.busy or not worker.ready], CHECKED)
             for place, worker in enumerate(crew):
                 task, attempt = worker.task, worker.attempt
@@ -102,7 +112,7 @@ def run_tasks(
                             f"worker processes keep dying ({how}), the last one while at work on {task}"
                         ) from None
                     if attempt < ATTEMPTS:
-                        waiting.appendleft((task, attempt + 1))
+                        again.appendleft((task, attempt + 1))
                     else:
                         memory = "; perhaps memory ran out" if how == "SIGKILL" else ""
                         yield task, Lost(f"its process died ({how}), {attempt} times{memory}")

@@ -19,13 +19,28 @@ from fan_fer.cli import (
     predict,
     predict_many,
     prepare,
+    serve,
     table,
     train,
     weights,
 )
 from fan_fer.cli.outcome import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, complain, show_warnings
 
-COMMANDS = (predict, predict_many, features, live, app, prepare, train, evaluate, compare, table, export, weights)
+COMMANDS = (
+    predict,
+    predict_many,
+    features,
+    live,
+    app,
+    serve,
+    prepare,
+    train,
+    evaluate,
+    compare,
+    table,
+    export,
+    weights,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

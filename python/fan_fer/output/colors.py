@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-BLUE, ORANGE, INK, FAINT, GAP = "#3b75af", "#ef8636", "#22262b", "#8b929a", "#eceef0"
+BLUE, ORANGE, INK, FAINT, GAP = "#3b75af", "#dc7414", "#22262b", "#8b929a", "#eceef0"
 COLORS = {
     "Angry": "#c8452c", "Disgust": "#6f8f2f", "Fear": "#8a5aa6", "Happy": "#f2c14b", "Neutral": "#d3d6da",
     "Sad": "#2f5d8c", "Surprise": "#4fb6c6", "Contempt": "#9b6b43",
 }  # fmt: skip
 OTHERS = ("#e377c2", "#17202a", "#bcbd22", "#7f7f7f")  # classes of another name, in turn; then those left of the above
-TRACK_COLORS = ("#ef8636", "#3b75af", "#4f9d4f", "#c5393a", "#8d69b8", "#d9a800", "#46a8a8", "#d57bbd")
+TRACK_COLORS = (ORANGE, BLUE, "#4f9d4f", "#c5393a", "#8d69b8", "#d9a800", "#46a8a8", "#d57bbd")
 
 
 def class_colors(classes: Iterable[str]) -> dict[str, str]:

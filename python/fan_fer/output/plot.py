@@ -132,7 +132,7 @@ def _draw_weights(axes: Axes, prediction: ClipPrediction, marks: Mapping[int, in
         # Blue as a line in front of the filled orange: both can be read where they cross.
         for values, color, label in series:
             if color == ORANGE:
-                axes.stairs(values, edges, fill=True, color=color, alpha=0.85, lw=0, label=label)
+                axes.stairs(values, edges, fill=True, color=color, lw=0, label=label)
             else:
                 axes.stairs(values, edges, baseline=None, color=color, lw=1.3, label=label, zorder=3)
     if prediction.frames_with_face > 1:

@@ -216,6 +216,68 @@ def test_clip_is_read_and_its_frames_are_shown(read, tmp_path: Path) -> None:
     until(page, "(url) => fetch(url).then((a) => a.status === 404)", base)
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_segments_stand_above_the_timeline(open_page, clip: Path, width: int, scheme: str) -> None:
+    page = open_page(width=width, scheme=scheme)
+    parts = [("Sad", 0, 9, 0.93), ("Happy", 10, 20, 0.99), ("Neutral", 21, 23, 0.5)]
+
+    def answer(route: sync_api.Route) -> None:
+        prediction = route.fetch().json()
+        times = [frame["time"] for frame in prediction["frames"]]
+        prediction["segments"] = [
+            {
+                "label": label,
+                "first": first,
+                "last": last,
+                "confidence": share,
+                "start": times[first],
+                "end": times[last],
+            }
+            for label, first, last, share in parts
+        ]
+        route.fulfill(json=prediction)
+
+    page.route("**/files/0/json", answer)
+    page.set_input_files("#file", clip)
+    page.wait_for_selector("#segments:not([hidden])", timeout=WAIT)
+    picture(page, f"segments-{width}-{scheme}")
+    assert wide(page) <= 0
+    assert page.locator("#segments span").all_inner_texts() == ["Sad 93 %", "Happy 99 %", "Neutral 50 %"]
+    assert page.locator("#parts button").all_inner_texts() == [
+        "Sad 93 %, 0.0 to 0.8 s",
+        "Happy 99 %, 0.8 to 1.7 s",
+        "Neutral 50 %, 1.8 to 1.9 s",
+    ]
+    band, line = page.locator("#segments").bounding_box(), page.locator("#weights").bounding_box()
+    assert band["y"] + band["height"] <= line["y"]
+    boxes = [page.locator("#segments span").nth(place).bounding_box() for place in range(3)]
+    for box, (_, first, last, _) in zip(boxes, parts, strict=True):
+        assert box["x"] - line["x"] == pytest.approx(first / 24 * line["width"], abs=1.5)
+        assert box["width"] == pytest.approx((last + 1 - first) / 24 * line["width"], abs=1.5)
+    page.locator("#segments span").nth(1).click()
+    assert page.inner_text("#frame-title") == "Frame 10 of 24"
+    page.focus("#parts button:last-child")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#frame-title") == "Frame 21 of 24"
+
+
+@pytest.mark.parametrize("segments", [None, []])
+def test_without_segments_there_is_no_band(open_page, clip: Path, segments: list | None) -> None:
+    page = open_page()
+
+    def answer(route: sync_api.Route) -> None:
+        prediction = route.fetch().json()
+        prediction.pop("segments", None)
+        route.fulfill(json=prediction if segments is None else {**prediction, "segments": segments})
+
+    page.route("**/files/0/json", answer)
+    page.set_input_files("#file", clip)
+    page.wait_for_selector("#result:not([hidden])", timeout=WAIT)
+    assert page.is_hidden("#segments")
+    assert page.is_hidden("#parts")
+    assert page.inner_text("#label")
+
+
 def test_keyboard_alone(read) -> None:
     page = read(width=390, height=844, scheme="dark")
     picture(page, "phone-dark")
@@ -266,6 +328,15 @@ def test_start_fits_and_says_what_was_wrong(open_page, tmp_path: Path, width: in
     bad.write_bytes(b"")
     page.set_input_files("#file", bad)
     until(page, "document.querySelector('#error').textContent.includes('is empty')")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_what_can_be_asked_fits(open_page, address: str, width: int, scheme: str) -> None:
+    page = open_page(width=width, scheme=scheme)
+    page.goto(f"{address}docs")
+    assert page.locator("h2", has_text="POST /v1/clips").count() == 2
+    assert wide(page) <= 0
+    picture(page, f"docs-{width}-{scheme}")
 
 
 def test_clip_without_a_face(open_page, clips: Path) -> None:

@@ -1,122 +1,44 @@
-"""The server of `fan-fer app`: uploads, limits, one clip at a time, nothing kept, and who may ask."""
+"""The server of `fan-fer serve` and `fan-fer app`: uploads, limits, what is kept and for how long, and who may ask."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from fan_fer import FrameAttentionNetwork, recognizer
-from fan_fer.app import desk, uploads
+from fan_fer import recognizer
+from fan_fer.app import operations, reading, uploads
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits
-from fan_fer.attention.weights import ModelCard
 from fan_fer.base.errors import one_line
 from fan_fer.cli.main import main
-from fan_fer.recognizer import Recognizer
 
-from ..fakes import PREPROCESSING, SquareDetector, assert_one_error, make_clip, names, write_video
+from ..fakes import SquareDetector, assert_one_error, make_clip, names, write_video
 from ..odd_paths import FOREIGN
 from ..video.made import video, with_sound
-
-testclient = pytest.importorskip("starlette.testclient", reason="no Starlette: pip install 'fan_ext[test]'")
-from fan_fer.app import server  # noqa: E402  (needs Starlette)
-from fan_fer.app.server import make_app  # noqa: E402
-
-ADDRESS = "http://127.0.0.1:8350"
-LIMITS = Limits(minutes=0.5, megabytes=1)
-
-
-def make_recognizer(variant: str = "fan", name: str = "random") -> Recognizer:
-    torch.manual_seed(0)
-    card = ModelCard(variant, PREPROCESSING)
-    network = FrameAttentionNetwork(variant)
-    return Recognizer(network, card, weights_file=f"{name}.safetensors", detector=SquareDetector())
-
-
-@pytest.fixture(scope="module")
-def recognizers() -> list[Recognizer]:
-    return [make_recognizer(), make_recognizer("self", "other")]
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_video(tmp_path / "clip.mp4", [[(10 + i, 10, 30)] for i in range(6)] + [[]])
-
-
-class Hold(SquareDetector):
-    """Finds squares once it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun, self.go = threading.Event(), threading.Event()
-
-    def detect(self, image: np.ndarray) -> list:
-        self.begun.set()
-        assert self.go.wait(30)
-        return super().detect(image)
-
-
-@pytest.fixture
-def serve(recognizers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
-    """Starts a server; at the end no file of it is left."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(desk.tempfile, "tempdir", str(temporary))
-    clients = []
-
-    def serve(use=None, limits: Limits = LIMITS, **options):
-        client = testclient.TestClient(make_app(use or recognizers[:1], limits, **options), base_url=ADDRESS)
-        clients.append(client)
-        client.folder = temporary
-        return client.__enter__()
-
-    yield serve
-    for client in clients:
-        client.__exit__(None, None, None)
-    assert names(temporary) == []
-
-
-def upload(client, content: bytes | Path, name: str = "clip.mp4"):
-    body = content.read_bytes() if isinstance(content, Path) else content
-    return client.post("/api/clips", params={"name": name}, content=body)
-
-
-def until(client, id: str, *states: str) -> dict:
-    end = time.monotonic() + 60
-    while (status := client.get(f"/api/clips/{id}").json())["state"] not in states:
-        assert time.monotonic() < end, status
-        time.sleep(0.01)
-    return status
-
-
-def kept(client) -> list[Path]:
-    """Everything that lies in the clips' folders."""
-    return list(client.folder.glob("fan-fer-app-*/*"))
-
+from .servers import ADDRESS, Hold, kept, make_recognizer, until, upload
 
 # Reading
 
 
 def test_names_that_are_no_text(serve, clip: Path) -> None:
     client = serve([make_recognizer(name=FOREIGN)], example=clip.rename(clip.with_name(f"{FOREIGN}.mp4")))
-    assert client.get("/api/about").json()["networks"] == [one_line(FOREIGN)]
-    shutil.rmtree(next(client.folder.iterdir()))  # as systems tidy up
-    answer = client.post("/api/example")
+    assert client.get("/v1/about").json()["networks"] == [one_line(FOREIGN)]
+    shutil.rmtree(client.folder)  # as systems tidy up
+    answer = client.post("/v1/example")
     assert (answer.status_code, answer.json()["name"]) == (201, "z .mp4")
-    base = f"/api/clips/{answer.json()['id']}"
+    base = f"/v1/clips/{answer.json()['id']}"
     assert until(client, answer.json()["id"], "done", "failed")["state"] == "done"
-    (network,) = client.get(f"{base}/result").json()["networks"]
-    assert network["prediction"]["weights_file"] == f"{FOREIGN}.safetensors"
+    assert client.get(f"{base}/result").json()["weights_file"] == f"{FOREIGN}.safetensors"
     for kind in ("json", "csv", "png"):
         assert client.get(f"{base}/files/0/{kind}").status_code == 200
 
@@ -126,12 +48,12 @@ def test_clip_from_upload_to_deletion(serve, clip: Path) -> None:
     answer = upload(client, clip, "../../etc/my clip.mp4")
     assert answer.status_code == 201
     assert answer.json()["name"] == "my clip.mp4"
-    base = f"/api/clips/{answer.json()['id']}"
+    base = f"/v1/clips/{answer.json()['id']}"
     assert until(client, answer.json()["id"], "done", "failed")["state"] == "done"
-    result = client.get(f"{base}/result").json()
-    assert (result["width"], result["height"]) == (96, 64)
-    (network,) = result["networks"]
-    prediction = network["prediction"]
+    view = client.get(f"{base}/view").json()
+    assert (view["width"], view["height"]) == (96, 64)
+    assert [(network["name"], len(network["variants"])) for network in view["networks"]] == [("random", 3)]
+    prediction = client.get(f"{base}/result").json()
     assert (prediction["video"], prediction["frames_total"], prediction["frames_with_face"]) == ("my clip.mp4", 7, 6)
 
     files = {kind: client.get(f"{base}/files/0/{kind}") for kind in ("json", "csv", "png")}
@@ -154,18 +76,16 @@ def test_networks_read_the_same_faces(serve, recognizers, clip: Path) -> None:
     client = serve(recognizers)
     base = upload(client, clip).json()["id"]
     assert until(client, base, "done", "failed")["state"] == "done"
-    first, second = client.get(f"/api/clips/{base}/result").json()["networks"]
-    assert (first["name"], second["name"]) == ("random", "other")
-    for one, other in zip(first["prediction"]["frames"], second["prediction"]["frames"], strict=True):
+    view = client.get(f"/v1/clips/{base}/view").json()
+    assert [network["name"] for network in view["networks"]] == ["random", "other"]
+    first, second = (client.get(f"/v1/clips/{base}/files/{number}/json").json() for number in range(2))
+    for one, other in zip(first["frames"], second["frames"], strict=True):
         assert (one["index"], one["time"], one["box"]) == (other["index"], other["time"], other["box"])
     # Each is what it would have said alone.
-    assert first["prediction"]["probabilities"] == recognizers[0].predict(clip).to_dict()["probabilities"]
+    assert first["probabilities"] == recognizers[0].predict(clip).to_dict()["probabilities"]
     alone = recognizers[1].predict(clip)
-    assert second["prediction"]["probabilities"] == pytest.approx(dict(alone.probabilities), abs=1e-5)
-    assert [f["weight"] for f in second["prediction"]["frames"][:6]] == pytest.approx(
-        [f.weight for f in alone.frames[:6]], abs=1e-5
-    )
-    assert client.get(f"/api/clips/{base}/files/1/json").json() == second["prediction"]
+    assert second["probabilities"] == pytest.approx(dict(alone.probabilities), abs=1e-5)
+    assert [f["weight"] for f in second["frames"][:6]] == pytest.approx([f.weight for f in alone.frames[:6]], abs=1e-5)
 
 
 def test_variants() -> None:
@@ -186,12 +106,14 @@ def test_second_clip_waits_and_cancelling_frees_the_line(serve, clip: Path) -> N
     client = serve([waiting])
     first, second = (upload(client, clip).json()["id"] for _ in range(2))
     assert detector.begun.wait(30)
-    assert client.get(f"/api/clips/{first}").json()["state"] == "reading"
-    assert client.get(f"/api/clips/{second}").json() == {"name": "clip.mp4", "state": "waiting", "ahead": 1}
-    assert client.post(f"/api/clips/{first}/discard").status_code == 204
+    assert client.get(f"/v1/clips/{first}").json()["state"] == "reading"
+    waits = {"id": second, "name": "clip.mp4", "state": "waiting", "ahead": 1}
+    assert client.get(f"/v1/clips/{second}").json() == waits
+    assert client.get(f"/v1/clips/{second}/result").status_code == 409
+    assert client.post(f"/v1/clips/{first}/discard").status_code == 204
     detector.go.set()
     assert until(client, second, "done", "failed")["state"] == "done"
-    assert len(kept(client)) == 1
+    assert names(client.folder) == [second]
 
 
 # What is refused
@@ -202,6 +124,18 @@ def test_second_clip_waits_and_cancelling_frees_the_line(serve, clip: Path) -> N
     [
         (b"", "x.mp4: the file is empty; an mp4, mov, webm or avi file is wanted"),
         (b"#EXTM3U\n/etc/passwd\n", "x.mp4: not a video; an mp4, mov, webm or avi file is wanted"),
+    ],
+)
+def test_what_does_not_begin_as_a_video_is_not_taken(serve, content: bytes, message: str) -> None:
+    client = serve()
+    answer = upload(client, content, "x.mp4")
+    assert (answer.status_code, answer.json()["error"]) == (422, message)
+    assert names(client.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
         (b"\x00\x00\x00\x18ftypisom" + bytes(100), "x.mp4: not a video, or a damaged one"),
         (
             video().replace(b"avc1", b"evc1"),
@@ -210,11 +144,13 @@ def test_second_clip_waits_and_cancelling_frees_the_line(serve, clip: Path) -> N
         (with_sound(video(images=1), "mp4", 1), "x.mp4: no video in it, only sound and a cover picture"),
     ],
 )
-def test_what_is_no_video(serve, content: bytes, message: str) -> None:
+def test_what_is_no_video_fails_where_it_is_read(serve, content: bytes, message: str) -> None:
     client = serve()
-    answer = upload(client, content, "x.mp4")
-    assert answer.status_code == 422
-    assert answer.json()["error"].startswith(message)
+    id = upload(client, content, "x.mp4").json()["id"]
+    status = until(client, id, "done", "failed")
+    assert status["error"].startswith(message)
+    answer = client.get(f"/v1/clips/{id}/result")
+    assert (answer.status_code, answer.json()["error"]) == (422, status["error"])
     assert kept(client) == []
 
 
@@ -231,9 +167,9 @@ def test_no_face(serve, clip: Path, tmp_path: Path) -> None:
 def test_too_long_is_known_before_the_work(serve, tmp_path: Path) -> None:
     long = write_video(tmp_path / "long.avi", [[(10, 10, 30)]] * 32, fps=1)
     client = serve()
-    answer = upload(client, long, "long.avi")
-    assert answer.status_code == 413
-    assert "long.avi: lasts 32 seconds; at most 30 seconds are taken" in answer.json()["error"]
+    status = until(client, upload(client, long, "long.avi").json()["id"], "done", "failed")
+    assert "long.avi: lasts 32 seconds; at most 30 seconds are taken" in status["error"]
+    assert status["state"] == "failed"
     assert kept(client) == []
 
 
@@ -242,7 +178,7 @@ def test_a_quick_clip_is_as_long_as_it_lasts(serve, tmp_path: Path) -> None:
     quick = write_video(tmp_path / "quick.mp4", [[(10, 10, 30)]] * 230, fps=240)
     id = upload(client, quick, "quick.mp4").json()["id"]
     assert until(client, id, "done", "failed")["state"] == "done"
-    assert client.get("/api/about").json()["longest"] == "1 seconds"
+    assert client.get("/v1/about").json()["longest"] == "1 seconds"
 
 
 def test_too_large(serve) -> None:
@@ -254,26 +190,32 @@ def test_too_large(serve) -> None:
         for _ in range(11):
             yield bytes(100_000)
 
-    answer = client.post("/api/clips", params={"name": "x"}, content=unannounced())
+    answer = client.post("/v1/clips", params={"name": "x"}, content=unannounced())
     assert answer.status_code == 413
     assert kept(client) == []
 
 
-def test_too_many(serve, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
-    monkeypatch.setattr(desk, "MOST_CLIPS", 1)
-    client = serve()
-    assert upload(client, clip).status_code == 201
+def test_too_many(serve, clip: Path) -> None:
+    waiting = make_recognizer()
+    waiting._detector = detector = Hold()
+    client = serve([waiting], Limits(0.5, 1, clips=2))
+    first, second = (upload(client, clip).json()["id"] for _ in range(2))
     answer = upload(client, clip)
-    assert answer.status_code == 422
-    assert "other pages hold 1 clip already, and no more fit" in answer.json()["error"]
+    assert answer.status_code == 429
+    assert re.match(r"2 clips wait already, and no more are taken; try again in \d+ seconds", answer.json()["error"])
+    assert int(answer.headers["retry-after"]) >= 1
+    detector.go.set()
+    assert until(client, first, "done")
+    assert until(client, second, "done")
+    assert upload(client, clip).status_code == 201  # those that are read do not count
 
 
 def test_a_defect_fails_one_clip(serve, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve()
     with monkeypatch.context() as patch:
-        patch.setattr(desk, "read_clip", lambda *arguments: 1 / 0)
+        patch.setattr(reading, "read_clip", lambda *arguments: 1 / 0)
         status = until(client, upload(client, clip).json()["id"], "done", "failed")
-    assert status["error"] == "clip.mp4: could not be read (division by zero)"
+    assert status["error"] == "clip.mp4: could not be read (ZeroDivisionError: division by zero)"
     assert until(client, upload(client, clip).json()["id"], "done", "failed")["state"] == "done"
 
 
@@ -291,7 +233,7 @@ def test_names_are_only_shown(name: str, shown: str) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8350", "127.0.0.1.evil.example", ""])
 def test_other_hosts_are_refused(serve, host: str) -> None:
     client = serve()
-    for path in ("/", "/api/about", "/static/app.js"):
+    for path in ("/", "/v1/about", "/static/app.js", "/docs"):
         assert client.get(path, headers={"host": host}).status_code == 400
         assert client.get(path, headers={"host": "localhost:8350"}).status_code == 200
 
@@ -299,9 +241,9 @@ def test_other_hosts_are_refused(serve, host: str) -> None:
 def test_other_pages_cannot_upload(serve, clip: Path) -> None:
     client = serve()
     for origin in ("http://evil.example", "null", "http://127.0.0.1:9"):
-        answer = client.post("/api/clips", content=clip.read_bytes(), headers={"origin": origin})
+        answer = client.post("/v1/clips", content=clip.read_bytes(), headers={"origin": origin})
         assert answer.status_code == 403
-    assert client.post("/api/clips", content=clip.read_bytes(), headers={"origin": ADDRESS}).status_code == 201
+    assert client.post("/v1/clips", content=clip.read_bytes(), headers={"origin": ADDRESS}).status_code == 201
 
 
 def test_no_way_out_of_the_folders(serve, clip: Path) -> None:
@@ -312,17 +254,17 @@ def test_no_way_out_of_the_folders(serve, clip: Path) -> None:
         "/static/../server.py",
         "/static/%2e%2e/server.py",
         "/static/..%2fserver.py",
-        f"/api/clips/{id}/files/0/..%2f..%2fclip",
-        f"/api/clips/{id}/files/0/clip",
-        f"/api/clips/{id}/faces/..%2f..%2fclip",
-        "/api/clips/..%2f..",
+        f"/v1/clips/{id}/files/0/..%2f..%2fclip",
+        f"/v1/clips/{id}/files/0/clip",
+        f"/v1/clips/{id}/faces/..%2f..%2fclip",
+        "/v1/clips/..%2f..",
     ):
         assert client.get(path).status_code == 404, path
 
 
 def test_page_asks_nothing_of_others(serve) -> None:
     client = serve()
-    page = client.get("/")
+    page = serve(page=True).get("/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert page.headers["cache-control"] == "no-store"
     for name in ("app.js", "app.css", "player.js", "timeline.js", "camera.js", "drawing.js", "favicon.svg"):
@@ -335,7 +277,7 @@ def test_page_asks_nothing_of_others(serve) -> None:
     ("asked", "looks"),
     [
         ("video", "_media_type"),
-        ("playable", "write_playable"),
+        ("playable", "playable_copy"),
         ("faces/5", "face_file"),
         ("files/0/json", "is_file"),
         ("files/0/csv", "is_file"),
@@ -348,18 +290,18 @@ def test_clip_that_is_thrown_away_while_its_files_are_sent(
     client = serve()
     id = upload(client, clip).json()["id"]
     assert until(client, id, "done", "failed")["state"] == "done"
-    before = client.get(f"/api/clips/{id}/{asked}")
-    look = getattr(server, looks)
+    before = client.get(f"/v1/clips/{id}/{asked}")
+    look = getattr(operations, looks)
 
     def look_and_leave(*arguments):
-        client.app.state.desk.discard(client.app.state.desk.find(id))
+        client.desk.discard(client.desk.find(id))
         return look(*arguments)
 
-    monkeypatch.setattr(server, looks, look_and_leave)
-    answer = client.get(f"/api/clips/{id}/{asked}")
+    monkeypatch.setattr(operations, looks, look_and_leave)
+    answer = client.get(f"/v1/clips/{id}/{asked}")
     assert (answer.status_code, answer.content) == (200, before.content)
     assert kept(client) == []
-    assert client.get(f"/api/clips/{id}/{asked}").status_code == 404
+    assert client.get(f"/v1/clips/{id}/{asked}").status_code == 404
 
 
 def test_clip_that_is_thrown_away_just_before_its_files_are_asked_for(
@@ -368,24 +310,24 @@ def test_clip_that_is_thrown_away_just_before_its_files_are_asked_for(
     client = serve()
     id = upload(client, clip).json()["id"]
     assert until(client, id, "done", "failed")["state"] == "done"
-    gone = client.app.state.desk.find(id)
-    client.app.state.desk.discard(gone)
-    monkeypatch.setattr(client.app.state.desk, "find", lambda id: gone)
-    assert client.get(f"/api/clips/{id}/video").status_code == 404
+    gone = client.desk.find(id)
+    client.desk.discard(gone)
+    monkeypatch.setattr(client.desk, "find", lambda id: gone)
+    assert client.get(f"/v1/clips/{id}/video").status_code == 404
 
 
 def test_clip_of_a_page_that_is_gone_expires(serve, clip: Path) -> None:
-    client = serve(expires_after=2)  # longer than a busy machine may hold up a request
+    client = serve(keep=2)  # longer than a busy machine may hold up a request
     id = upload(client, clip).json()["id"]
     end = time.monotonic() + 3.5
     while time.monotonic() < end:  # signs of life keep it
-        assert client.get(f"/api/clips/{id}").status_code == 200
+        assert client.get(f"/v1/clips/{id}").status_code == 200
         time.sleep(0.05)
     end = time.monotonic() + 20
     while kept(client):
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert client.get(f"/api/clips/{id}").status_code == 404
+    assert client.get(f"/v1/clips/{id}").status_code == 404
 
 
 def test_server_that_ends_while_it_reads_leaves_nothing(serve, clip: Path) -> None:

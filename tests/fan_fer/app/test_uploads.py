@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from fan_fer.app.reading import VIDEO, write_playable
+from fan_fer.app.playable import playable_copy
 from fan_fer.app.uploads import Limits, TooLarge, check_upload, span
 from fan_fer.video.decoding import Video
 
@@ -80,7 +80,7 @@ def test_what_the_limit_takes(tmp_path: Path, make: tuple) -> None:
 def test_what_the_limit_refuses_and_why(tmp_path: Path, seconds: str, make) -> None:
     path = tmp_path / "clip.webm"
     path.write_bytes(make(path))
-    words = rf"^b\.webm: lasts {seconds} seconds; at most 1 seconds are taken \(fan-fer app --max-minutes\)$"
+    words = rf"^b\.webm: lasts {seconds} seconds; at most 1 seconds are taken \(--max-minutes\)$"
     with pytest.raises(TooLarge, match=words):
         check_upload(path, "b.webm", SECOND)
 
@@ -98,9 +98,9 @@ def test_times_in_words() -> None:
 
 
 def test_the_playable_copy_lies_as_the_clip_does(tmp_path: Path) -> None:
-    turn(write_video(tmp_path / "phone.mp4", [[(10, 10, 20)]] * 4)).rename(tmp_path / VIDEO)
-    copy = [frame.image for frame in Video(write_playable(tmp_path))]
-    images = [frame.image for frame in Video(tmp_path / VIDEO)]
+    clip = turn(write_video(tmp_path / "phone.mp4", [[(10, 10, 20)]] * 4))
+    copy = [frame.image for frame in Video(playable_copy(clip, tmp_path, 0))]
+    images = [frame.image for frame in Video(clip)]
     assert len(copy) == len(images) == 4
     assert copy[0].shape == images[0].shape == (96, 64, 3)
     assert np.abs(copy[0].astype(int) - images[0]).mean() < 8
@@ -111,8 +111,8 @@ def test_the_playable_copy_has_square_pixels_and_one_shape(tmp_path: Path) -> No
         video("mpegts", images=6, sample_aspect_ratio=Fraction(2)),
         video("mpegts", images=[quadrants(160, 96)] * 6),
     ]
-    (tmp_path / VIDEO).write_bytes(b"".join(parts))
-    copy = [frame.image for frame in Video(write_playable(tmp_path))]
+    (tmp_path / "clip").write_bytes(b"".join(parts))
+    copy = [frame.image for frame in Video(playable_copy(tmp_path / "clip", tmp_path, 0))]
     assert {image.shape for image in copy} == {(96, 320, 3)}
     left = round((320 - 96 * 96 / 160) / 2)
     assert corners(copy[0]) == corners(copy[11][:, left:-left]) == corners(quadrants())

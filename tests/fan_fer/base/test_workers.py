@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,32 @@ def test_a_process_that_dies_or_hangs_costs_its_task_alone() -> None:
         "exit": "its process died (exit code 3), 2 times",
         "hang": "got no further for 1 seconds, the time limit, and was given up",
     }
+
+
+def test_tasks_may_come_as_they_are_wanted() -> None:
+    begun: list[str] = []
+
+    def tasks() -> Iterator[str]:
+        for name in ("a", "SIGKILL", "c"):
+            begun.append(name)
+            yield name
+
+    results = run_tasks(start(act), tasks(), 1)
+    assert begun == []
+    assert next(results) == ("a", "A")
+    assert begun == ["a"]
+    task, lost = next(results)
+    assert (task, isinstance(lost, Lost)) == ("SIGKILL", True)
+    assert begun == ["a", "SIGKILL"]
+    assert list(results) == [("c", "C")]
+
+
+def test_another_thread_can_stop_it_whatever_is_being_done() -> None:
+    stop = threading.Event()
+    threading.Timer(3.0, stop.set).start()
+    begin = time.monotonic()
+    assert list(run_tasks(start(act), ["hang", "a"], 1, stop=stop)) == []
+    assert time.monotonic() - begin < 30
 
 
 def test_a_death_that_does_not_come_again_costs_nothing(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_every_length_makes_a_picture(tmp_path: Path, frames: int, video: str | 
     write_plot(tmp_path / "plot.png", clip, faces_for(clip))
     image = cv2.imread(str(tmp_path / "plot.png"))
     assert image.shape[1] > 1500
-    orange = np.abs(image.astype(int) - (54, 134, 239)).max(axis=-1) < 45
+    orange = np.abs(image.astype(int) - (20, 116, 220)).max(axis=-1) < 45
     assert orange.sum() > 500
     assert names(tmp_path) == ["plot.png"]
 

@@ -45,7 +45,7 @@ function restart() {
   if (job) {
     clearTimeout(job.timer);
     job.upload?.abort();
-    if (job.id) fetch(`/api/clips/${job.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+    if (job.id) fetch(`/v1/clips/${job.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
   }
   player?.close();
   job = result = player = null;
@@ -65,7 +65,7 @@ async function give(file, name) {
   request.upload.onprogress = (event) => mine === job && progress("upload", event.loaded, event.total);
   request.onload = () => mine === job && admitted(mine, request.status, request.responseText);
   request.onerror = () => mine === job && stop("The server does not answer. Is fan-fer app still running?");
-  request.open("POST", `/api/clips?name=${encodeURIComponent(name)}`);
+  request.open("POST", `/v1/clips?pictures=true&name=${encodeURIComponent(name)}`);
   request.send(file);
 }
 
@@ -74,7 +74,7 @@ async function tryExample() {
   const mine = begin("Example");
   progress("upload", 0, null);
   try {
-    const answer = await fetch("/api/example", { method: "POST" });
+    const answer = await fetch("/v1/example", { method: "POST" });
     const text = await answer.text();
     if (mine === job) admitted(mine, answer.status, text);
   } catch {
@@ -115,7 +115,7 @@ function stop(message) {
 async function poll(mine) {
   let wait = 300;
   try {
-    const answer = await fetch(`/api/clips/${mine.id}`);
+    const answer = await fetch(`/v1/clips/${mine.id}`);
     if (mine !== job) return;
     const state = await answer.json().catch(() => ({}));
     if (mine !== job) return;
@@ -174,8 +174,11 @@ function drawStages(stage, finished) {
 }
 
 async function present(mine) {
-  const answer = await fetch(`/api/clips/${mine.id}/result`);
-  const loaded = await answer.json();
+  const base = `/v1/clips/${mine.id}`;
+  const get = async (path) => (await fetch(`${base}/${path}`)).json();
+  const loaded = await get("view");
+  const predictions = await Promise.all(loaded.networks.map((_, index) => get(`files/${index}/json`)));
+  loaded.networks.forEach((read, index) => (read.prediction = predictions[index]));
   if (mine !== job) return;
   result = loaded;
   network = 0;
@@ -186,7 +189,7 @@ async function present(mine) {
   );
   $("network-field").hidden = result.networks.length < 2;
   $("unplayable").hidden = true;
-  player = new Player($("video"), $("overlay"), `/api/clips/${mine.id}`, result, (index) => select(index, false));
+  player = new Player($("video"), $("overlay"), base, result, (index) => select(index, false));
   timeline ??= new Timeline($("timeline"), { weights: $("weights"), strip: $("strip"), readings: $("readings"), playhead: $("playhead") }, (index) => select(index, true));
   drawNetwork();
   $("clip").focus({ preventScroll: true });
@@ -197,7 +200,7 @@ async function present(mine) {
 
 function drawNetwork() {
   const { prediction, variants } = result.networks[network];
-  const base = `/api/clips/${job.id}`;
+  const base = `/v1/clips/${job.id}`;
   $("clip").textContent = prediction.video;
   document.title = `${prediction.label} · ${prediction.video}`;
   $("label").textContent = `${prediction.label} ${percent(prediction.probabilities[prediction.label])}`;
@@ -228,9 +231,50 @@ function drawNetwork() {
       return button;
     }),
   );
+  drawSegments(prediction);
   drawVariants(variants);
   player.load(prediction);
   select(current >= 0 ? current : heaviest[0].index, true);
+}
+
+// Where the reading changes: a band above the timeline, and the same as buttons for the keyboard.
+function drawSegments({ segments = [], frames }) {
+  const several = segments.length > 1;
+  $("segments").hidden = $("parts").hidden = !several;
+  if (!several) return;
+  const begin = frames[0].index;
+  const name = ({ label, confidence }) => `${label ?? "Not sure"} ${percent(confidence)}`;
+  const color = ({ label }) => about.colors[label] ?? "#eceef0";
+  $("segments").replaceChildren(
+    ...segments.map((part) => {
+      const span = element("span", { textContent: name(part), title: `${name(part)}, ${times(part)}` });
+      span.style.left = `${(100 * (part.first - begin)) / frames.length}%`;
+      span.style.width = `${(100 * (part.last + 1 - part.first)) / frames.length}%`;
+      span.style.background = color(part);
+      span.style.color = dark(color(part)) ? "#fff" : "#22262b";
+      span.addEventListener("click", () => select(part.first - begin, true));
+      return span;
+    }),
+  );
+  $("parts").replaceChildren(
+    "The reading changes:",
+    ...segments.map((part) => {
+      const key = element("i");
+      key.style.background = color(part);
+      const button = element("button", { type: "button" }, key, `${name(part)}, ${times(part)}`);
+      button.addEventListener("click", () => select(part.first - begin, true));
+      return button;
+    }),
+  );
+}
+
+const times = ({ start, end }) => `${start.toFixed(1)} to ${end.toFixed(1)} s`;
+
+// Whether white can be read on "#rrggbb".
+function dark(color) {
+  const parts = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16) / 255);
+  const linear = parts.map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.22;
 }
 
 // The heaviest frames that are not neighbours of each other: the peaks.
@@ -315,7 +359,7 @@ function drawFrame(frame, prediction) {
   $("no-face").hidden = seen;
   if (seen && (player.paused || performance.now() - latest > 150)) {
     latest = performance.now();
-    $("face").src = `/api/clips/${job.id}/faces/${frame.index}`;
+    $("face").src = `/v1/clips/${job.id}/faces/${frame.index}`;
     $("face").alt = `Face of frame ${frame.index}: ${frame.emotion}`;
   }
   $("emotion").textContent = seen ? `${frame.emotion} ${percent(frame.probabilities[frame.emotion])}` : "No face";
@@ -381,13 +425,13 @@ function listen() {
     if (file && $("camera").hidden) give(file, file.name);
   });
   addEventListener("pagehide", () => {
-    if (job?.id) navigator.sendBeacon(`/api/clips/${job.id}/discard`);
+    if (job?.id) navigator.sendBeacon(`/v1/clips/${job.id}/discard`);
     job?.upload?.abort();
   });
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 }
 
-about = await (await fetch("/api/about")).json();
+about = await (await fetch("/v1/about")).json();
 $("limits").textContent = `mp4, mov, webm or avi · up to ${about.longest} and ${about.max_megabytes} MB`;
 $("example").hidden = !about.example;
 $("record").hidden = !navigator.mediaDevices?.getUserMedia || !window.MediaRecorder;

@@ -115,12 +115,10 @@ export class Timeline {
 
     context.font = "11px system-ui, sans-serif";
     context.fillStyle = style("--orange");
-    context.globalAlpha = 0.9;
     const gap = width / count > 6 ? 1 : 0;
     this.final.forEach((value, index) => {
       if (value !== null) context.fillRect(x(index), y(value), Math.max(width / count - gap, 0.5) + (gap ? 0 : 0.3), y(0) - y(value));
     });
-    context.globalAlpha = 1;
     if (this.alpha) {
       context.strokeStyle = style("--blue");
       context.lineWidth = 2;

@@ -68,6 +68,8 @@ class Recognizer:
 
     The video is decoded once. In every frame all faces are found, followed, cut out and turned into features,
     which are what is kept; who is who, and whose emotion is wanted, is decided at the end.
+
+    min_segment: seconds that a segment lasts at least; may be set to others.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Recognizer:
         self.card = card
         self.weights_file = os.fspath(weights_file)
         self._detector = detector
-        self.min_segment = SHORTEST  # seconds; what changes for less time is no segment
+        self.min_segment = SHORTEST
 
     @property
     def detector(self) -> Detector:

@@ -16,7 +16,7 @@ import pytest
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError
 from fan_fer.base.files import atomic_write, check_writable, write_text
-from fan_fer.output.json_csv import batch_json, clip_json, write_csv
+from fan_fer.output.json_csv import batch_json, clip_json, write_csv, write_frames_parquet
 from fan_fer.prediction import ClipPrediction, tracks_to_dict
 
 from ..fakes import make_clip, names
@@ -127,6 +127,9 @@ def test_a_path_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [clip])
     write_text(tmp_path / "a.json", clip_json(clip))
     assert json.loads((tmp_path / "a.json").read_text("utf-8"))["video"] == clip.video
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow, which writes Parquet, is not installed")
+    write_frames_parquet(tmp_path / "a.parquet", [clip])
+    assert parquet.read_table(tmp_path / "a.parquet").column("video").to_pylist() == ["\\xff.mp4"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

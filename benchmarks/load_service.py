@@ -276,6 +276,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=1, help="without trouble, before the one with")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -291,8 +292,8 @@ def main() -> None:
         ask_until(server, "GET", "/v1/health", (200,))
         read_piece(server, pieces[0])
         before = server.memory()
-        load = run_load(server, pieces, arguments.clients)
-        report("no trouble", load, server, before)
+        for _ in range(arguments.runs):
+            report("no trouble", run_load(server, pieces, arguments.clients), server, before)
         trouble = [
             lambda: kill_reader(server),
             lambda: vanish(server, pieces[0]),
@@ -320,6 +321,8 @@ def report(title: str, load: Load, server: Server, before: float) -> None:
         f"{len(load.seconds) / load.wall:.2f} clips/s; upload to result p50 {cuts[49]:.1f} s, p95 {cuts[94]:.1f} s; "
         f"memory {before:.0f} MB before, {server.memory():.0f} MB after"
     )
+    each = (resident(pid) / 1e6 for pid in (server.process.pid, *server.readers()))
+    print("  memory now of the server and each reader, MB: " + " ".join(f"{value:.0f}" for value in each))
     print("  memory on the way, MB: " + " ".join(f"{value:.0f}" for value in load.memory))
     for line in load.wrong:
         print(f"  {line}")

@@ -114,7 +114,7 @@ def test_commands_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_commands_are_found() -> None:
     found = [arguments for page in PAGES for arguments in commands(page)]
-    assert ["predict", "clips/", "--csv", "frames.csv"] in found
+    assert ["predict", "clips/", "--csv", "frames.csv", "--abstain", "0.8"] in found
     assert ["evaluate", "MODEL", "videos.csv"] in found
     assert ["table", "ckplus/"] in found
     assert any(arguments[0] == "train" and "cuda" in arguments for arguments in found)

@@ -204,7 +204,7 @@ def fill_disk(server: Server, pieces: Sequence[Piece]) -> int:
     taken = []
     for number in range(10_000):
         piece = pieces[number % len(pieces)]
-        code, _, content = server.ask("POST", f"/v1/clips?name={piece.name}&pictures=true", piece.content)
+        code, _, content = server.ask("POST", f"/v1/clips?name={piece.name}", piece.content)
         if code == 507:
             assert b"disk is full" in content, content
             break
@@ -305,10 +305,10 @@ def main() -> None:
         print(f"left on disk after all were deleted: {len(left)} clips")
         print(f"SIGTERM: exit code {server.end()}")
         try:
-            with small_disk(24) as disk:
-                server = Server(command(disk))
+            with small_disk(8) as disk:
+                server = Server([*command(disk), "--max-clips", "1000"])
                 taken = fill_disk(server, pieces)
-                print(f"a disk of 24 MB: full after {taken} clips, all of them read, then goes on")
+                print(f"a disk of 8 MB: full after {taken} clips, all of them read, then goes on")
                 server.end()
         except subprocess.CalledProcessError:
             print("a disk that is full: not tried, as no file system may be mounted here")

@@ -45,6 +45,6 @@ if __name__ == "__main__":
     data, workers, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     networks = Networks(("random",), tuple(EMOTIONS), load)
     desk.PAUSE = 0.5
-    with listen(LOCAL, port) as listener, closing(Desk(networks, Limits(clips=40), workers, 600.0, data)) as opened:
+    with listen(LOCAL, port) as listener, closing(Desk(networks, Limits(clips=1000), workers, 600.0, data)) as opened:
         print(address(listener), flush=True)
         answer(make_app(opened), listener)

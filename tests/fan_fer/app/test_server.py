@@ -133,6 +133,14 @@ def test_what_does_not_begin_as_a_video_is_not_taken(serve, content: bytes, mess
     assert names(client.folder) == []
 
 
+def test_a_form_is_told_what_is_wanted(serve, clip: Path) -> None:
+    client = serve()
+    answer = client.post("/v1/clips?name=x.mp4", files={"file": clip.read_bytes()})
+    wanted = "x.mp4: came in a form; the file itself is wanted as the body (curl --data-binary @FILE)"
+    assert (answer.status_code, answer.json()["error"]) == (422, wanted)
+    assert names(client.folder) == []
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

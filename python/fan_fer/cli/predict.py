@@ -190,6 +190,9 @@ def _plan_outputs(
 
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
+    for option, path in (("--csv", arguments.csv), ("--parquet", arguments.parquet)):
+        if path == STDOUT:
+            raise OutputError(f"{option} -: --json alone goes to standard output; the name of a file is wanted")
     if arguments.parquet:
         need("parquet", f"{arguments.parquet}: writing Parquet")
     files = arguments.json, arguments.csv, arguments.parquet

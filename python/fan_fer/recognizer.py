@@ -52,7 +52,7 @@ def load_recognizer(
 ) -> Recognizer:
     """A recognizer with the network that ships in the package, or with ``weights``.
 
-    weights: a file, or the name of a network that ships, "resnet18" or "face29".
+    weights: a file, or the name of a network that ships, "resnet18".
     device: "cpu", "cuda", "cuda:1" (the second GPU), "mps" (Apple's), or "auto": a GPU where there is one.
     detector: "mtcnn", "yunet:FILE", "scrfd:FILE", "aligned" for clips whose frames are faces already, the name of one
         that an installed package brings, or any object with ``name`` and ``detect(image) -> list[Face]``. A detector

@@ -148,8 +148,8 @@ class Desk:
             waiting = sum(clip.state not in FINISHED for clip in self._clips.values())
             if waiting >= self.limits.clips:
                 seconds = self.metrics.wait()
-                held = f"{waiting} clip{'s' if waiting > 1 else ''}"
-                raise DeskFull(f"{held} wait already, and no more are taken; try again in {seconds} seconds", seconds)
+                held = "1 clip waits" if waiting == 1 else f"{waiting} clips wait"
+                raise DeskFull(f"{held} already, and no more are taken; try again in {seconds} seconds", seconds)
             id = secrets.token_hex(16)
             clip = self._clips[id] = Clip(id, name, self.folder / id, pictures)
         try:

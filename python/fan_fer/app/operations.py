@@ -67,6 +67,8 @@ async def upload(request: Request) -> Response:
     """Takes a video as the request's body. Answers with the clip's id, or what is wrong."""
     name = display_name(request.query_params.get("name", ""))
     desk = _desk(request)
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        raise VideoError(f"{name}: came in a form; the file itself is wanted as the body (curl --data-binary @FILE)")
     length = request.headers.get("content-length", "")
     announced = int(length) if length.isdigit() else 0
     check_size(name, announced, desk.limits)

@@ -22,6 +22,7 @@ import torch
 
 from fan_fer.app.comparison import compare
 from fan_fer.app.uploads import Limits, check_upload, is_full
+from fan_fer.attention.segments import SHORTEST
 from fan_fer.attention.weights import find_weights
 from fan_fer.base.errors import FanFerError, VideoError, fault_line, first_line, one_line
 from fan_fer.base.files import exists, write_text
@@ -50,29 +51,42 @@ class Networks:
     """The networks that read, in order; the first finds the faces. It pickles where ``load`` does.
 
     names: how they are told apart. classes: of all of them. load: loads them, in the process that reads.
+    abstain: the probability below which nothing has a label.
     """
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
     load: Callable[[], Sequence[Recognizer]]
+    abstain: float | None = None
 
 
-def find_networks(weights: Sequence[Path | None], threads: int | None = None, **options: Any) -> Networks:
+def find_networks(
+    weights: Sequence[Path | None],
+    threads: int | None = None,
+    abstain: float | None = None,
+    min_segment: float = SHORTEST,
+    **options: Any,
+) -> Networks:
     """Loads them once, to see whether it can be done. Raises what ``load_recognizer`` does, and DetectorError.
 
     threads: of torch and of OpenCV where they read; None leaves them as they are.
+    abstain, min_segment: as for ``Recognizer``.
     options: as for ``load_recognizer``.
     """
     paths = [find_weights(path) for path in weights]
-    classes = dict.fromkeys(name for recognizer in _load(paths, None, options) for name in recognizer.card.classes)
-    return Networks(network_names(paths), tuple(classes), partial(_load, paths, threads, options))
+    classes = dict.fromkeys(
+        name for recognizer in _load(paths, None, min_segment, options) for name in recognizer.card.classes
+    )
+    return Networks(network_names(paths), tuple(classes), partial(_load, paths, threads, min_segment, options), abstain)
 
 
-def _load(paths: Sequence[Path], threads: int | None, options: dict[str, Any]) -> list[Recognizer]:
+def _load(paths: Sequence[Path], threads: int | None, min_segment: float, options: dict[str, Any]) -> list[Recognizer]:
     if threads is not None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
     recognizers = [load_recognizer(path, **options) for path in paths]
+    for recognizer in recognizers:
+        recognizer.min_segment = min_segment
     _ = recognizers[0].detector  # loaded before the first clip comes
     return recognizers
 
@@ -125,7 +139,7 @@ class Reader:
             shutil.rmtree(made, ignore_errors=True)  # what an earlier attempt left
             check_upload(task.folder / VIDEO, task.name, self._limits)
             made.mkdir()
-            frames = read_clip(task, self._recognizers, self._networks.names, report_wanted)
+            frames = read_clip(task, self._recognizers, self._networks, report_wanted)
         except Exception as error:  # a defect, or a full disk: one clip fails, the others go on
             shutil.rmtree(made, ignore_errors=True)
             known = isinstance(error, FanFerError)
@@ -134,7 +148,7 @@ class Reader:
         return Outcome(frames)
 
 
-def read_clip(task: Task, recognizers: Sequence[Recognizer], names: Sequence[str], report: Progress) -> int:
+def read_clip(task: Task, recognizers: Sequence[Recognizer], networks: Networks, report: Progress) -> int:
     """Reads the video with every network and writes the files; the number of frames.
 
     ``report`` may raise, which ends the work. Raises VideoError where no face is found.
@@ -151,7 +165,11 @@ def read_clip(task: Task, recognizers: Sequence[Recognizer], names: Sequence[str
         report("compare", 0, None)
         predictions.append(_read_again(path, first, recognizer, report))
     predictions = [
-        replace(prediction, video=name, warnings=tuple(line.replace(str(path), name) for line in prediction.warnings))
+        replace(
+            prediction.abstaining(networks.abstain),
+            video=name,
+            warnings=tuple(line.replace(str(path), name) for line in prediction.warnings),
+        )
         for prediction in predictions
     ]
     for number, prediction in enumerate(predictions):
@@ -159,11 +177,11 @@ def read_clip(task: Task, recognizers: Sequence[Recognizer], names: Sequence[str
         _write_files(made / str(number), prediction, made / FACES if task.pictures else None)
     if task.pictures:
         height, width = Video(path).read([0])[0].shape[:2]
-        networks = [
+        told = [
             {"name": network, "variants": [asdict(variant) for variant in compare(prediction)]}
-            for network, prediction in zip(names, predictions, strict=True)
+            for network, prediction in zip(networks.names, predictions, strict=True)
         ]
-        write_json(made / VIEW, {"width": width, "height": height, "networks": networks})
+        write_json(made / VIEW, {"width": width, "height": height, "networks": told})
     return first.frames_total
 
 

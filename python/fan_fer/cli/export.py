@@ -22,7 +22,7 @@ FACES = 512  # that int8 is fitted to, at most
 EXAMPLE = """\
 example:
   fan-fer export --onnx fan.onnx
-  fan-fer export --onnx fan-int8.onnx --int8 clips/*.mp4
+  fan-fer export --onnx fan-int8.onnx --int8 clips/
   fan-fer export --aot fan.pt2 --weights best.safetensors
 """
 
@@ -77,10 +77,17 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.attention.export import export_aot, export_int8, export_onnx
     from fan_fer.attention.weights import load_weights
     from fan_fer.base.terminal import working
+    from fan_fer.video.decoding import is_address
+    from fan_fer.video.sources import list_videos
 
     network, card = load_weights(arguments.weights)
     if arguments.int8:
-        faces = _faces(arguments.int8, card.preprocessing)
+        videos = [
+            video
+            for clip in arguments.int8
+            for video in ([clip] if is_address(clip) else map(str, list_videos([clip])))
+        ]
+        faces = _faces(videos, card.preprocessing)
         with working(f"writing {one_line(arguments.onnx.name)}"):
             same, apart = export_int8(arguments.onnx, network, card, faces)
         _show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,22 @@ def add_abstain(parser: argparse.ArgumentParser) -> None:
         help="not sure: no label where the most probable class has a probability below P (docs/model-card.md says "
         "how often it is right above)",
     )
+
+
+def add_min_segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-segment",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long a reading lasts at least that is a segment of its own (default: %(default)g)",
+    )
+
+
+def check_min_segment(seconds: float) -> None:
+    """Raises FanFerError for what is no time."""
+    if not 0 < seconds < math.inf:
+        raise FanFerError(f"--min-segment {seconds:g}: seconds, above 0, are wanted")
 
 
 def check_abstain(abstain: float | None) -> None:

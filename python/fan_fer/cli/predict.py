@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -21,10 +20,12 @@ from fan_fer.cli.clip_work import ClipTask, ClipWork
 from fan_fer.cli.options import (
     add_abstain,
     add_aligned,
+    add_min_segment,
     add_recognizer,
     add_time_limit,
     add_weights,
     check_abstain,
+    check_min_segment,
     recognizer_options,
 )
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED, complain, warn
@@ -87,13 +88,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--faces", choices=("largest", "all"), help="whose emotion: the largest face's (default), or everyone's"
     )
     add_abstain(predict)
-    predict.add_argument(
-        "--min-segment",
-        type=float,
-        default=1.0,
-        metavar="SECONDS",
-        help="how long a reading lasts at least that is a segment of its own (default: %(default)g)",
-    )
+    add_min_segment(predict)
     add_weights(predict)
     add_recognizer(predict)
     add_aligned(predict)
@@ -108,8 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_time_limit(arguments.time_limit)
     check_abstain(arguments.abstain)
-    if not 0 < arguments.min_segment < math.inf:
-        raise FanFerError(f"--min-segment {arguments.min_segment:g}: seconds, above 0, are wanted")
+    check_min_segment(arguments.min_segment)
     videos: list[Source] = []
     for clip in arguments.clips:
         found: list[Source] = [clip] if is_address(clip) else [*list_videos([clip])]
@@ -196,6 +190,9 @@ def _plan_outputs(
 
         annotated = _picture_paths(arguments.annotate, videos, single, "annotated video", ".mp4", check_video)
         check_video(annotated[0])
+    for option, path in (("--csv", arguments.csv), ("--parquet", arguments.parquet)):
+        if path == STDOUT:
+            raise OutputError(f"{option} -: --json alone goes to standard output; the name of a file is wanted")
     if arguments.parquet:
         need("parquet", f"{arguments.parquet}: writing Parquet")
     files = arguments.json, arguments.csv, arguments.parquet

@@ -12,7 +12,17 @@ from fan_fer.base.extras import need
 from fan_fer.base.files import read_file, reason
 from fan_fer.base.streams import note
 from fan_fer.cli import options
-from fan_fer.cli.options import add_recognizer, add_time_limit, add_weights, recognizer_options
+from fan_fer.cli.options import (
+    add_abstain,
+    add_aligned,
+    add_min_segment,
+    add_recognizer,
+    add_time_limit,
+    add_weights,
+    check_abstain,
+    check_min_segment,
+    recognizer_options,
+)
 from fan_fer.cli.outcome import DONE
 from fan_fer.cli.serving import LOCAL, add_limits, address, answer, limits, listen
 
@@ -60,6 +70,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_time_limit(serve)
     add_weights(serve)
     add_recognizer(serve)
+    add_aligned(serve)
+    add_abstain(serve)
+    add_min_segment(serve)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.base.workers import check_time_limit
 
     check_time_limit(arguments.time_limit)
+    check_abstain(arguments.abstain)
+    check_min_segment(arguments.min_segment)
     for option, value in (("--workers", arguments.workers), ("--max-clips", arguments.max_clips)):
         if value is not None and value < 1:
             raise FanFerError(f"{option} {value}: at least 1 is wanted")
@@ -86,7 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
     with listen(arguments.host, arguments.port) as listener:
         with working("loading the network"):
             threads = max(1, cpus() // max(1, workers))
-            networks = find_networks([arguments.weights], threads, **recognizer_options(arguments))
+            networks = find_networks(
+                [arguments.weights],
+                threads,
+                arguments.abstain,
+                arguments.min_segment,
+                **recognizer_options(arguments),
+            )
         with closing(Desk(networks, taken, workers, arguments.keep, data, arguments.time_limit)) as desk:
             line = f"fan-fer serve: {address(listener)}  (clips in {one_line(data)}; Ctrl-C ends it)"
             show(line, highlight=False, soft_wrap=True)

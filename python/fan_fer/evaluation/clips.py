@@ -74,12 +74,12 @@ def with_truths(
     return [replace(clip, truth=index[clip.label]) if clip.label else clip for clip in clips]
 
 
-def read_videos(path: Path) -> list[EvaluatedClip]:
+def read_videos(path: Path, wanted: str = "video[,label,...] is wanted") -> list[EvaluatedClip]:
     """The clips of a CSV with the columns ``video`` and, for those that are to be scored, ``label``.
 
-    Videos are named relative to the folder of the CSV. Raises DataError.
+    Videos are named relative to the folder of the CSV. Raises DataError, whose message ends with ``wanted``.
     """
-    table = read_table(path, ("video",), "video[,label,...] is wanted", ("label", "split", "subject"))
+    table = read_table(path, ("video",), wanted, ("label", "split", "subject"))
     clips = []
     for line, row in table.rows:
         if not row["video"]:

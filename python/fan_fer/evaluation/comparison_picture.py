@@ -58,6 +58,9 @@ def plot_comparison(found: Comparison) -> Figure:
     title = f"{Path(about['generated']).name or about['generated']} beside {Path(about['real']).name or about['real']}"
     figure.text(0.012, 1 - 0.3 / height, shorten(one_line(title), 90), **HEAD)
     counts = f"{len(found.rows)} pairs of {found.overall.real_clips} real clips; bars: 95 % intervals"
+    for side, failed in found.failures.items():
+        if failed:
+            counts += f"; {len(failed)} {side} failed"
     if left > 0:
         counts += f"; {left} more rows are in the report"
     figure.text(0.012, 1 - 0.57 / height, counts, fontsize=9, color=INK, va="center")

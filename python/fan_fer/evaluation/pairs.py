@@ -18,6 +18,7 @@ from fan_fer.video.sources import list_videos, not_taken, open_clip, passed_over
 
 GENERATOR, INTENSITY = "generator", "intensity"  # columns that are looked for
 ALONE = "no {} clip of that {}"
+WANTED = "a CSV with the columns video[,label,...], or a folder of clips, is wanted"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def read_side(path: Path) -> Side:
     Raises DataError, and VideoError for a folder without any.
     """
     if not is_folder(path):
-        return Side(path, path.parent, tuple(read_videos(path)))
+        return Side(path, path.parent, tuple(read_videos(path, WANTED)))
     found = list_videos([path])
     folder = path
     if found == [path]:  # one clip, of pictures

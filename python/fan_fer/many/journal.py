@@ -68,6 +68,10 @@ class Journal:
             found = parse_json(first)
             if not isinstance(found, dict) or found.get("format") != FORMAT_VERSION:
                 raise self._foreign()
+            if not lines and found != settings:  # of a job that could not begin: nothing depends on its settings
+                self._file.truncate(0)
+                self._append(settings)
+                return
             check_settings(self.path, found, settings)
             for line in lines:
                 entry = parse_json(line)

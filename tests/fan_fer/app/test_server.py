@@ -133,6 +133,14 @@ def test_what_does_not_begin_as_a_video_is_not_taken(serve, content: bytes, mess
     assert names(client.folder) == []
 
 
+def test_a_form_is_told_what_is_wanted(serve, clip: Path) -> None:
+    client = serve()
+    answer = client.post("/v1/clips?name=x.mp4", files={"file": clip.read_bytes()})
+    wanted = "x.mp4: came in a form; the file itself is wanted as the body (curl --data-binary @FILE)"
+    assert (answer.status_code, answer.json()["error"]) == (422, wanted)
+    assert names(client.folder) == []
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -195,18 +203,18 @@ def test_too_large(serve) -> None:
     assert kept(client) == []
 
 
-def test_too_many(serve, clip: Path) -> None:
+@pytest.mark.parametrize(("taken", "told"), [(1, "1 clip waits"), (2, "2 clips wait")])
+def test_too_many(serve, clip: Path, taken: int, told: str) -> None:
     waiting = make_recognizer()
     waiting._detector = detector = Hold()
-    client = serve([waiting], Limits(0.5, 1, clips=2))
-    first, second = (upload(client, clip).json()["id"] for _ in range(2))
+    client = serve([waiting], Limits(0.5, 1, clips=taken))
+    ids = [upload(client, clip).json()["id"] for _ in range(taken)]
     answer = upload(client, clip)
     assert answer.status_code == 429
-    assert re.match(r"2 clips wait already, and no more are taken; try again in \d+ seconds", answer.json()["error"])
+    assert re.match(rf"{told} already, and no more are taken; try again in \d+ seconds", answer.json()["error"])
     assert int(answer.headers["retry-after"]) >= 1
     detector.go.set()
-    assert until(client, first, "done")
-    assert until(client, second, "done")
+    assert all(until(client, id, "done") for id in ids)
     assert upload(client, clip).status_code == 201  # those that are read do not count
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections import namedtuple
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 
 from fan_fer import recognizer
 from fan_fer.app import desk, operations, reading
-from fan_fer.app.uploads import DiskFull, check_room
+from fan_fer.app.server import make_app
+from fan_fer.app.uploads import DiskFull, Limits, check_room
 from fan_fer.base.errors import DataError
 from fan_fer.cli import serve as command
 from fan_fer.cli.main import main
@@ -90,6 +92,22 @@ def test_a_result_is_what_predict_writes(serve, recognizers, clip: Path) -> None
     assert names(client.folder / id) == ["job.json", "made"]
     for path in ("view", "video", "playable", "faces/0", "files/0/png"):
         assert client.get(f"/v1/clips/{id}/{path}").status_code == 404, path
+
+
+def test_what_is_not_sure_has_no_label(monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(reading, "load_recognizer", lambda path, **options: make_recognizer())
+    networks = reading.find_networks([None], abstain=1.0, min_segment=0.02)
+    limits = Limits(minutes=0.5, megabytes=1)
+    with closing(desk.Desk(networks, limits, 0, 300, tmp_path / "data")) as opened:
+        client = testclient.TestClient(make_app(opened), base_url=ADDRESS)
+        id = upload(client, clip, pictures=True).json()["id"]
+        until(client, id, "done")
+        found = client.get(f"/v1/clips/{id}/result").json()
+        rows = client.get(f"/v1/clips/{id}/files/0/csv").text.splitlines()
+    wanted = make_recognizer()
+    wanted.min_segment = 0.02
+    assert found == {**wanted.predict(clip, abstain=1.0).to_dict(), "video": "clip.mp4"}
+    assert (found["label"], found["abstain"], rows[1].split(",")[:2]) == (None, 1.0, ["clip.mp4", ""])
 
 
 def test_a_question_waits_for_the_end(serve, clip: Path) -> None:
@@ -320,6 +338,12 @@ def test_bad_options(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert_one_error(run("--max-mb", 0), "--max-mb 0: a number above 0 is wanted")
     assert_one_error(run("--keep", 0), "--keep 0: seconds above 0 are wanted")
     assert_one_error(run("--time-limit", 0), "time limit 0: seconds above 0 are wanted")
+    assert_one_error(run("--abstain", 2), "--abstain 2: a probability, 0 to 1, is wanted")
+    assert_one_error(run("--abstain", "nan"), "--abstain nan: a probability")
+    for seconds in (0, -1, "inf", "nan"):
+        assert_one_error(run("--min-segment", seconds), f"--min-segment {seconds}: seconds, above 0, are wanted")
+    assert_one_error(run("--batch-size", 0), "batch size 0: at least 1 is wanted")
+    assert_one_error(run("--precision", "float16", "--device", "cpu"), 'precision "float16": is for GPUs')
     assert_one_error(run("--weights", tmp_path / "none"), "none: no such file")
     (tmp_path / "data").touch()
     assert_one_error(run(), "clips: cannot be made")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -433,6 +434,11 @@ def test_int8_on_the_command_line(clips: Path, tmp_path: Path, capsys: pytest.Ca
     line = r": 11\.\d MB; of the 10 faces \d+\.\d% get the label that they get in float32; probabilities differ by 0\."
     assert re.match(re.escape(str(out)) + line, got)
     assert got.count("\n") == 1
+    for name in ("a", "b"):  # a folder of folders of pictures, which is two clips
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        shutil.copy(group, tmp_path / "faces" / name / "1.jpg")
+    assert main(["export", "--onnx", str(out), "--weights", str(weights), "--int8", str(tmp_path / "faces")]) == DONE
+    assert "of the 10 faces" in capsys.readouterr().out
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((60, 80, 3), 120, np.uint8))
     for given, message in (
         ([str(tmp_path / "grey.png")], "grey.png: no face in it; --int8 wants clips that show some hundred"),

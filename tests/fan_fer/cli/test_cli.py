@@ -313,6 +313,13 @@ def test_one_name_for_two_outputs(predict, clip: Path, tmp_path: Path) -> None:
     assert_one_error(predict(clip, "--json", tmp_path / "a", "--csv", tmp_path / "a"), "named for two outputs")
 
 
+@pytest.mark.parametrize("option", ["--csv", "--parquet"])
+def test_tables_do_not_go_to_standard_output(predict, clip: Path, tmp_path: Path, monkeypatch, option: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_one_error(predict(clip, option, "-"), f"{option} -: --json alone goes to standard output")
+    assert not (tmp_path / "-").exists()
+
+
 def test_output_that_fails_in_the_end(predict, clip: Path) -> None:
     code, out, err = predict(clip, "--json", "/dev/full", "--csv", clip.with_name("a.csv"))
     assert (code, err) == (BAD_INPUT, "fan-fer: error: /dev/full: cannot be written (No space left on device)\n")

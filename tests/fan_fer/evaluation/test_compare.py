@@ -20,7 +20,7 @@ from fan_fer.attention.weights import ModelCard, save_weights
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.cli.main import main
 from fan_fer.cli.outcome import DONE, INTERRUPTED, SOME_FAILED
-from fan_fer.evaluation import readings
+from fan_fer.evaluation import comparison_picture, readings
 
 from ..drawn_sets import write_pictures
 from ..fakes import PREPROCESSING, assert_one_error, names
@@ -266,7 +266,11 @@ def test_folders_have_no_labels_and_agreement_stays(drawn: Set, compare, tmp_pat
     assert "No pair has a label: what is right is not known" in text
 
 
-def test_clips_that_fail_count_as_wrong_and_are_named(drawn: Set, report, tmp_path: Path) -> None:
+def test_clips_that_fail_count_as_wrong_and_are_named(drawn: Set, report, monkeypatch, tmp_path: Path) -> None:
+    drawn_texts: list[str] = []
+    monkeypatch.setattr(
+        comparison_picture, "save_figure", lambda path, figure: drawn_texts.extend(x.get_text() for x in figure.texts)
+    )
     folder = tmp_path / "set"
     shutil.copytree(drawn.folder / "real", folder / "real")
     shutil.copytree(drawn.folder / "made" / "same", folder / "made")
@@ -300,6 +304,7 @@ def test_clips_that_fail_count_as_wrong_and_are_named(drawn: Set, report, tmp_pa
     text = (tmp_path / "out" / "report.md").read_text()
     assert "1 real without a pair, 1 generated without a pair, 1 real failed, 2 generated failed" in text
     assert "## Generated clips that failed: 2" in text
+    assert any("; 1 real failed; 2 generated failed" in line for line in drawn_texts)
     assert "Of the 11 pairs whose clips were both read: right 100.0" in text
     rows = {row["generated"]: row for row in read(tmp_path / "out" / "pairs.csv")}
     assert (rows["made/Sad-0.avi"]["right"], rows["made/Sad-0.avi"]["agrees"]) == ("0", "0")

@@ -116,11 +116,26 @@ def test_a_column_pairs(tmp_path: Path) -> None:
             r'clips "a\.mp4" and "b\.mp4" have one take',
         ),
         ("video\n", "video\na.mp4\n", None, "names no video"),
+        (
+            "file,emotion\na.mp4,sad\n",
+            "video\na.mp4\n",
+            None,
+            r"no column video \(.*file, emotion\); a CSV",
+        ),
     ],
 )
 def test_refusals(tmp_path: Path, real: str, made: str, column: str | None, message: str) -> None:
     with pytest.raises(FanFerError, match=message):
         pair(write(tmp_path / "real.csv", real), write(tmp_path / "made.csv", made), column)
+
+
+@pytest.mark.parametrize("content", [None, b"\x00\x00\x00\x18ftypisom\xff\xfe", b"hello\n"])
+def test_what_is_neither_list_nor_folder_is_told_what_is_wanted(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "clip.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FanFerError, match=r"; a CSV with .* or a folder of clips, is wanted$"):
+        read_side(path)
 
 
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:

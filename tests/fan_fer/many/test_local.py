@@ -272,6 +272,16 @@ def test_a_killed_process_ends_with_its_workers_and_the_next_goes_on(
 # Refusals: nothing is written, nothing is lost
 
 
+@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"precision": "float16", "device": "cpu"}, {"precision": "int3"}])
+def test_a_job_that_could_not_begin_binds_no_later_one(run, listing: Path, tmp_path: Path, bad: dict) -> None:
+    with pytest.raises(FanFerError):
+        run(listing, detector="aligned", **bad)
+    assert (tmp_path / "out.csv.progress").exists()
+    run(listing)
+    with pytest.raises(FanFerError, match=r"made with other settings \(detector "):
+        run(listing, detector="aligned")
+
+
 def test_other_settings_are_refused(run, listing: Path, tmp_path: Path) -> None:
     run(listing)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}

@@ -20,7 +20,7 @@ from torch import nn
 from fan_fer.attention import weights
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.cli import app, serve, serving
-from fan_fer.cli.main import _parser, main
+from fan_fer.cli.main import COMMANDS, _parser, main
 from fan_fer.cli.outcome import BAD_INPUT, DONE
 from fan_fer.datasets import prepare as preparing
 from fan_fer.datasets.files import CLIPS_FILE
@@ -161,6 +161,7 @@ MAKE: Mapping[str, Callable[[Path], object]] = {
 
 def make_what_it_reads(words: list[str], parsed: Any, folder: Path) -> None:
     if words[0] == "prepare":
+        assert parsed.layout in SOURCES, f"say in SOURCES how a set in the layout {parsed.layout} is drawn"
         SOURCES[parsed.layout](folder / parsed.source)
         return
     for name, make in MAKE.items():
@@ -258,6 +259,13 @@ def test_it_runs(
     named = [value for value in vars(parsed).values() if isinstance(value, Path)]
     assert [path for path in named if not path.exists()] == []
     assert [pattern for pattern in LEFT.get(words[0], ()) if not [*tmp_path.glob(pattern)]] == []
+
+
+def test_commands_are_found() -> None:
+    known = {"predict clips/ --csv frames.csv --abstain 0.8", "evaluate MODEL videos.csv", "table ckplus/"}
+    assert known <= RUN_HERE.keys()
+    own = {module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS}
+    assert own == {words[0] for words in DOCUMENTED.values()}
 
 
 def test_what_is_run_elsewhere_is_documented_and_tested() -> None:

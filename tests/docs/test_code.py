@@ -1,4 +1,4 @@
-"""The code in the documentation runs, and the commands in it are ones that `fan-fer` has."""
+"""The Python in the documentation runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ import torch
 from drawn_faces import EXPRESSIONS, DrawnFaces, draw_face
 
 import fan_ext
-from fan_fer.cli import main as cli
 from fan_fer.datasets.prepare import prepare
 from fan_fer.faces.align import align_face
 from fan_fer.video.decoding import Video
 
-from .pages import PAGES, commands, python_blocks
+from .pages import PAGES, python_blocks
 
 WITH_CODE = [page for page in PAGES if python_blocks(page) and page != "docs/serve.md"]  # wants a server: test_serve.py
-WITH_COMMANDS = [page for page in PAGES if commands(page)]
 
 
 def real_clip(path: Path) -> None:
@@ -100,22 +98,3 @@ def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_pages_with_code_are_found() -> None:
     assert {"README.md", "docs/export.md", "docs/own-model.md", "docs/datasets.md"} <= set(WITH_CODE)
     assert all("```py\n" not in path.read_text() for path in PAGES.values()), "write ```python, which is tested"
-
-
-@pytest.mark.parametrize("page", WITH_COMMANDS)
-def test_commands_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in commands(page):
-        chosen = [word.split("|")[0] for word in arguments]  # where the page lists what can be chosen
-        try:
-            cli._parser().parse_args(chosen)
-        except SystemExit:
-            pytest.fail(f"{page}: fan-fer {' '.join(arguments)}: {capsys.readouterr().err}")
-
-
-def test_commands_are_found() -> None:
-    found = [arguments for page in PAGES for arguments in commands(page)]
-    assert ["predict", "clips/", "--csv", "frames.csv", "--abstain", "0.8"] in found
-    assert ["evaluate", "MODEL", "videos.csv"] in found
-    assert ["table", "ckplus/"] in found
-    assert any(arguments[0] == "train" and "cuda" in arguments for arguments in found)
-    assert {arguments[0] for arguments in found} >= {"predict", "prepare", "train", "evaluate", "table", "export"}

@@ -37,9 +37,11 @@ from .pages import PAGES, ROOT, commands
 
 ELSEWHERE = {
     **{shlex.join(arguments): "tests/docs/test_compare_page.py" for arguments in commands("docs/compare.md")},
+    "predict-many videos.csv --out results.csv --ray local --workers 2": "tests/fan_fer/many/test_cluster.py",
     "predict-many /shared/videos.csv --out /shared/results.csv --ray HOST:6379": "tests/fan_fer/many/test_cluster.py",
+    "export --aot fan.pt2": "tests/fan_fer/attention/test_export.py",
 }
-"""Commands that are not run here, and the tests that do."""
+"""Commands that are not run here, and the tests of what they do: a cluster and a compiler take as long as the rest."""
 
 DOCUMENTED = {shlex.join(arguments): arguments for page in PAGES for arguments in commands(page)}
 RUN_HERE = {
@@ -181,7 +183,7 @@ def one_epoch(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quick_exports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network without the layers of a ResNet, which take a minute to compile."""
+    """A network without the layers of a ResNet, which take long to write."""
     network, card = weights.load_weights()
     network.backbone = nn.Sequential(nn.Conv2d(3, 4, 16, stride=16), nn.Flatten(), nn.Linear(256, network.feature_size))
     monkeypatch.setattr(weights, "load_weights", lambda path: (network, card))
@@ -203,8 +205,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return prepare(*arguments, **options | {"workers": 0})
 
     def predict_here(*arguments: Any, **options: Any) -> Any:
-        workers = options["workers"] if options["address"] else 0
-        return predict_many(*arguments, **options | {"workers": workers, "detector": DrawnFaces()})
+        return predict_many(*arguments, **options | {"workers": 0})
 
     def open_here(source: Any) -> Any:
         if isinstance(source, int) or is_address(str(source)):
@@ -219,7 +220,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(many, "predict_many", predict_here)
     monkeypatch.setattr(sources, "open_clip", open_here)
     monkeypatch.setattr(recipes, "load_recipe", load_quick)
-    monkeypatch.setattr(paper, "plan_runs", lambda variants, partitions, seeds: plan_runs(variants, partitions, 1))
+    monkeypatch.setattr(paper, "plan_runs", lambda variants, partitions, seeds: plan_runs(variants, partitions[:1], 1))
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     monkeypatch.setattr("fan_fer.cli.options.WORKERS", 0)
     monkeypatch.setattr("fan_fer.faces.mtcnn.make_mtcnn", lambda argument="", device="cpu": DrawnFaces())
@@ -229,7 +230,6 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))  # Ray's workers have to find the detector
 
 
 @pytest.mark.parametrize("command", RUN_HERE)
@@ -271,3 +271,5 @@ def test_commands_are_found() -> None:
 def test_what_is_run_elsewhere_is_documented_and_tested() -> None:
     assert ELSEWHERE.keys() - DOCUMENTED.keys() == set()
     assert [test for test in ELSEWHERE.values() if not (ROOT / test).is_file()] == []
+    for command in ELSEWHERE:
+        _parser().parse_args(DOCUMENTED[command])

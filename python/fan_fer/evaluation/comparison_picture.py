@@ -52,7 +52,7 @@ def plot_comparison(found: Comparison) -> Figure:
     _draw_fid(axes[3], rows)
     for place, one in enumerate(axes):
         _style(one, rows, place == 0)
-        if place != 2:
+        if place != 2 and one.get_legend_handles_labels()[0]:
             one.legend(bbox_to_anchor=(0, -0.55 / body), **LEGEND)
     about = found.about
     title = f"{Path(about['generated']).name or about['generated']} beside {Path(about['real']).name or about['real']}"
@@ -93,10 +93,12 @@ def _draw_distance(axes: Axes, rows: Sequence[tuple[str, Group | None]], name: s
 
 def _draw_fid(axes: Axes, rows: Sequence[tuple[str, Group | None]]) -> None:
     fids = [(at, group.emo_fid) for at, (_, group) in enumerate(rows) if group and group.emo_fid]
+    if not fids:
+        return axes.set_visible(False)
     axes.plot([fid.halves for _, fid in fids], [at for at, _ in fids], "o", ms=6, color=BLUE, label="generated, half")
     floors, places = [fid.floor for _, fid in fids], [at for at, _ in fids]
     axes.plot(floors, places, "|", ms=11, mew=2, color=INK, label="real halves: the floor")
-    most = max([*(fid.halves for _, fid in fids), *floors], default=1) or 1
+    most = max([*(fid.halves for _, fid in fids), *floors]) or 1
     axes.set_xlim(-0.05 * most, 1.15 * most)
     axes.set_xlabel("emo-FID of halves", color=INK, fontsize=9)
 
@@ -113,11 +115,13 @@ def _points(
     scale: float = 1,
     bars: bool = True,
 ) -> None:
-    """The estimates of that name, a point in the row of each group."""
+    """The estimates of that name, a point in the row of each group that has one; nothing where none has."""
+    values: list[Estimate | None] = [getattr(group, name, None) for _, group in rows]
+    if not any(values):
+        return
     size = {"ms": 11, "mew": 2} if marker == "|" else {"ms": 6 if marker == "o" else 5, "mew": 1.3}
     axes.plot([], [], marker, ls="", color=edge, mfc=face, label=label, **size)
-    for row, (_, group) in enumerate(rows):
-        value: Estimate | None = getattr(group, name, None)
+    for row, value in enumerate(values):
         if value is None:
             continue
         if bars and value.interval is not None:

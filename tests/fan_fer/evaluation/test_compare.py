@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from drawn_faces import EXPRESSIONS, DrawnFaces, draw_face
+from matplotlib.figure import Figure
 
 from fan_fer import FrameAttentionNetwork, recognizer
 from fan_fer.attention.weights import ModelCard, save_weights
@@ -254,7 +255,9 @@ def test_the_same_command_gives_the_same_files_and_reads_nothing_twice(
 # What is not there
 
 
-def test_folders_have_no_labels_and_agreement_stays(drawn: Set, compare, tmp_path: Path) -> None:
+def test_folders_have_no_labels_and_agreement_stays(drawn: Set, compare, monkeypatch, tmp_path: Path) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(comparison_picture, "save_figure", lambda path, figure: figures.append(figure))
     code, text, err = compare(drawn.folder / "real", drawn.folder / "made", "--out", tmp_path / "out")
     assert (code, err) == (DONE, "")
     found = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -264,6 +267,8 @@ def test_folders_have_no_labels_and_agreement_stays(drawn: Set, compare, tmp_pat
     agreement = {name: value(group, "agreement") for name, group in found["groups"]["generator"].items()}
     assert (agreement["same"], agreement["other"]) == (1, 0)
     assert "No pair has a label: what is right is not known" in text
+    told = [line.get_text() for line in figures[0].axes[0].get_legend().get_texts()]
+    assert told == ["generated clips, as the real clip"]  # nothing of what is not known
 
 
 def test_clips_that_fail_count_as_wrong_and_are_named(drawn: Set, report, monkeypatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor
 from fan_fer.attention.network import FrameAttentionNetwork
 from fan_fer.base.emotions import EMOTIONS
 from fan_fer.base.errors import OutputError, WeightsError, first_line
-from fan_fer.base.files import atomic_write, is_file, open_file, text_path
+from fan_fer.base.files import atomic_write, is_file, open_file, read_file, text_path
 from fan_fer.base.finite import is_number
 from fan_fer.base.texts import parse_json
 from fan_fer.features.backbones import BACKBONES, check_size
@@ -163,6 +164,14 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> tuple[FrameAtten
     _check_finite(path, tensors)
     network.load_state_dict(tensors)
     return network.eval(), card
+
+
+def weights_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a weights file, 64 hexadecimal digits. Raises WeightsError where it cannot be read."""
+    try:
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def is_safetensors(path: Path) -> bool:

@@ -7,12 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fan_fer.base.errors import FanFerError, one_line
+from fan_fer.base.errors import one_line
 from fan_fer.base.extras import need
 from fan_fer.base.streams import note
 from fan_fer.cli import options
 from fan_fer.cli.network import CLASSES_HELP, load_network
-from fan_fer.cli.options import add_aligned, add_recognizer, add_time_limit, add_weights, recognizer_options
+from fan_fer.cli.options import (
+    add_aligned,
+    add_recognizer,
+    add_time_limit,
+    add_weights,
+    check_count,
+    recognizer_options,
+)
 from fan_fer.cli.outcome import DONE, SOME_FAILED, warn
 
 if TYPE_CHECKING:
@@ -85,8 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.recognizer import Recognizer
 
     check_time_limit(arguments.time_limit)
-    if arguments.workers is not None and arguments.workers < 1:
-        raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
+    check_count("--workers", arguments.workers)
     label_map = None if arguments.label_map is None else parse_label_map(arguments.label_map)
     find_device(arguments.device)
     if arguments.out:

@@ -65,6 +65,12 @@ def recognizer_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("detector", "device", "precision", "batch_size")}
 
 
+def check_count(option: str, count: int | None) -> None:
+    """Raises FanFerError for a number below 1."""
+    if count is not None and count < 1:
+        raise FanFerError(f"{option} {count}: at least 1 is wanted")
+
+
 def add_time_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fan_fer.base.errors import FanFerError, one_line
+from fan_fer.base.errors import one_line
 from fan_fer.base.streams import note
 from fan_fer.cli.options import (
     add_abstain,
@@ -16,6 +16,7 @@ from fan_fer.cli.options import (
     add_time_limit,
     add_weights,
     check_abstain,
+    check_count,
     recognizer_options,
 )
 from fan_fer.cli.outcome import BAD_INPUT, DONE, SOME_FAILED
@@ -75,8 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.evaluation.labels import parse_label_map
     from fan_fer.many.predict import predict_many
 
-    if arguments.workers is not None and arguments.workers < 1:
-        raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
+    check_count("--workers", arguments.workers)
     check_abstain(arguments.abstain)
     try:
         summary = predict_many(

@@ -6,9 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
-from fan_fer.base.errors import FanFerError
 from fan_fer.base.processes import cpus
-from fan_fer.cli.options import add_detector, add_time_limit
+from fan_fer.cli.options import add_detector, add_time_limit, check_count
 from fan_fer.cli.outcome import DONE, warn
 
 LISTED = 20  # warnings on the terminal
@@ -77,8 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fan_fer.datasets.prepare import prepare
     from fan_fer.datasets.report import summary
 
-    if arguments.workers < 1:
-        raise FanFerError(f"--workers {arguments.workers}: at least 1 is wanted")
+    check_count("--workers", arguments.workers)
     start = time.perf_counter()
     preparation = prepare(
         arguments.layout.lower().replace("_", "-"),

@@ -20,6 +20,7 @@ from fan_fer.cli.options import (
     add_time_limit,
     add_weights,
     check_abstain,
+    check_count,
     check_min_segment,
     recognizer_options,
 )
@@ -89,9 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_time_limit(arguments.time_limit)
     check_abstain(arguments.abstain)
     check_min_segment(arguments.min_segment)
-    for option, value in (("--workers", arguments.workers), ("--max-clips", arguments.max_clips)):
-        if value is not None and value < 1:
-            raise FanFerError(f"{option} {value}: at least 1 is wanted")
+    check_count("--workers", arguments.workers)
+    check_count("--max-clips", arguments.max_clips)
     if not 0 < arguments.keep < 1e9:
         raise FanFerError(f"--keep {arguments.keep:g}: seconds above 0 are wanted")
     taken = limits(arguments, arguments.max_clips)

@@ -37,11 +37,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import hashlib
 
     from rich.table import Table
 
-    from fan_fer.attention.weights import packaged_weights, save_weights
+    from fan_fer.attention.weights import packaged_weights, save_weights, weights_digest
     from fan_fer.base.errors import one_line
     from fan_fer.base.terminal import show
 
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     image = card.preprocessing
     rows = {
         "file": f"{one_line(path)}, {_size(path)}",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": weights_digest(path),
         "network": f"{card.backbone}, variant {card.variant}, {parameters:,} parameters",
         "classes": ", ".join(card.classes),
         "input": f"aligned faces, {image.size} x {image.size}, {'grey' if image.grayscale else 'colour'}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +11,8 @@ import av
 import numpy as np
 import torch
 
-from fan_fer.base.errors import WeightsError
-from fan_fer.base.files import read_file, readable
+from fan_fer.attention.weights import weights_digest
+from fan_fer.base.files import readable
 from fan_fer.base.opencv import cv2
 from fan_fer.evaluation.frechet import FEWEST, SEED, SPLITS
 from fan_fer.evaluation.metrics import RESAMPLES
@@ -32,14 +31,10 @@ def pins(recognizer: Recognizer, weights: Path) -> dict[str, Any]:
     """Under the names of report.json. Raises WeightsError where the file of the network is gone."""
     card = recognizer.card
     detector = recognizer.detector.name
-    try:
-        digest = hashlib.sha256(read_file(weights)).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{weights}: cannot be read ({error.strerror})") from None
     return {
         "model": {
             "file": readable(str(weights)),
-            "sha256": digest,
+            "sha256": weights_digest(weights),
             "variant": card.variant,
             "backbone": card.backbone,
             "classes": list(card.classes),

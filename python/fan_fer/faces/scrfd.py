@@ -9,10 +9,10 @@ import numpy as np
 
 from fan_fer.base.errors import DetectorError, first_line
 from fan_fer.base.extras import need
-from fan_fer.base.files import is_file, read_file
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.boxes import suppress
 from fan_fer.faces.face import Face
+from fan_fer.faces.network_files import read_network
 
 SIZE = 640  # side of what a network sees that takes any size
 WIDTHS = (1, 4, 10)  # of its three kinds of outputs: score, box, landmarks
@@ -33,16 +33,12 @@ class SCRFD:
 
     def __init__(self, file: str | os.PathLike[str], score_threshold: float = 0.5) -> None:
         need("scrfd", "detector scrfd")
-        path = Path(file)
-        if not is_file(path):
-            raise DetectorError(f"detector scrfd: {path}: no such file; wanted: an SCRFD network (.onnx)")
+        content = read_network(file, self.name, "an SCRFD network")
         try:
-            self._load(read_file(path), score_threshold)
-        except OSError as error:
-            raise DetectorError(f"detector scrfd: {path}: cannot be read ({error.strerror})") from None
+            self._load(content, score_threshold)
         except Exception as error:  # onnxruntime has many of its own
             raise DetectorError(
-                f"detector scrfd: {path}: not an SCRFD network with landmarks (.onnx): {first_line(error)}"
+                f"detector scrfd: {Path(file)}: not an SCRFD network with landmarks (.onnx): {first_line(error)}"
             ) from None
 
     def __getstate__(self) -> tuple[bytes, float]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fan_fer.base.errors import DetectorError
-from fan_fer.base.files import is_file, read_file
 from fan_fer.base.opencv import cv2, quiet_opencv
 from fan_fer.faces.face import Face
+from fan_fer.faces.network_files import read_network
 
 
 class YuNet:
@@ -24,16 +24,11 @@ class YuNet:
     name = "yunet"
 
     def __init__(self, file: str | os.PathLike[str], score_threshold: float = 0.6) -> None:
-        path = Path(file)
-        if not is_file(path):
-            raise DetectorError(f"detector yunet: {path}: no such file; wanted: the YuNet network (.onnx)")
+        content = read_network(file, self.name, "the YuNet network")
         try:
-            # Read here: OpenCV opens no file whose name is not in UTF-8.
-            self._load(read_file(path), score_threshold)
-        except OSError as error:
-            raise DetectorError(f"detector yunet: {path}: cannot be read ({error.strerror})") from None
+            self._load(content, score_threshold)
         except (cv2.error, SystemError):
-            raise DetectorError(f"detector yunet: {path}: not the YuNet network (.onnx)") from None
+            raise DetectorError(f"detector yunet: {Path(file)}: not the YuNet network (.onnx)") from None
 
     def __getstate__(self) -> tuple[bytes, float]:
         return self._content, self._threshold

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import TypedDict
 
 import torch
 
-from fan_fer.attention.weights import ModelCard, find_weights, load_weights
+from fan_fer.attention.weights import ModelCard, find_weights, load_weights, weights_digest
 from fan_fer.base.errors import FanFerError, WeightsError, fault_line, one_line
-from fan_fer.base.files import is_file, read_file
+from fan_fer.base.files import is_file
 from fan_fer.base.opencv import cv2
 from fan_fer.faces.detectors import load_detector
 from fan_fer.faces.face import Detector
@@ -115,10 +114,7 @@ def make_work(
 
 def weights_fingerprint(path: str) -> str:
     """Sixteen hexadecimal digits. Raises WeightsError."""
-    try:
-        return hashlib.sha256(read_file(path)).hexdigest()[:16]
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
+    return weights_digest(path)[:16]
 
 
 def failure(error: str) -> Result:
